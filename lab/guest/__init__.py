@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""A running machine: argv, template, clone, agent, console, QMP, splats."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The system calls that a scenario can make, one family a file."""
