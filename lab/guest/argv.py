@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""What to start: QEMU's command line for a guest, made by pure functions."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lab.cache import digest
+from lab.errors import UsageError
+
+if TYPE_CHECKING:
+    from lab.arch import Architecture
+    from lab.kernels.model import KernelFiles
+
+Role = Literal["cold", "template", "clone"]
+
+# Raised when what a template holds, or how it is restored, changes without any of its parts changing.
+TEMPLATE_FORMAT = 1
+AGENT_PORT = "chanlab.agent"  # the agent finds its port by this name in /sys/class/virtio-ports
+
+# Devices that a scenario may ask for in `boot: {devices: […]}`.
+DEVICES: dict[str, tuple[str, ...]] = {
+    "edu": ("-device", "edu"),
+}
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """A QEMU that can be started: see lab.guest.qemu."""
+
+    command: tuple[str, ...]  # argv that starts it, without options
+    pdeathsig: tuple[str, ...]  # argv put before it: SIGKILL for QEMU when the thread that started it is gone
+    version: str  # as people say it: 10.0.13
+    digest: str  # of the packages it came from: part of every template's key
+    firmware: tuple[Path, ...] = ()  # for -L; none: where that QEMU looks by itself
+
+
+@dataclass(frozen=True)
+class BootSpec:
+    """Everything that decides what a guest is when its agent comes up."""
+
+    arch: Architecture
+    qemu: Qemu
+    kernel: KernelFiles
+    initrd: Path
+    initrd_digest: str  # of its contents
+    accel: Literal["tcg", "kvm"] = "tcg"
+    cmdline: tuple[str, ...] = ()  # what a scenario adds to the kernel's command line
+    devices: tuple[str, ...] = ()  # names out of DEVICES
+    cpus: int = 2  # two by default, so that races can happen at all
+    memory_mib: int = 256
+    name: str = ""  # of the target, for people
+
+    def key(self) -> str:
+        """Return what a template of this is kept under: a digest of contents, never of paths."""
+        host = (host_cpu(), platform.release()) if self.accel == "kvm" else None
+        return digest(
+            TEMPLATE_FORMAT,
+            self.qemu.digest,
+            self.kernel.digest,
+            self.kernel.kernel.release,
+            self.initrd_digest,
+            machine(self),
+            command_line(self),
+            host,
+        )
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What one QEMU is connected to: descriptors that it inherits, and its memory's file."""
+
+    agent: int  # a connected socket
+    qmp: int  # a connected socket
+    console: int  # the writing end of a pipe
+    ram: Path | None = None  # template: made into this file; clone: taken from it
+    generation: str = "auto"  # the UUID that tells the guest that it is a copy
+
+
+def argv(spec: BootSpec, role: Role, wiring: Wiring) -> list[str]:
+    """Return the whole command line.
+
+    Raises UsageError for a device that the lab does not know.
+    """
+    program = [*spec.qemu.pdeathsig, *spec.qemu.command]
+    for directory in spec.qemu.firmware:
+        program += ["-L", str(directory)]
+    # No comma can be in a name: it would end the value.
+    program += ["-name", f"chanlab {role} {spec.name}".replace(",", " ").rstrip()]
+    return [
+        *program,
+        *machine(spec),
+        *_memory(spec, role, wiring.ram),
+        *_ports(wiring),
+        *_kernel(spec),
+        *(("-device", f"vmgenid,guid={wiring.generation}") if spec.arch.name in _VMGENID else ()),
+        *(("-incoming", "defer") if role == "clone" else ()),
+    ]
+
+
+# x86 only in QEMU 10.0: ACPI boards with a place for it. Elsewhere fresh entropy comes from the agent alone.
+_VMGENID = ("x86_64",)
+# The panic notifier of an ISA port; boards without ISA would need the PCI one, which not all kernels drive.
+_PVPANIC = ("x86_64",)
+
+
+def machine(spec: BootSpec) -> list[str]:
+    """Return the part of the command line that makes the machine: no path and no descriptor in it."""
+    return [
+        # A versioned machine: what it is does not change when QEMU is renewed.
+        "-machine", f"{spec.arch.machine},memory-backend=ram",
+        "-accel", spec.accel,
+        "-cpu", "host" if spec.accel == "kvm" else spec.arch.cpu,
+        "-smp", f"cpus={spec.cpus},sockets=1,cores={spec.cpus},threads=1",
+        "-m", f"{spec.memory_mib}M",
+        # Nothing that is not asked for here: no network card, no disk, no display, nothing out of /etc or ~.
+        "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none",
+        # A guest that restarts itself (panic=-1, a triple fault) ends instead: death is an event.
+        "-no-reboot", "-action", "panic=shutdown",
+        # "Triple fault" and where the CPU stood go to stderr; nothing else tells that it was one.
+        "-d", "cpu_reset",
+        # spawn, elevateprivileges and obsolete system calls are never needed. resourcecontrol would forbid
+        # setting affinities and priorities, which nobody asks QEMU for here.
+        "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        # virtio 1 only: kernels up to 6.1 would bring the legacy driver along otherwise.
+        "-device", "virtio-serial-pci,id=ports,max_ports=2,disable-legacy=on,disable-modern=off",
+        # No descriptor of the host's: what a guest draws at boot is frozen with it anyway.
+        "-object", "rng-builtin,id=rng",
+        "-device", "virtio-rng-pci,rng=rng,disable-legacy=on,disable-modern=off",
+        # GUEST_PANICKED, and an end at once even where restarting would hang.
+        *(("-device", "pvpanic") if spec.arch.name in _PVPANIC else ()),
+        *_devices(spec),
+    ]  # fmt: skip
+
+
+def command_line(spec: BootSpec) -> str:
+    """Return the kernel's command line."""
+    return " ".join(
+        [
+            f"console={spec.arch.console}",
+            "quiet",  # a third of the boot would be spent on printing; the agent turns it up again
+            "panic=-1",  # restart at once, and -no-reboot makes an end of that
+            *spec.arch.cmdline,
+            *spec.cmdline,
+        ]
+    )
+
+
+def _devices(spec: BootSpec) -> list[str]:
+    words: list[str] = []
+    for name in spec.devices:
+        if name not in DEVICES:
+            raise UsageError(f"unknown device {name!r}", hint=f"known: {', '.join(sorted(DEVICES))}")
+        words += DEVICES[name]
+    return words
+
+
+def _memory(spec: BootSpec, role: Role, ram: Path | None) -> list[str]:
+    size = f"size={spec.memory_mib}M"
+    if role == "cold":
+        return ["-object", f"memory-backend-ram,id=ram,{size}"]
+    if ram is None:
+        raise ValueError(f"a {role} needs a RAM file")
+    path = str(ram).replace(",", ",,")  # QEMU's way to have a comma in a value
+    # share=on: x-ignore-shared leaves such memory out of the state, it already is where it shall be.
+    # readonly=on opens the file for reading, rom=off still lets the guest write to its private pages of it.
+    how = "share=on" if role == "template" else "share=off,readonly=on,rom=off"
+    return ["-object", f"memory-backend-file,id=ram,mem-path={path},{size},{how}"]
+
+
+def _ports(wiring: Wiring) -> list[str]:
+    return [
+        # QEMU writes to a pipe as if it were a file: small writes share its pages, whereas on a socket each
+        # would take a buffer of its own, and a few hundred characters would stop the guest's serial port.
+        "-add-fd", f"fd={wiring.console},set=1",
+        "-chardev", "file,id=console,path=/dev/fdset/1,append=on",
+        "-serial", "chardev:console",
+        "-chardev", f"socket,id=agent,fd={wiring.agent}",
+        "-device", f"virtserialport,bus=ports.0,nr=1,chardev=agent,name={AGENT_PORT}",
+        "-chardev", f"socket,id=qmp,fd={wiring.qmp}",
+        "-mon", "chardev=qmp,mode=control",
+    ]  # fmt: skip
+
+
+def _kernel(spec: BootSpec) -> list[str]:
+    image, initrd = (str(path) for path in (spec.kernel.image, spec.initrd))
+    return ["-kernel", image, "-initrd", initrd, "-append", command_line(spec)]
+
+
+def host_cpu() -> str:
+    """Return the model of this host's CPU, as its kernel calls it; '' where it does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

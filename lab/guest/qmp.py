@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""QMP for callers without an event loop: one background thread serves the connections of all guests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPError
+
+from lab.errors import GuestHung, GuestLost, HostError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Coroutine, Mapping
+
+T = TypeVar("T")
+Event = dict[str, Any]
+
+# A guest that is killed ends its connection in the middle; that is no news for anybody's log.
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+class _Background:
+    """The thread with the event loop, started at first use; it lives as long as the process."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._mutex:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="chanlab-qmp", daemon=True).start()
+            return self._loop
+
+
+_background = _Background()
+
+
+def run(work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+    """Run a coroutine in the background thread and return its result; TimeoutError after `timeout` s."""
+    future = asyncio.run_coroutine_threadsafe(work, _background.loop())
+    try:
+        return future.result(timeout)
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def in_background(work: Callable[[], T]) -> T:
+    """Call a function in the background thread: what must be done by a thread that outlives its caller."""
+
+    async def call() -> T:
+        return work()
+
+    return run(call())
+
+
+class Qmp:
+    """One guest's monitor. The methods named *_async belong to the background thread, others to callers."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._client = QMPClient()
+        self._changed: asyncio.Event | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self.events: list[Event] = []  # what happened so far, the oldest first
+        self.connected = False
+
+    async def connect_async(self) -> None:
+        """Greet QEMU; raises GuestLost when it is gone."""
+        self._changed = asyncio.Event()
+        try:
+            await self._client.connect(self._sock)
+        except (ConnectError, OSError, EOFError) as error:
+            raise GuestLost(f"QEMU ended before it answered on its monitor: {error}") from error
+        self.connected = True
+        listener: EventListener = self._client.events
+        self._listening = asyncio.create_task(self._listen(listener))
+
+    async def _listen(self, listener: EventListener) -> None:
+        assert self._changed is not None
+        async for event in listener:
+            self.events.append(dict(event))
+            self._changed.set()
+
+    async def execute_async(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+        """Make QEMU do something; raises HostError when it refuses, GuestLost when it is gone."""
+        try:
+            return await self._client.execute(command, arguments)
+        except ExecuteError as error:
+            raise HostError(f"QEMU refuses {command}: {error}") from error
+        except (QMPError, OSError, EOFError) as error:
+            raise GuestLost(f"QEMU ended during {command}") from error
+
+    async def wait_async(self, wanted: Callable[[Event], bool]) -> Event:
+        """Return the first event, past ones too, that is wanted."""
+        assert self._changed is not None
+        seen = 0
+        while True:
+            for event in self.events[seen:]:
+                seen += 1
+                if wanted(event):
+                    return event
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def close_async(self) -> None:
+        """Let go of the connection, which may be dead already."""
+        if self.connected:
+            self.connected = False
+            with suppress(Exception):  # how a killed QEMU's connection ended is of no interest
+                await self._client.disconnect()
+        if self._listening is not None:
+            self._listening.cancel()
+        self._sock.close()
+
+    def execute(
+        self, command: str, arguments: Mapping[str, object] | None = None, *, timeout: float = 10.0
+    ) -> Any:
+        """Make QEMU do something; as execute_async(), and GuestHung when it does not answer in time."""
+        try:
+            return run(self.execute_async(command, arguments), timeout)
+        except TimeoutError:
+            raise GuestHung(f"QEMU did not answer {command} within {timeout:g} s") from None
+
+    def human(self, command: str, *, timeout: float = 10.0) -> str:
+        """Return what the human monitor prints for a command."""
+        text = self.execute("human-monitor-command", {"command-line": command}, timeout=timeout)
+        return str(text).replace("\r\n", "\n")
