@@ -57,4 +57,29 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 }
 #endif
 
+/* --- signals ------------------------------------------------------------- */
+
+#include <linux/sched/signal.h>
+
+/*
+ * kernel_dequeue_signal() keeps its shape but drops the siginfo, so take the next
+ * signal of the calling thread by the function below it. The caller holds siglock.
+ * dequeue_signal() tells which queue since 5.17 (5768d8906bc2) and is only for the
+ * calling thread since 6.12 (a2b80ce87a87).
+ */
+static inline int lab_dequeue_signal(kernel_siginfo_t *info)
+{
+#if defined(LAB_HAVE_DEQUEUE_SIGNAL_TASK) && defined(LAB_HAVE_DEQUEUE_SIGNAL_TYPE)
+	enum pid_type type;
+
+	return dequeue_signal(current, &current->blocked, info, &type);
+#elif defined(LAB_HAVE_DEQUEUE_SIGNAL_TYPE)
+	enum pid_type type;
+
+	return dequeue_signal(&current->blocked, info, &type);
+#else
+	return dequeue_signal(current, &current->blocked, info);
+#endif
+}
+
 #endif /* LAB_COMPAT_H */
