@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""Frames: what goes over the agent's port, both ways. Pure, no input or output.
+
+Everything is in the guest's byte order; every number is written 64 bits wide (small ones 32), whatever the
+guest's word is. `rootfs/wire.h` says the same in C; the two change together, with PROTOCOL.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final
+
+from lab.errors import AgentError
+
+if TYPE_CHECKING:
+    from lab.arch import Architecture
+
+PROTOCOL: Final = 1
+MAGIC: Final = 0x43484C42  # "CHLB"
+MAX_FRAME: Final = 32 << 20  # bytes of payload
+
+
+class FrameType(IntEnum):
+    """What a frame is; a reply has the id of the request that it answers."""
+
+    HELLO = 1
+    QUIESCE = 2
+    SPAWN = 3
+    SUBMIT = 4
+    FINISH = 5
+    BLOCKED = 6
+    STAYS = 7
+    UPCALL = 8
+    REAP = 9
+    STATE = 10
+    READY = 64  # unasked: the agent is up
+    MESSAGES = 65  # unasked: records of /dev/kmsg
+    EXIT = 66  # unasked: an actor died
+    DONE = 67  # a program ended; the id is that of its SUBMIT
+    ANSWER = 68  # to everything but SUBMIT
+    ERROR = 69  # the agent refuses; the text says why
+
+
+class Reader:
+    """Takes values off a payload, strictly: AgentError when it is too short or too long."""
+
+    def __init__(self, payload: bytes, arch: Architecture) -> None:
+        self._payload = payload
+        self._order = "<" if arch.byteorder == "little" else ">"
+        self._at = 0
+
+    def take(self, layout: str) -> tuple[int, ...]:
+        """Unpack `layout` (struct's letters, no padding between them)."""
+        layout = self._order + layout
+        return struct.unpack(layout, self.raw(struct.calcsize(layout)))
+
+    def raw(self, size: int) -> bytes:
+        """Take `size` bytes."""
+        if size > len(self._payload) - self._at:
+            raise AgentError(
+                f"a frame of the agent ends {size - len(self._payload) + self._at} bytes too soon"
+            )
+        self._at += size
+        return self._payload[self._at - size : self._at]
+
+    def padded(self) -> bytes:
+        """Take a length and that many bytes, padded to a multiple of 8."""
+        (size,) = self.take("Q")
+        data = self.raw(size)
+        self.raw(-size % 8)
+        return data
+
+    def text(self) -> str:
+        """Take a padded string."""
+        return self.padded().decode(errors="surrogateescape")
+
+    def end(self) -> None:
+        """Nothing may be left."""
+        if self._at != len(self._payload):
+            raise AgentError(f"a frame of the agent has {len(self._payload) - self._at} bytes too many")
+
+
+class Frames:
+    """Cuts a stream of bytes into frames; AgentError when the stream is none of the agent's."""
+
+    def __init__(self, arch: Architecture) -> None:
+        self._header = struct.Struct(("<" if arch.byteorder == "little" else ">") + "IIII")
+        self._pending = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[FrameType, int, bytes]]:
+        """Take more bytes; return the (type, id, payload) that are complete now."""
+        self._pending += data
+        frames: list[tuple[FrameType, int, bytes]] = []
+        at = 0
+        while len(self._pending) - at >= self._header.size:
+            magic, kind, length, ident = self._header.unpack_from(self._pending, at)
+            if magic != MAGIC or length > MAX_FRAME or kind not in _FRAME_TYPES:
+                start = bytes(self._pending[at : at + 32])
+                raise AgentError(f"what comes from the agent's port is not a frame: {start!r}")
+            if len(self._pending) - at - self._header.size < length:
+                break
+            at += self._header.size
+            frames.append((FrameType(kind), ident, bytes(self._pending[at : at + length])))
+            at += length
+        del self._pending[:at]
+        return frames
+
+    def encode(self, kind: FrameType, ident: int, payload: bytes) -> bytes:
+        """Return a frame's bytes."""
+        return self._header.pack(MAGIC, kind, len(payload), ident) + payload
+
+
+_FRAME_TYPES: Final = frozenset(FrameType)
+
+
+def padded(data: bytes) -> bytes:
+    """Return `data` with zeros up to a multiple of 8."""
+    return data + bytes(-len(data) % 8)
+
+
+def pack_text(order: str, *texts: bytes) -> bytes:
+    """Encode padded strings, as Reader.padded takes them."""
+    return b"".join(struct.pack(order + "Q", len(each)) + padded(each) for each in texts)
