@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""The archive is one that the kernel unpacks, and modules come in an order in which they load."""
+
+from __future__ import annotations
+
+import lzma
+import struct
+from pathlib import Path
+
+import pytest
+
+from lab.cache import Cache
+from lab.errors import FetchError, Unsupported
+from lab.guest.initramfs import Entry, cpio, depends, initramfs, needed_modules
+from lab.kernels.model import Kernel, KernelFiles
+
+
+def module(info: bytes) -> bytes:
+    """Return the smallest ELF file that has a .modinfo section."""
+    names = b"\0.modinfo\0.shstrtab\0"
+    head = 64 + 3 * 64
+    header = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack(
+        "<HHIQQQIHHHHHH", 1, 62, 1, 0, 0, 64, 0, 64, 0, 0, 64, 3, 2
+    )
+    sections = bytes(64)
+    sections += struct.pack("<IIQQQQIIQQ", 1, 1, 2, 0, head, len(info), 0, 0, 1, 0)
+    sections += struct.pack("<IIQQQQIIQQ", 10, 3, 0, 0, head + len(info), len(names), 0, 0, 1, 0)
+    return header + sections + info + names
+
+
+def kernel(base: Path, modules: dict[str, bytes], builtin: str = "") -> KernelFiles:
+    base.mkdir()
+    listed = ""
+    for name, image in modules.items():
+        path = base / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(lzma.compress(image) if name.endswith(".xz") else image)
+        listed += name.removesuffix(".xz") + "\n"
+    (base / "modules.order").write_text(listed)
+    (base / "modules.builtin").write_text(builtin)
+    which = Kernel("6.1", "6.1.1", "6.1.1-1", "6.1.0-1-amd64", "x86_64", "stock", "a test", "gcc-12", True)
+    return KernelFiles(which, base / "vmlinuz", base, base / "config", base / "System.map", digest="k")
+
+
+MODULES = {
+    "kernel/drivers/char/virtio_console.ko": module(b"license=GPL\0depends=virtio,virtio-ring\0"),
+    "kernel/drivers/char/hw_random/virtio-rng.ko.xz": module(b"depends=virtio\0alias=x\0"),
+    "kernel/drivers/virtio/virtio.ko": module(b"depends=virtio_ring\0"),
+    "kernel/drivers/virtio/virtio_ring.ko": module(b"depends=\0"),
+    "kernel/drivers/virtio/virtio_pci.ko": module(b"depends=virtio,virtio_ring\0"),
+}
+
+
+def unpack(archive: bytes) -> list[tuple[str, list[int], bytes]]:
+    """Read newc as the kernel's init/initramfs.c does."""
+    found: list[tuple[str, list[int], bytes]] = []
+    at = 0
+    while True:
+        assert archive[at : at + 6] == b"070701"
+        numbers = [int(archive[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
+        size, name_size = numbers[6], numbers[11]
+        name = archive[at + 110 : at + 110 + name_size - 1].decode()
+        data = at + 110 + name_size + -(at + 110 + name_size) % 4
+        at = data + size + -(data + size) % 4
+        if name == "TRAILER!!!":
+            assert at == len(archive)
+            return found
+        found.append((name, numbers, archive[data : data + size]))
+
+
+def test_cpio_is_what_the_kernel_reads() -> None:
+    entries = [
+        Entry("dev", 0o40755),
+        Entry("dev/console", 0o20600, device=(5, 1)),
+        Entry("init", 0o100755, b"agent"),
+        Entry("helper", 0o100755, link_to="init"),
+        Entry("odd", 0o100644, b"x"),
+    ]
+    found = unpack(cpio(entries))
+    assert [(name, data) for name, _, data in found] == [
+        ("dev", b""),
+        ("dev/console", b""),
+        ("init", b"agent"),
+        ("helper", b""),
+        ("odd", b"x"),
+    ]
+    assert found[1][1][9:11] == [5, 1]
+    assert found[2][1][0] == found[3][1][0] != found[4][1][0]  # one inode
+    assert found[2][1][4] == found[3][1][4] == 2
+    assert found[0][1][4] == 1
+    assert cpio(entries) == cpio(entries)
+
+
+def test_modules_come_after_what_they_depend_on(tmp_path: Path) -> None:
+    files = needed_modules(kernel(tmp_path / "k", MODULES))
+    assert [path.name for path in files] == [
+        "virtio_ring.ko",
+        "virtio.ko",
+        "virtio_pci.ko",
+        "virtio_console.ko",
+        "virtio-rng.ko.xz",
+    ]
+
+
+def test_what_is_built_in_is_not_loaded(tmp_path: Path) -> None:
+    builtin = "kernel/drivers/virtio/virtio_pci.ko\nkernel/drivers/virtio/virtio_ring.ko\n"
+    only = {name: image for name, image in MODULES.items() if "pci" not in name and "ring" not in name}
+    files = needed_modules(kernel(tmp_path / "k", only, builtin))
+    assert [path.name for path in files] == ["virtio.ko", "virtio_console.ko", "virtio-rng.ko.xz"]
+
+
+def test_a_kernel_without_a_port_is_unsupported(tmp_path: Path) -> None:
+    only = {name: image for name, image in MODULES.items() if "console" not in name}
+    with pytest.raises(Unsupported, match=r"6\.1\.0-1-amd64 has no virtio_console"):
+        needed_modules(kernel(tmp_path / "k", only))
+
+
+def test_damaged_modules_are_named(tmp_path: Path) -> None:
+    files = kernel(tmp_path / "k", MODULES)
+    path = tmp_path / "k/kernel/drivers/char/hw_random/virtio-rng.ko.xz"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(FetchError, match=r"virtio-rng\.ko\.xz is damaged"):
+        needed_modules(files)
+    path.unlink()
+    with pytest.raises(FetchError, match="is not there"):
+        needed_modules(files)
+    with pytest.raises(FetchError, match="is no kernel module"):
+        depends(b"text", path)
+
+
+def test_the_whole_archive(tmp_path: Path) -> None:
+    agent = tmp_path / "agent"
+    agent.write_bytes(b"\x7fELF agent")
+    files = kernel(tmp_path / "k", MODULES)
+    cache = Cache(tmp_path / "cache")
+    path = initramfs(agent, files, cache)
+    found = {name: data for name, _, data in unpack(path.read_bytes())}
+    assert found["init"] == b"\x7fELF agent"
+    assert found["lab/modules.list"].decode().split() == [
+        f"/lab/modules/{name}.ko"
+        for name in ("virtio_ring", "virtio", "virtio_pci", "virtio_console", "virtio_rng")
+    ]
+    assert found["lab/modules/virtio_rng.ko"] == MODULES["kernel/drivers/char/hw_random/virtio-rng.ko.xz"]
+    names = [name for name, _, _ in unpack(path.read_bytes())]
+    assert all(names.index(str(Path(name).parent)) < names.index(name) for name in names if "/" in name)
+    assert initramfs(agent, files, cache) == path
+    agent.write_bytes(b"another")
+    assert initramfs(agent, files, cache) != path
+    cache.close()
