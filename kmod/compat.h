@@ -62,23 +62,23 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 #include <linux/sched/signal.h>
 
 /*
- * kernel_dequeue_signal() keeps its shape but drops the siginfo, so take the next
- * signal of the calling thread by the function below it. The caller holds siglock.
- * dequeue_signal() tells which queue since 5.17 (5768d8906bc2) and is only for the
- * calling thread since 6.12 (a2b80ce87a87).
+ * Take the next signal of the calling thread that @mask does not hold back; 0 when
+ * there is none. The caller holds siglock. kernel_dequeue_signal() never changed,
+ * but it drops the siginfo. dequeue_signal() tells which queue since 5.17
+ * (5768d8906bc2) and lost its task since 6.12 (a2b80ce87a87).
  */
-static inline int lab_dequeue_signal(kernel_siginfo_t *info)
+static inline int lab_dequeue_signal(sigset_t *mask, kernel_siginfo_t *info)
 {
 #if defined(LAB_HAVE_DEQUEUE_SIGNAL_TASK) && defined(LAB_HAVE_DEQUEUE_SIGNAL_TYPE)
 	enum pid_type type;
 
-	return dequeue_signal(current, &current->blocked, info, &type);
+	return dequeue_signal(current, mask, info, &type);
 #elif defined(LAB_HAVE_DEQUEUE_SIGNAL_TYPE)
 	enum pid_type type;
 
-	return dequeue_signal(&current->blocked, info, &type);
+	return dequeue_signal(mask, info, &type);
 #else
-	return dequeue_signal(current, &current->blocked, info);
+	return dequeue_signal(current, mask, info);
 #endif
 }
 
