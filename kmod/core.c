@@ -91,6 +91,17 @@ void lab_message_free(struct lab_message *message)
 }
 EXPORT_SYMBOL_GPL(lab_message_free);
 
+void lab_store_give_back(struct lab_message *message)
+{
+	mutex_lock(&store_lock);
+	list_add(&message->link, &store_messages);
+	WRITE_ONCE(store_count, store_count + 1);
+	mutex_unlock(&store_lock);
+
+	store_changed(LAB_STORE_PUT);
+}
+EXPORT_SYMBOL_GPL(lab_store_give_back);
+
 ssize_t lab_store_get(void *buf, size_t size)
 {
 	struct lab_message *message = lab_store_take();
@@ -118,6 +129,23 @@ ssize_t lab_store_peek_size(void)
 	return len;
 }
 EXPORT_SYMBOL_GPL(lab_store_peek_size);
+
+ssize_t lab_store_length(unsigned int index)
+{
+	struct lab_message *message;
+	ssize_t len = -ENOENT;
+
+	mutex_lock(&store_lock);
+	list_for_each_entry(message, &store_messages, link) {
+		if (index--)
+			continue;
+		len = message->len;
+		break;
+	}
+	mutex_unlock(&store_lock);
+	return len;
+}
+EXPORT_SYMBOL_GPL(lab_store_length);
 
 ssize_t lab_store_copy(unsigned int index, void *buf, size_t size)
 {

@@ -42,8 +42,17 @@ ssize_t lab_store_get(void *buf, size_t size);
 struct lab_message *lab_store_take(void);
 void lab_message_free(struct lab_message *message);
 
+/*
+ * Undo lab_store_take(): the message becomes the oldest again, even above the
+ * depth. For a taker that could not deliver it. Wakes and notifies like a put.
+ */
+void lab_store_give_back(struct lab_message *message);
+
 /* Length of the oldest message, which stays; -EAGAIN when there is none. */
 ssize_t lab_store_peek_size(void);
+
+/* Length of the @index-th oldest message, which stays; -ENOENT when there are not that many. */
+ssize_t lab_store_length(unsigned int index);
 
 /*
  * Copy the @index-th oldest message, which stays. Its length as copied (cut to
