@@ -57,6 +57,48 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 }
 #endif
 
+/* --- net ----------------------------------------------------------------- */
+
+/* The attributes of a dump's request, in its start() and dumpit(): moved in 6.6 (7288dd2fd488). */
+#ifdef LAB_HAVE_GENL_INFO_DUMP
+#define lab_genl_dump_attrs(cb) (genl_info_dump(cb)->attrs)
+#else
+#define lab_genl_dump_attrs(cb) (genl_dumpit_info(cb)->attrs)
+#endif
+
+/*
+ * The first command whose headers are checked to the last bit: 6.1 (9c5d03d36251).
+ * Before, nothing is.
+ */
+#ifdef LAB_HAVE_GENL_RESV_START_OP
+#define lab_genl_resv_start_op(op) .resv_start_op = (op),
+#else
+#define lab_genl_resv_start_op(op)
+#endif
+
+/*
+ * True when an attribute is missing, which the extended acknowledgement then tells
+ * by number since 6.1 (690252f19f0e), by text before.
+ */
+#ifndef LAB_HAVE_NL_REQ_ATTR_CHECK
+#define NL_REQ_ATTR_CHECK(extack, nest, tb, type) ({			\
+	bool lab_missing = !(tb)[type];					\
+									\
+	if (lab_missing)						\
+		NL_SET_ERR_MSG_ATTR(extack, nest, "an attribute is missing"); \
+	lab_missing;							\
+})
+#define GENL_REQ_ATTR_CHECK(info, attr)					\
+	NL_REQ_ATTR_CHECK((info)->extack, NULL, (info)->attrs, attr)
+#endif
+
+/* --- proc ---------------------------------------------------------------- */
+
+/* Lower case since 5.17 (359745d78351). */
+#ifndef LAB_HAVE_PDE_DATA
+#define pde_data(inode) PDE_DATA(inode)
+#endif
+
 /* --- signals ------------------------------------------------------------- */
 
 #include <linux/sched/signal.h>
@@ -81,5 +123,14 @@ static inline int lab_dequeue_signal(sigset_t *mask, kernel_siginfo_t *info)
 	return dequeue_signal(current, mask, info);
 #endif
 }
+
+/* --- sysfs --------------------------------------------------------------- */
+
+/* Binary attributes are const for their callbacks and groups since 6.16 (97d06802d10a). */
+#ifdef LAB_HAVE_BIN_ATTRIBUTE_CONST
+#define lab_bin_attribute const struct bin_attribute
+#else
+#define lab_bin_attribute struct bin_attribute
+#endif
 
 #endif /* LAB_COMPAT_H */
