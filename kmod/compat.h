@@ -133,4 +133,13 @@ static inline int lab_dequeue_signal(sigset_t *mask, kernel_siginfo_t *info)
 #define lab_bin_attribute struct bin_attribute
 #endif
 
+/* --- timers -------------------------------------------------------------- */
+
+#include <linux/timer.h>
+
+/* The name of del_timer_sync() since 6.2 (9b13df3fb64e), in stable trees since 5.10.262. */
+#ifndef LAB_HAVE_TIMER_DELETE_SYNC
+#define timer_delete_sync del_timer_sync
+#endif
+
 #endif /* LAB_COMPAT_H */
