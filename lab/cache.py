@@ -107,7 +107,7 @@ class Cache:
 
     def __init__(self, root: Path, progress: Progress | None = None) -> None:
         """Create the directory; raises CacheError where that or writing there is impossible."""
-        self.root = root
+        self.root = Path(os.path.abspath(root))  # noqa: PTH100 - resolved below, once it is there
         self.progress = progress if progress is not None else Progress(quiet=True)
         self._base = root / f"v{FORMAT}"
         self._held: dict[Path, int] = {}  # entry -> the descriptor that holds its lock
@@ -118,6 +118,7 @@ class Cache:
             if not os.access(self._base / "tmp", os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "not writable", str(self._base / "tmp"))
         # A root knows its own path, so the path has to be one that does not depend on the working directory.
+        self.root = self.root.resolve()
         self._base = self._base.resolve()
 
     def entry(

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: MIT
+"""Roots: private directories of unpacked Debian packages, whose programs run in place.
+
+What is in a root is in kernels/roots.yaml. A root is made once, from the versions of that day, and stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shlex
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.arch import Architecture, architecture
+from lab.cache import digest, file_digest
+from lab.errors import FetchError, LabError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lab.cache import Cache
+    from lab.kernels.debian_archive import Package
+    from lab.progress import Progress
+    from lab.settings import Settings
+
+DATA = Path(__file__).parents[2] / "kernels" / "roots.yaml"
+MAKER = 1  # to be raised when roots are to be made anew, since this file makes them otherwise
+_ABOUT = ".root.json"
+_DRIVER = re.compile(r"(\w+-linux-gnu\w*-)?(cc|gcc|g\+\+|c\+\+|cpp)(-\d+)?")
+
+
+@dataclass(frozen=True)
+class Root:
+    """A root in the cache."""
+
+    path: Path
+    digest: str  # of what went into it
+    packages: Mapping[str, str]  # name -> version
+
+    def command(self, program: str) -> list[str]:
+        """Return the start of an argv that runs a program of the root: it finds its own loader by itself."""
+        return [str(self.path / "usr/bin" / program)]
+
+    def environment(self) -> dict[str, str]:
+        """Return a whole environment for programs that start others: nothing of the host's is on the PATH."""
+        environment = {"PATH": f"{self.path}/usr/bin:{self.path}/usr/sbin", "LC_ALL": "C"}
+        # What these would look for under the host's /usr otherwise.
+        for name, place in (("PERL5LIB", "perl-base"), ("QEMU_MODULE_DIR", "qemu")):
+            for found in self.path.glob(f"usr/lib/*/{place}"):
+                environment[name] = str(found)
+        if "TMPDIR" in os.environ:
+            environment["TMPDIR"] = os.environ["TMPDIR"]
+        return environment
+
+
+def host_architecture() -> Architecture:
+    """Return the architecture whose packages this host can run; raises UsageError for an unknown one."""
+    return architecture(platform.machine())
+
+
+def root(name: str, settings: Settings, cache: Cache, progress: Progress) -> Root:
+    """Return a root, made if it is not in the cache.
+
+    Raises UsageError for a root that kernels/roots.yaml does not have, FetchError where packages cannot be
+    had, CacheError for a full or unwritable disk.
+    """
+    arch = host_architecture()
+    # Which versions it was made of is not asked again: a root that is there needs no network.
+    fact = f"root-{name}-{digest(MAKER, file_digest(DATA), arch.debian, str(cache.root))[:16]}"
+    remembered = cache.recall(fact)
+    if isinstance(remembered, dict):
+        path = cache.peek("root", remembered["key"])
+        if path is not None:
+            return _load(cache.entry("root", remembered["key"], _vanished))
+    spec = _spec(name)
+    with _ONE_AT_A_TIME:  # two roots out of the same suites: let the second find the indexes
+        packages, fetch = _resolve(name, spec, arch, settings=settings, cache=cache, progress=progress)
+    what = digest(MAKER, name, spec, [[package.name, package.item.sha256] for package in packages])
+    key = f"{name}-{digest(what, str(cache.root))[:16]}"
+    about = {
+        "name": name,
+        "digest": what,
+        "packages": {package.name: package.version for package in packages},
+    }
+
+    def make(building: Path, final: Path) -> None:
+        fetch(building)
+        _finish(building, final, spec, arch)
+        (building / _ABOUT).write_text(json.dumps(about))
+
+    path = cache.entry("root", key, make, progress_text=f"root {name}")
+    cache.remember(fact, {"key": key})
+    return _load(path)
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def _vanished(_building: Path, final: Path) -> None:
+    raise LabError(f"{final} was removed while it was wanted", hint="start again")
+
+
+def _load(path: Path) -> Root:
+    about = json.loads((path / _ABOUT).read_bytes())
+    return Root(path, about["digest"], about["packages"])
+
+
+def _spec(name: str) -> dict[str, Any]:
+    import yaml  # noqa: PLC0415 - a root that is there needs no description
+
+    roots: dict[str, dict[str, Any]] = yaml.safe_load(DATA.read_text())["roots"]
+    if name not in roots:
+        raise UsageError(
+            f"no root is called {name!r}", hint=f"kernels/roots.yaml has {', '.join(sorted(roots))}"
+        )
+    spec = roots[name]
+    flat: list[str] = []
+    for word in spec["packages"]:
+        flat += word if isinstance(word, list) else [word]
+    return {**spec, "packages": flat}
+
+
+def _resolve(
+    name: str,
+    spec: dict[str, Any],
+    arch: Architecture,
+    *,
+    settings: Settings,
+    cache: Cache,
+    progress: Progress,
+) -> tuple[list[Package], Callable[[Path], None]]:
+    """Return the packages of a root and what fetches and unpacks them into a directory."""
+    from lab.kernels import debian_archive as archive  # noqa: PLC0415 - a root that is there needs no archive
+    from lab.kernels.debian_fetch import Fetcher  # noqa: PLC0415 - the same
+    from lab.kernels.debian_resolve import Resolver  # noqa: PLC0415 - the same
+
+    known = {suite.name: suite for suite in archive.suites()}
+    certificates = archive.keys()
+
+    with Fetcher(settings, cache) as fetcher:
+
+        def load(suite: str) -> archive.Index:
+            found = archive.release(known[suite], fetcher, certificates)
+            return archive.index(found, arch.debian, fetcher, progress)
+
+        indexes = fetcher.each(spec["suites"], load)
+    packages = Resolver(indexes, spec["without"]).closure(spec["packages"])
+    skip = re.compile(spec["skip"]) if spec.get("skip") else None
+
+    def fetch(building: Path) -> None:
+        fetch_packages(
+            packages,
+            building,
+            settings,
+            cache,
+            progress,
+            text=name,
+            wanted=lambda path: skip is None or skip.match(path) is None,
+        )
+
+    return packages, fetch
+
+
+def fetch_packages(
+    packages: Sequence[Package],
+    to: Path,
+    settings: Settings,
+    cache: Cache,
+    progress: Progress,
+    *,
+    text: str,
+    wanted: Callable[[str], bool] | None = None,
+) -> None:
+    """Fetch, verify and unpack packages into a directory, side by side.
+
+    Raises HashMismatch, FetchError, CacheError.
+    """
+    from lab.kernels.debian_fetch import Fetcher  # noqa: PLC0415 - only what is missing is fetched
+    from lab.kernels.debian_unpack import unpack  # noqa: PLC0415 - the same
+
+    total = sum(package.item.size for package in packages)
+    with (
+        progress.task(f"{text}: {len(packages)} packages, {total / 1e6:.0f} MB", total, unit="bytes") as task,
+        Fetcher(settings, cache) as fetcher,
+    ):
+        # The largest first: the last one alone decides when it is over.
+        fetcher.each(
+            sorted(packages, key=lambda package: -package.item.size),
+            lambda package: unpack(fetcher.file(package.item, task), to, wanted),
+        )
+        fetcher.drop(package.item for package in packages)
+
+
+def _finish(building: Path, final: Path, spec: dict[str, Any], arch: Architecture) -> None:
+    """Make a directory of unpacked packages a root that runs in place."""
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (building / "usr" / name).mkdir(exist_ok=True)
+        if not (building / name).exists():
+            (building / name).symlink_to(f"usr/{name}")
+    for path, target in spec.get("links", {}).items():
+        link = building / path
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        if not link.exists():
+            raise FetchError(f"{spec['packages'][0]}: the link {path} leads nowhere", hint="report this")
+    bind_programs(building, building, final, find_libraries(building, arch))
+    _settle_gcc(building, final)
+
+
+def _settle_gcc(building: Path, final: Path) -> None:
+    """Let gcc look for headers and libraries in its root.
+
+    It finds its own parts beside itself, but /usr/include and /usr/lib would be the host's without --sysroot,
+    which only the command line can say: a specs file comes too late for some, and replaces others.
+    """
+    drivers = building / "usr/drivers"  # beside bin: the way to its parts stays the same
+    found = [path for path in (building / "usr/bin").iterdir() if _DRIVER.fullmatch(path.name)]
+    for path in found:
+        drivers.mkdir(exist_ok=True)
+        path.rename(drivers / path.name)
+        driver, sysroot = shlex.quote(f"{final}/usr/drivers"), shlex.quote(f"--sysroot={final}")
+        path.write_text(f'#!{final}/usr/bin/dash\nexec {driver}/"${{0##*/}}" {sysroot} "$@"\n')
+        path.chmod(0o755)
+
+
+def find_libraries(building: Path, arch: Architecture) -> list[str]:
+    """Return a root's library directories, relative to it."""
+    places = [f"usr/lib/{arch.gnu}", "usr/lib"]
+    return [place for place in places if (building / place).is_dir()]
+
+
+def bind_programs(where: Path, building: Path, final: Path, libraries: list[str]) -> None:
+    """Bind all programs below `where` to the root that is in `building` now and in `final` later.
+
+    Raises LabError when a program needs a library that the root does not have.
+    """
+    from lab.kernels import inplace  # noqa: PLC0415 - only new roots are bound
+
+    loaders = sorted((building / libraries[0]).glob("ld-linux*.so.*"))
+    if not loaders:
+        raise LabError(f"{building} has no loader", hint="report this: libc6 has changed")
+    real = Path(os.path.realpath(loaders[0])).relative_to(os.path.realpath(building))
+    loader = inplace.Loader(final / real, tuple(final / place for place in libraries))
+    programs, seen = [], set()
+    for path in inplace.files(where):
+        state = path.stat()
+        if (state.st_dev, state.st_ino) in seen:  # a hard link to what was done
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        if inplace.bind(path, loader):
+            programs.append(path)
+        elif ".so" in path.name:
+            inplace.unbind_library(path)
+        elif state.st_mode & 0o100:
+            inplace.rewrite_shebang(path, building / "usr/bin", final / "usr/bin")
+    missing = inplace.missing_libraries(programs, [building / place for place in libraries])
+    if missing:
+        said = "; ".join(f"{name} for {', '.join(sorted(users)[:3])}" for name, users in missing.items())
+        raise LabError(
+            f"libraries are missing in {final.name}: {said}", hint="kernels/roots.yaml lacks a package"
+        )
