@@ -103,8 +103,9 @@ def argv(spec: BootSpec, role: Role, wiring: Wiring) -> list[str]:
 
 # x86 only in QEMU 10.0: ACPI boards with a place for it. Elsewhere fresh entropy comes from the agent alone.
 _VMGENID = ("x86_64",)
-# The panic notifier of an ISA port; boards without ISA would need the PCI one, which not all kernels drive.
-_PVPANIC = ("x86_64",)
+# The PCI device has a driver from 5.13 on; 5.10 knows only the ISA one, which only PC boards have.
+_PVPANIC = {"x86_64": ("-device", "pvpanic-pci", "-device", "pvpanic")}
+_PVPANIC_ELSEWHERE = ("-device", "pvpanic-pci")
 
 
 def machine(spec: BootSpec) -> list[str]:
@@ -131,7 +132,7 @@ def machine(spec: BootSpec) -> list[str]:
         "-object", "rng-builtin,id=rng",
         "-device", "virtio-rng-pci,rng=rng,disable-legacy=on,disable-modern=off",
         # GUEST_PANICKED, and an end at once even where restarting would hang.
-        *(("-device", "pvpanic") if spec.arch.name in _PVPANIC else ()),
+        *_PVPANIC.get(spec.arch.name, _PVPANIC_ELSEWHERE),
         *_devices(spec),
     ]  # fmt: skip
 

@@ -9,13 +9,14 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPError
+from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPError, Runstate
 
 from lab.errors import GuestHung, GuestLost, HostError
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine, Mapping
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 Event = dict[str, Any]
@@ -44,7 +45,7 @@ _background = _Background()
 
 def run(work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
     """Run a coroutine in the background thread and return its result; TimeoutError after `timeout` s."""
-    future = asyncio.run_coroutine_threadsafe(work, _background.loop())
+    future = begin(work)
     try:
         return future.result(timeout)
     except BaseException:
@@ -52,13 +53,9 @@ def run(work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         raise
 
 
-def in_background(work: Callable[[], T]) -> T:
-    """Call a function in the background thread: what must be done by a thread that outlives its caller."""
-
-    async def call() -> T:
-        return work()
-
-    return run(call())
+def begin(work: Coroutine[Any, Any, T]) -> Future[T]:
+    """Start a coroutine in the background thread, for a result later."""
+    return asyncio.run_coroutine_threadsafe(work, _background.loop())
 
 
 class Qmp:
@@ -99,7 +96,7 @@ class Qmp:
             raise GuestLost(f"QEMU ended during {command}") from error
 
     async def wait_async(self, wanted: Callable[[Event], bool]) -> Event:
-        """Return the first event, past ones too, that is wanted."""
+        """Return the first event, past ones too, that is wanted; raises GuestLost when QEMU is gone."""
         assert self._changed is not None
         seen = 0
         while True:
@@ -107,8 +104,18 @@ class Qmp:
                 seen += 1
                 if wanted(event):
                     return event
+            if self._client.runstate is not Runstate.RUNNING:
+                raise GuestLost("QEMU ended")
             self._changed.clear()
-            await self._changed.wait()
+            both = [asyncio.ensure_future(self._changed.wait()), asyncio.ensure_future(self._ended())]
+            try:
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for each in both:
+                    each.cancel()
+
+    async def _ended(self) -> None:
+        await self._client.runstate_changed()
 
     async def close_async(self) -> None:
         """Let go of the connection, which may be dead already."""
@@ -129,7 +136,8 @@ class Qmp:
         except TimeoutError:
             raise GuestHung(f"QEMU did not answer {command} within {timeout:g} s") from None
 
-    def human(self, command: str, *, timeout: float = 10.0) -> str:
-        """Return what the human monitor prints for a command."""
-        text = self.execute("human-monitor-command", {"command-line": command}, timeout=timeout)
+    def human(self, command: str, *, index: int = 0, timeout: float = 10.0) -> str:
+        """Return what the human monitor prints for a command, seen from CPU number `index`."""
+        arguments = {"command-line": command, "cpu-index": index}
+        text = self.execute("human-monitor-command", arguments, timeout=timeout)
         return str(text).replace("\r\n", "\n")

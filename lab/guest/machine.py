@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: MIT
+"""A running guest: the agent's channel, how it stands, and why it died."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import select
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from lab.errors import AgentError, BootFailed, GuestHung, GuestLost
+from lab.guest import qemu
+from lab.guest.agent import Agent
+
+if TYPE_CHECKING:
+    from lab.guest.agent import Hello
+    from lab.guest.argv import BootSpec, Role
+    from lab.guest.console import Console
+    from lab.guest.symbols import Symbols
+
+# A kernel that boots under TCG on a busy host takes its time; a dead one is noticed at once all the same.
+BOOT_SECONDS = 120.0
+_SEND_SECONDS = 30.0  # what the agent has not taken by then, it will not take
+_CHUNK = 256 * 1024
+_END_SECONDS = 2.0  # between the agent's port closing, or QEMU's last event, and QEMU's end
+
+
+class Guest:
+    """A guest whose QEMU runs; a context manager that leaves nothing behind.
+
+    It is the channel of its agent: send() and receive() notice a death within milliseconds.
+    """
+
+    def __init__(self, process: qemu.Process, spec: BootSpec, *, restored: bool) -> None:
+        self._process = process
+        self._spec = spec
+        self.restored = restored
+        self.hello: Hello | None = None
+        self.agent = Agent(self, spec.arch)
+        self._closed: str | None = None  # once closed: why it died, or that it did not
+        self._poll = select.poll()
+        self._poll.register(process.agent, select.POLLIN)
+        self._poll.register(process.console.fileno(), select.POLLIN)
+        self._poll.register(process.pidfd, select.POLLIN)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        return self._process.pid
+
+    @property
+    def console(self) -> Console:
+        """The serial console."""
+        return self._process.console
+
+    @property
+    def process(self) -> qemu.Process:
+        """The QEMU behind it."""
+        return self._process
+
+    def greet(self, *, seed: bytes, jitter_us: int = 0, timeout: float) -> Hello:
+        """Say hello to the agent with the present time; raises what receive() does, and AgentError."""
+        self.hello = self.agent.hello(
+            wall_clock_ns=time.time_ns(), seed=seed, jitter_us=jitter_us, timeout=timeout
+        )
+        return self.hello
+
+    def send(self, data: bytes) -> None:
+        """Send bytes to the agent; raises GuestLost when the guest is dead, GuestHung when it takes none."""
+        rest = memoryview(data)
+        deadline = time.monotonic() + _SEND_SECONDS
+        while rest:
+            try:
+                rest = rest[self._process.agent.send(rest) :]
+            except BlockingIOError:
+                self._wait(deadline, select.POLLIN | select.POLLOUT, "the agent took no more of a message")
+            except OSError as error:
+                raise self._lost() from error
+
+    def receive(self, deadline: float) -> bytes:
+        """Return some bytes from the agent.
+
+        Raises GuestLost when the guest is dead, and GuestHung when time.monotonic() passes the deadline.
+        """
+        while True:
+            try:
+                data = self._process.agent.recv(_CHUNK)
+            except BlockingIOError:
+                self._wait(deadline, select.POLLIN, "no answer from the agent in time")
+                continue
+            except OSError as error:
+                raise self._lost() from error
+            if not data:
+                raise self._lost()
+            return data
+
+    def _wait(self, deadline: float, agent: int, why: str) -> None:
+        """Wait until the agent's socket is ready, taking in the console meanwhile."""
+        console = self._process.console
+        self._poll.modify(self._process.agent, agent)
+        while True:
+            left = deadline - time.monotonic()
+            ready = {fd for fd, _ in self._poll.poll(max(0.0, left) * 1000)}
+            if console.fileno() in ready:
+                console.drain()
+                if console.ended:
+                    self._poll.unregister(console.fileno())
+            # What it said before it died is read first: the agent's socket goes before the death.
+            if self._process.agent.fileno() in ready:
+                return
+            if self._process.pidfd in ready:
+                raise self._lost()
+            if left <= 0:
+                raise GuestHung(why)
+
+    def _lost(self) -> GuestLost:
+        return GuestLost(self.death())
+
+    def console_text(self) -> str:
+        """Return all that the guest printed."""
+        self._process.console.drain()
+        return self._process.console.text()
+
+    def new_console_lines(self) -> list[str]:
+        """Return the console's lines that came since this was last asked."""
+        self._process.console.drain()
+        return self._process.console.new_lines()
+
+    def alive(self) -> bool:
+        """Return whether QEMU still runs."""
+        return self._closed is None and self._process.popen.poll() is None
+
+    def death(self) -> str:
+        """Return why the guest died, in words; that it lives, if it does."""
+        if self._closed is not None:
+            return self._closed
+        process = self._process
+        if not process.wait(_END_SECONDS):
+            return "the guest's port was closed, but QEMU still runs"
+        process.console.drain()
+        return describe_death(
+            process.popen.returncode, self._last_event(), process.console.panic, process.complaints()
+        )
+
+    def _last_event(self) -> str:
+        """Return the reason of QEMU's SHUTDOWN event; the background thread may be a moment behind."""
+        for _ in range(50):
+            for event in reversed(self._process.qmp.events):
+                if event["event"] == "SHUTDOWN":
+                    return str(event["data"].get("reason", ""))
+            if self._process.popen.returncode != 0:
+                return ""  # who is killed says nothing
+            time.sleep(0.002)
+        return ""
+
+    def cpus(self, symbols: Symbols | None = None) -> list[str]:
+        """Return a line a CPU: where it stands now; [] when QEMU cannot say."""
+        from lab.guest.registers import cpus  # noqa: PLC0415 - only wanted for guests that hang
+
+        with suppress(GuestLost, GuestHung):
+            return cpus(self._process.qmp, self._spec.arch, symbols)
+        return []
+
+    def private_kib(self) -> int:
+        """Return how much memory this guest has for itself; 0 when it is dead."""
+        try:
+            lines = Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            return 0
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+    def close(self) -> None:
+        """Kill the guest and wait for its end; what it printed and why it died can still be asked."""
+        if self._closed is not None:
+            return
+        alive = self._process.popen.poll() is None
+        self._closed = "it was alive until the lab ended it" if alive else self.death()
+        self._process.close()
+
+
+def describe_death(code: int, reason: str, panic: str | None, complaints: list[str]) -> str:
+    """Return in words why a guest died.
+
+    `code` is QEMU's exit status as subprocess has it, `reason` that of its SHUTDOWN event, `panic` the
+    console's line, `complaints` are the lines of its stderr.
+    """
+    triple = any(line.startswith("Triple fault") for line in complaints)
+    rest = [line for line in complaints if not line.startswith("Triple fault")]
+    said = f" ({'; '.join(rest[-3:])})" if rest else ""
+    if code != 0:
+        return qemu.how_it_ended(code) + said
+    if triple:
+        return "triple fault: a CPU could not even report a fault, and reset the machine" + said
+    # A line on the console can be a test's own; the event and the exit tell that there was a panic at all.
+    if panic is not None:
+        return re.sub(r"^\[[^]]*\]\s*(\[[^]]*\]\s*)?", "", panic) + said
+    words = {
+        "guest-panic": "kernel panic, not a word of it on the console",
+        "guest-reset": "the guest restarted itself, not a word of it on the console",
+        "guest-shutdown": "the guest powered itself off",
+        "host-signal": "QEMU was told to end by a signal",
+    }
+    return words.get(reason, f"QEMU ended by itself{f' ({reason})' if reason else ''}") + said
+
+
+def clone_seed(seed: int, count: int) -> tuple[bytes, int, str]:
+    """Return what sets a guest apart: bytes for its entropy, its jitter in µs, and a UUID.
+
+    The same run seed and count give the same again.
+    """
+    material = hashlib.sha256(f"chanlab guest {seed} {count}".encode()).digest()
+    jitter = random.Random(material).randrange(500)  # noqa: S311 - a starting point, not a secret
+    uuid = material[:16].hex()
+    generation = f"{uuid[:8]}-{uuid[8:12]}-4{uuid[13:16]}-8{uuid[17:20]}-{uuid[20:32]}"
+    return material, jitter, generation
+
+
+def boot(
+    spec: BootSpec,
+    role: Role = "cold",
+    *,
+    ram: Path | None = None,
+    log: Path | None = None,
+    seed: int = 0,
+    count: int = 0,
+    timeout: float = BOOT_SECONDS,
+) -> Guest:
+    """Boot a guest until its agent answers; `timeout` in seconds.
+
+    Raises BootFailed when no agent comes up, HostError when QEMU cannot be started at all.
+    """
+    material, jitter, generation = clone_seed(seed, count)
+    started = time.monotonic()
+    process = qemu.start(spec, role, ram=ram, log=log, generation=generation)
+    guest = Guest(process, spec, restored=False)
+    try:
+        guest.greet(seed=material, jitter_us=jitter, timeout=timeout)
+    except (GuestLost, GuestHung, AgentError) as error:
+        after = time.monotonic() - started
+        raise _boot_failed(guest, error, after) from error
+    except BaseException:
+        guest.close()
+        raise
+    return guest
+
+
+def _boot_failed(guest: Guest, error: Exception, after: float) -> BootFailed:
+    """Return the error for a guest without an agent, and end the guest."""
+    notes = [f"after {after:.1f} s: {error}"]
+    if isinstance(error, GuestHung):
+        notes += [f"{line}" for line in guest.cpus()]
+        if guest.console.panic is not None:
+            notes.append(guest.console.panic)
+    console = guest.console_text()
+    guest.close()
+    spec = guest._spec  # noqa: SLF001 - a guest's spec is nobody else's matter
+    tail = "\n".join(console.splitlines()[-40:]) or "(nothing: the kernel did not come as far as its console)"
+    return BootFailed(
+        f"{spec.name or spec.kernel.kernel.release} ({spec.accel}) did not boot to its agent, "
+        + "; ".join(notes),
+        tail,
+        hint="`lab doctor` checks QEMU and the kernel; a new one of either may help",
+    )

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: MIT
+"""A QEMU: which one to start, and one that runs, with the descriptors that lead to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab.cache import digest, file_digest
+from lab.errors import HostError, UsageError
+from lab.guest import argv, qmp
+from lab.guest.argv import Qemu
+from lab.guest.console import Console, console_pipe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lab.arch import Architecture
+    from lab.cache import Cache
+    from lab.progress import Progress
+    from lab.settings import Settings
+
+_PDEATHSIG = ("--pdeathsig", "KILL", "--")
+# Where no setpriv is at hand: PR_SET_PDEATHSIG is 1.
+_PDEATHSIG_PYTHON = (
+    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+def qemu(settings: Settings, arch: Architecture, cache: Cache, progress: Progress) -> Qemu:
+    """Return the lab's own QEMU for an architecture, or the one that the user wants instead.
+
+    Raises UsageError when the user's cannot be started, FetchError or HostError when there is no own one.
+    """
+    if settings.qemu is not None:
+        return users_qemu(settings.qemu)
+    from lab.kernels.roots import root  # noqa: PLC0415 - not needed, and not paid for, with a user's QEMU
+
+    own = root(f"qemu-{arch.name}", settings, cache, progress)
+    return Qemu(
+        command=tuple(own.command(arch.qemu)),
+        pdeathsig=(*own.command("setpriv"), *_PDEATHSIG),
+        version=_upstream(own.packages[arch.qemu_package]),
+        digest=own.digest,
+        firmware=tuple(own.path / directory for directory in arch.firmware),
+    )
+
+
+def _upstream(version: str) -> str:
+    """Return the upstream part of a Debian version: '1:10.0.13+ds-0+deb13u1' -> '10.0.13'."""
+    match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
+    return match[1] if match else version
+
+
+def users_qemu(path: Path) -> Qemu:
+    """Return the QEMU at a path; raises UsageError when it does not say its version."""
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UsageError(
+            f"{path} does not run: {error}", hint="give --qemu or CHANLAB_QEMU a qemu-system-* program"
+        ) from error
+    match = re.search(r"version (\d+(?:\.\d+)+)", done.stdout)
+    if match is None:
+        raise UsageError(f"{path} is no QEMU: `--version` prints {done.stdout[:80]!r}")
+    setpriv = shutil.which("setpriv")
+    pdeathsig = (setpriv, *_PDEATHSIG) if setpriv else (sys.executable, "-ISc", _PDEATHSIG_PYTHON)
+    return Qemu((str(path),), pdeathsig, match[1], digest(done.stdout, file_digest(path)))
+
+
+@dataclass
+class Process:
+    """A running QEMU; close() ends it and leaves nothing."""
+
+    popen: subprocess.Popen[bytes]
+    pidfd: int  # readable when QEMU has ended
+    agent: socket.socket  # not blocking
+    console: Console
+    qmp: qmp.Qmp
+    stderr: int  # a file without a name: what QEMU says is there even when nobody was reading
+    command: Sequence[str]
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        return self.popen.pid
+
+    def complaints(self) -> list[str]:
+        """Return what QEMU wrote to its stderr, without the registers that `-d cpu_reset` shows."""
+        text = os.pread(self.stderr, 1 << 20, 0).decode(errors="replace")
+        return [line for line in text.splitlines() if line.strip() and not _REGISTERS.match(line)]
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for QEMU's end; returns whether it has ended."""
+        try:
+            self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Kill QEMU if it still runs, wait for it, and close what led to it."""
+        self._end()
+        with suppress(TimeoutError):
+            qmp.run(self.qmp.close_async(), 5.0)
+
+    async def close_async(self) -> None:
+        """Do the work of close() in the background thread."""
+        self._end()
+        await self.qmp.close_async()
+
+    def _end(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+            self.popen.wait()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            os.close(self.stderr)
+            self.pidfd = self.stderr = -1
+            self.agent.close()
+            self.console.drain()
+            self.console.close()
+
+
+# The dump of a CPU's registers: 'RAX=…', 'CS =0010 …', 'GDT=     …', 'CPU Reset (CPU 0)', 'XMM00=…'.
+_REGISTERS = re.compile(r"(CPU Reset \(CPU|[A-Z0-9]{2,6} ?=|CCS=|Opmask|[YZ]MM)")
+
+
+def start(spec: argv.BootSpec, role: argv.Role, *, ram: Path | None = None, log: Path | None = None,
+          generation: str = "auto") -> Process:  # fmt: skip
+    """Start QEMU; raises HostError when that is impossible, GuestLost when it ends at once.
+
+    The thread that starts it must live on: QEMU is killed when that thread is gone.
+    """
+    return qmp.run(start_async(spec, role, ram=ram, log=log, generation=generation), 60.0)
+
+
+async def start_async(
+    spec: argv.BootSpec,
+    role: argv.Role,
+    *,
+    ram: Path | None = None,
+    log: Path | None = None,
+    generation: str = "auto",
+) -> Process:
+    """Do the work of start() in the background thread, which lives as long as the process."""
+    process = _spawn(spec, role, ram, log, generation)
+    try:
+        await process.qmp.connect_async()
+    except BaseException as error:
+        process.popen.kill()
+        process.popen.wait()
+        complaints = " / ".join(process.complaints())
+        await process.close_async()
+        if complaints and isinstance(error, Exception):
+            raise HostError(
+                f"QEMU {spec.qemu.version} does not start: {complaints}",
+                hint="`lab doctor` tells more; --qemu chooses another one",
+            ) from error
+        raise
+    return process
+
+
+def _spawn(
+    spec: argv.BootSpec, role: argv.Role, ram: Path | None, log: Path | None, generation: str
+) -> Process:
+    with ExitStack() as undo, ExitStack() as theirs:
+        agent, agent_theirs = _pair(undo, theirs)
+        monitor, monitor_theirs = _pair(undo, theirs)
+        reading, writing = console_pipe()
+        theirs.callback(os.close, writing)
+        console = Console(reading, log)
+        undo.callback(console.close)
+        stderr = os.memfd_create("chanlab-qemu-stderr")
+        undo.callback(os.close, stderr)
+        wiring = argv.Wiring(agent_theirs.fileno(), monitor_theirs.fileno(), writing, ram, generation)
+        command = argv.argv(spec, role, wiring)
+        try:
+            popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                pass_fds=(wiring.agent, wiring.qmp, wiring.console),
+                # Ctrl+C in the terminal is the lab's to handle: it kills its QEMUs in order.
+                process_group=0,
+                # SIGINT and friends as they were born: a caller that ignores them must not hand that on.
+                restore_signals=True,
+            )
+        except OSError as error:
+            raise HostError(f"cannot start {command[0]}: {error.strerror or error}") from error
+        undo.callback(popen.wait)
+        undo.callback(popen.kill)
+        pidfd = os.pidfd_open(popen.pid)
+        agent.setblocking(False)
+        process = Process(popen, pidfd, agent, console, qmp.Qmp(monitor), stderr, command)
+        undo.pop_all()
+    return process
+
+
+def _pair(undo: ExitStack, theirs: ExitStack) -> tuple[socket.socket, socket.socket]:
+    ours, other = socket.socketpair()
+    undo.callback(ours.close)
+    theirs.callback(other.close)
+    return ours, other
+
+
+def how_it_ended(code: int) -> str:
+    """Say in words what an exit status of QEMU's means."""
+    if code >= 0:
+        return f"QEMU ended with status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"QEMU was killed by {name}"

@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: MIT
+"""Templates: a guest frozen right after its agent came up, kept in the cache, restored any number of times.
+
+::
+
+    ram         the guest's memory; clones map it copy-on-write
+    state       the state of its devices and CPUs
+    template.json   what is known of it
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import mmap
+import os
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from lab.cache import digest, file_digest
+from lab.errors import BootFailed, GuestError, HostError
+from lab.guest import qemu, qmp
+from lab.guest.machine import Guest, boot, clone_seed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab.cache import Cache
+    from lab.guest.argv import BootSpec
+    from lab.guest.qemu import Process
+    from lab.progress import Progress
+
+KIND = "template"
+RENEW_SECONDS = 7 * 86400.0  # all clones share a boot's random choices: no template is used for longer
+FAILED_SECONDS = 300.0  # how long a boot that failed is not tried again
+VERIFY_SECONDS = 86400.0  # between two looks at the whole RAM file
+_QUIESCE_SECONDS = 60.0
+_FREEZE_SECONDS = 60.0
+RESTORE_SECONDS = 30.0  # it takes a tenth of one; a host that swaps may need more
+_MANIFEST = "template.json"
+_BLOCK = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a template, as its manifest has it."""
+
+    nonce: str  # hex; in the guest's memory since before it was frozen
+    boot_seconds: float  # from starting QEMU to the agent's first answer
+    freeze_seconds: float
+    made: float  # seconds since the epoch
+    ram_bytes: int
+    ram_digest: str
+    state_digest: str
+    release: str  # `uname -r` of the guest
+    command: list[str]  # QEMU's argv, for people
+    refused: str = ""  # why it must not be restored; '': it was restored once, and all was well
+
+
+@dataclass(frozen=True)
+class Template:
+    """A frozen guest in the cache."""
+
+    path: Path
+    facts: Facts
+
+    @property
+    def ram(self) -> Path:
+        """The file that holds the guest's memory; nobody writes to it any more."""
+        return self.path / "ram"
+
+    @property
+    def state(self) -> Path:
+        """The file that holds the state of devices and CPUs."""
+        return self.path / "state"
+
+    @property
+    def nonce(self) -> bytes:
+        """What a restored guest must answer with."""
+        return bytes.fromhex(self.facts.nonce)
+
+    @property
+    def boot_seconds(self) -> float:
+        """How long the boot took: what tells how slow the target is."""
+        return self.facts.boot_seconds
+
+    @property
+    def refused(self) -> str:
+        """Why it must not be restored; '' when it can be."""
+        return self.facts.refused
+
+
+def key_of(spec: BootSpec, now: float, *, age: float = RENEW_SECONDS) -> str:
+    """Return the key of the template to use now: the spec's, and which period of `age` seconds it is.
+
+    Periods do not change for all specs at once.
+    """
+    key = spec.key()
+    offset = int(key[:8], 16) / 2**32 * age
+    return digest(key, int((now + offset) // age))
+
+
+def template(spec: BootSpec, cache: Cache, progress: Progress) -> Template:
+    """Return the template of a spec, made if it is not there.
+
+    One that does not survive its self-check is returned too, with the reason in `refused`. Raises BootFailed
+    when no agent comes up, at once when that happened to anybody in the last minutes; HostError when QEMU
+    cannot be started or its memory not be kept; CacheError.
+    """
+    now = time.time()
+    key = key_of(spec, now)
+    name = spec.name or spec.kernel.kernel.release
+    for _ in range(2):
+        path = cache.entry(
+            KIND,
+            key,
+            lambda building, _final: _make(spec, key, building, cache, progress),
+            progress_text=f"booting {name}",
+        )
+        found = _load(path)
+        if found is not None and _verified(found, key, cache):
+            cache.discard(KIND, key_of(spec, now - RENEW_SECONDS))
+            return found
+        cache.discard(KIND, key)
+    raise HostError(
+        f"the template of {name} in {path} is damaged as soon as it is made",
+        hint="check that disk; CHANLAB_CACHE puts the cache elsewhere",
+    )
+
+
+def _load(path: Path) -> Template | None:
+    """Return what is in a directory, None when it is not whole."""
+    try:
+        found = Template(path, Facts(**json.loads((path / _MANIFEST).read_text())))
+        if found.refused:
+            return found
+        whole = found.ram.stat().st_size == found.facts.ram_bytes
+        return found if whole and file_digest(found.state) == found.facts.state_digest else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _verified(found: Template, key: str, cache: Cache) -> bool:
+    """Return whether the RAM file is what it was; looked at once a day, it takes a fraction of a second."""
+    name = f"template-verified-{key}"
+    last = cache.recall(name)
+    if found.refused or (isinstance(last, int | float) and 0 <= time.time() - last < VERIFY_SECONDS):
+        return True
+    if ram_digest(found.ram, thin=False) != found.facts.ram_digest:
+        return False
+    cache.remember(name, time.time())
+    return True
+
+
+def _make(spec: BootSpec, key: str, building: Path, cache: Cache, progress: Progress) -> None:
+    failed = f"boot-failed-{spec.key()}"
+    _raise_remembered(cache, failed)
+    name = spec.name or spec.kernel.kernel.release
+    with progress.task(f"booting {name} once, to be cloned"):
+        ram = building / "ram"
+        reserve(ram, spec.memory_mib << 20)
+        started = time.monotonic()
+        try:
+            guest = boot(spec, "template", ram=ram)
+        except BootFailed as error:
+            known = {"time": time.time(), "message": error.message, "console": error.console}
+            cache.remember(failed, known)
+            raise
+        with guest:
+            booted = time.monotonic() - started
+            facts = _freeze(guest, spec, building, booted)
+        made = Template(building, Facts(**facts))
+        for file in (made.ram, made.state):
+            file.chmod(0o444)
+        try:
+            _check(made, spec)
+        except (GuestError, HostError) as error:
+            made = Template(building, Facts(**facts | {"refused": str(error)}))
+            made.ram.unlink()
+            made.state.unlink()
+        (building / _MANIFEST).write_text(json.dumps(asdict(made.facts), indent=1))
+        if not made.refused:
+            cache.remember(f"template-verified-{key}", time.time())
+
+
+def _raise_remembered(cache: Cache, name: str) -> None:
+    """Raise what the boot failed with a short while ago, if it did."""
+    known = cache.recall(name)
+    if not isinstance(known, dict):
+        return
+    with suppress(KeyError, TypeError):
+        ago = time.time() - known["time"]
+        if 0 <= ago < FAILED_SECONDS:
+            raise BootFailed(
+                f"{known['message']} (seen {ago:.0f} s ago)",
+                known["console"],
+                hint=f"it is tried again {FAILED_SECONDS:.0f} s after it failed",
+            )
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make a file whose blocks are the disk's promise: a full disk is an error here, not a SIGBUS later.
+
+    Raises OSError, which the cache explains.
+    """
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+
+
+def _freeze(guest: Guest, spec: BootSpec, building: Path, booted: float) -> dict[str, Any]:
+    """Stop a guest for good and write down what it is."""
+    nonce = os.urandom(16)
+    try:
+        guest.agent.quiesce(nonce, timeout=_QUIESCE_SECONDS)
+        started = time.monotonic()
+        qmp.run(_freeze_async(guest.process, building / "state"), _FREEZE_SECONDS)
+    except TimeoutError:
+        raise HostError(f"QEMU did not freeze {spec.name} within {_FREEZE_SECONDS:g} s") from None
+    except GuestError as error:
+        raise BootFailed(f"{spec.name} died before it was frozen: {error}", guest.console_text()) from error
+    frozen = time.monotonic() - started
+    command = list(guest.process.command)
+    release = guest.hello.release if guest.hello is not None else ""
+    guest.close()
+    return {
+        "nonce": nonce.hex(),
+        "boot_seconds": booted,
+        "freeze_seconds": frozen,
+        "made": time.time(),
+        "ram_bytes": spec.memory_mib << 20,
+        "ram_digest": ram_digest(building / "ram", thin=True),
+        "state_digest": file_digest(building / "state"),
+        "release": release,
+        "command": command,
+    }
+
+
+_CAPABILITIES = {
+    "capabilities": [
+        # The memory is in a file already: only devices go into the state, 0.3 MB.
+        {"capability": "x-ignore-shared", "state": True},
+        # MIGRATION events, so that nobody has to poll.
+        {"capability": "events", "state": True},
+    ]
+}
+
+
+async def _freeze_async(process: Process, state: Path) -> None:
+    await process.qmp.execute_async("stop")
+    await process.qmp.execute_async("migrate-set-capabilities", _CAPABILITIES)
+    await process.qmp.execute_async("migrate", {"uri": f"file:{state}"})
+    await _migrated(process, "freezing")
+
+
+async def _migrated(process: Process, doing: str) -> None:
+    """Wait until a migration has ended; raises HostError when it failed, GuestLost when QEMU died."""
+    event = await process.qmp.wait_async(
+        lambda event: event["event"] == "MIGRATION" and event["data"]["status"] in ("completed", "failed")
+    )
+    if event["data"]["status"] == "failed":
+        why = await process.qmp.execute_async("query-migrate")
+        raise HostError(f"{doing} a guest failed: {why.get('error-desc', 'QEMU does not say why')}")
+
+
+async def prepare_async(spec: BootSpec, ram: Path, generation: str, log: Path | None = None) -> Process:
+    """Start a QEMU that waits for a template's state; raises what qemu.start() does."""
+    process = await qemu.start_async(spec, "clone", ram=ram, log=log, generation=generation)
+    try:
+        await process.qmp.execute_async("migrate-set-capabilities", _CAPABILITIES)
+    except BaseException:
+        await process.close_async()
+        raise
+    return process
+
+
+async def restore_async(process: Process, state: Path) -> None:
+    """Bring a waiting QEMU to life; raises HostError when the state does not fit, GuestLost when it died."""
+    await process.qmp.execute_async("migrate-incoming", {"uri": f"file:{state}"})
+    await _migrated(process, "restoring")
+    await process.qmp.execute_async("cont")
+
+
+def restore(process: Process, made: Template, spec: BootSpec, *, seed: bytes, jitter_us: int) -> Guest:
+    """Turn a waiting QEMU into a guest whose agent has answered with the template's nonce.
+
+    Raises GuestError or HostError when that does not come about; the QEMU is gone then.
+    """
+    guest = Guest(process, spec, restored=True)
+    try:
+        qmp.run(restore_async(process, made.state), RESTORE_SECONDS)
+        hello = guest.greet(seed=seed, jitter_us=jitter_us, timeout=RESTORE_SECONDS)
+        _compare(hello.nonce, made.nonce)
+    except TimeoutError:
+        guest.close()
+        raise HostError(f"QEMU did not restore a guest within {RESTORE_SECONDS:g} s") from None
+    except BaseException:
+        guest.close()
+        raise
+    return guest
+
+
+def _compare(got: bytes, wanted: bytes) -> None:
+    if got != wanted:
+        raise HostError(
+            f"a restored guest is not the one that was frozen: its nonce is {got.hex() or 'empty'}, "
+            f"the template's is {wanted.hex()}"
+        )
+
+
+def _check(made: Template, spec: BootSpec) -> None:
+    """Restore a clone as every user of the template will; raises GuestError or HostError."""
+    material, jitter, generation = clone_seed(0, 0)
+    process = qmp.run(prepare_async(spec, made.ram, generation), RESTORE_SECONDS)
+    with restore(process, made, spec, seed=material, jitter_us=jitter):
+        pass
+
+
+_PUNCH_HOLE_KEEP_SIZE = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+
+
+def ram_digest(path: Path, *, thin: bool) -> str:
+    """Return a digest of a RAM file; empty blocks count by their absence.
+
+    `thin`: give the disk back what is empty. Nobody writes to the file again, so nothing needs a promise of
+    space any more. A file system that cannot do that keeps the space, and no harm is done.
+    """
+    punch = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None) if thin else None
+    hashed = hashlib.sha256()
+    empty = bytes(_BLOCK)
+    flags = os.O_RDWR if thin else os.O_RDONLY
+    descriptor = os.open(path, flags)
+    try:
+        size = os.fstat(descriptor).st_size
+        with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as memory:
+            for start, end in _data(descriptor, size):
+                for offset in range(start, end, _BLOCK):
+                    block = memory[offset : offset + _BLOCK]
+                    if block != empty[: len(block)]:
+                        hashed.update(offset.to_bytes(8, "little") + block)
+                    elif punch is not None:
+                        at, length = ctypes.c_int64(offset), ctypes.c_int64(len(block))
+                        punch(descriptor, _PUNCH_HOLE_KEEP_SIZE, at, length)
+    finally:
+        os.close(descriptor)
+    return hashed.hexdigest()
+
+
+def _data(descriptor: int, size: int) -> list[tuple[int, int]]:
+    """Return the parts of a file that are not holes, in whole blocks."""
+    found: list[tuple[int, int]] = []
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(descriptor, position, os.SEEK_DATA)
+        except OSError:  # no data behind this point
+            break
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        start -= start % _BLOCK
+        end = min(size, end + -end % _BLOCK)
+        start = max(start, position)
+        found.append((start, end))
+        position = end
+    return found
