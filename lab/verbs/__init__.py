@@ -1,2 +1,196 @@
 # SPDX-License-Identifier: MIT
-"""The system calls that a scenario can make, one family a file."""
+"""The system calls that a scenario can make, one family a file.
+
+How to write one. A verb is a Python function in a file of this directory, decorated with `verb`. There is
+no list to edit: its name is the verb, its parameters are the keys of the step, the first of them is the
+value at the verb's own key; its docstring is the reference page's text. A name that Python reserves or that
+hides a builtin ends with an underscore (``open_`` is the verb `open`, a parameter ``for_`` the key `for`).
+Files of verbs do *not* say ``from __future__ import annotations``: annotations are read here.
+
+::
+
+    @verb
+    def read(call: Call, fd: Fd, *, size: Size | None = None, buffer: Memory | None = None) -> Plan[Got]:
+        '''Read from a file descriptor.'''
+        into = call.room(buffer, size)
+        index = call.syscall("read", fd, into, into.size if size is None else size)
+        return call.plan(Got, index, data=into.fetch(call, up_to_call=index))
+
+*A plan verb* (it returns ``Plan[SomeOutcome]``) is pure: it writes one actor's program and says how the
+reply is read. `background`, `times`, `together`, `within` and `expect` then work by themselves. What its
+arguments are is in lab/values.py and lab/memory.py; the body gets plain numbers, bytes and `Placed` memory:
+
+======================  ==========================================================  =====================
+annotation              in YAML                                                     the body gets
+======================  ==========================================================  =====================
+Int, Flags, Size        ``PAGE_SIZE-1``, ``O_RDWR|O_NONBLOCK``, ``4KiB``            int
+Signal, Errno           ``SIGUSR1``, ``EAGAIN``                                     int
+Duration, Timeout       ``2s``; a Timeout also ``0`` and ``-1`` (for ever: None)    float seconds
+Text, Bool, Literal[…]  as it stands there                                          str, bool
+Fd, Address, Pid        ``$dev``, ``$map+PAGE_SIZE``, an actor's name; expressions  int
+Data                    text, ``{hex: …}``, ``{random: 4KiB, id: a}``, …            bytes
+Memory                  ``{buffer: …, size: …}``, ``{bad: …}``, ``{struct: …}``, …  Placed
+Content                 the same, but a bare text is content (``data: hello``)      Placed
+list[X], dict[str, X]   a list, a mapping                                           list, dict
+a dataclass             a mapping; its fields are annotated like parameters         that dataclass
+ActorName, NewActor     an existing actor; one that this step brings to life        str
+Pending, Steps          a call in the background; steps within the step             (control verbs)
+======================  ==========================================================  =====================
+
+`Call` (lab/plan.py) has the program (lab/guest/wire.py: buffer, pointer, fetch, load, store, barrier,
+send_fd …) and `syscall(name, *args)`, which takes ints, Buffers and Placed and returns the call's index;
+`once=True` for calls that only prepare. `call.place(bytes)` puts packed bytes into memory, `call.text(str)`
+a C string, `call.room(memory, size)` memory to receive into; `call.constant("SOL_SOCKET")` is a number,
+`call.struct("nlmsghdr")` a layout with pack(), unpack() and offset_of(). `call.plan(Outcome, index,
+**fields)` is the usual reply: each field is a function of the reply, such as `placed.fetch(call,
+up_to_call=index)`. For another reply return ``Plan(decode)`` with your own ``decode(reply) -> Outcome``;
+`call.result(reply, index)` gives the common fields.
+
+*An outcome* is a frozen, kw_only dataclass derived from `Outcome`; its fields (annotated like parameters,
+with ``= None``) are the keys that `expect` may have and the parts that ``$name.part`` may name. `bare` says
+what ``$name`` alone stands for. A field annotated ``Tree`` holds ints, bytes, lists and dicts as a reply
+decodes to; `expect` then compares by the types found there. A field that is a ``list`` of a dataclass is
+compared item by item, only the fields that are named.
+
+*A data form* (``{nlmsg: …}``, ``{sockaddr_un: …}``) is a function ``(context, first, *, more) -> bytes``
+decorated with `form` (lab/memory.py; see data.py in this directory). It can stand wherever Data or Memory
+can.
+
+*A control verb* gets the `Session` as its first argument and returns an Outcome (not a Plan): what is not one
+actor's program belongs here. `session.current` is the step (its `by`, `within`). It fails the step through
+`session.fail(wanted, got, *notes)`. It cannot be in the background nor in `together`.
+
+Errors: raise UsageError for arguments that make no sense on the target (the session adds file and line),
+Unsupported for what this target cannot do. Everything else is the result of the call.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import typing
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, overload
+
+from lab.guest import wire
+from lab.memory import FORMS, Content, Data, Form, Memory, Placed, form
+from lab.outcome import Outcome
+from lab.plan import Call, Plan
+from lab.signature import Signature
+from lab.values import (
+    ActorName,
+    Address,
+    Bool,
+    Duration,
+    Errno,
+    Fd,
+    Flags,
+    Int,
+    NewActor,
+    PendingKind,
+    Pid,
+    Signal,
+    Size,
+    Steps,
+    Text,
+    Timeout,
+    Tree,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = [
+    "FORMS",
+    "ActorName",
+    "Address",
+    "Bool",
+    "Call",
+    "Content",
+    "Data",
+    "Duration",
+    "Errno",
+    "Fd",
+    "Flags",
+    "Form",
+    "Int",
+    "Memory",
+    "NewActor",
+    "Outcome",
+    "Pending",
+    "Pid",
+    "Placed",
+    "Plan",
+    "Signal",
+    "Size",
+    "Steps",
+    "Text",
+    "Timeout",
+    "Tree",
+    "Verb",
+    "form",
+    "table",
+    "verb",
+    "wire",
+]
+
+F = TypeVar("F", bound="Callable[..., Any]")
+Pending = Annotated[Any, PendingKind()]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb of the language."""
+
+    name: str
+    signature: Signature
+    family: str  # the file it stands in
+    aliases: tuple[str, ...] = ()
+    gives_to: str = ""  # the key that names the actor whose the resulting file descriptor is
+    inherits: bool = False  # the actor that it brings to life has its parent's file descriptors
+
+    @cached_property
+    def plans(self) -> bool:
+        """Whether it makes a program for one actor (else it controls the session)."""
+        returns = self.signature.returns
+        return (typing.get_origin(returns) or returns) is Plan
+
+    @cached_property
+    def outcome(self) -> type:
+        """The record that it gives."""
+        return self.signature.outcome
+
+
+_VERBS: dict[str, Verb] = {}
+
+
+@overload
+def verb(function: F) -> F: ...
+@overload
+def verb(*, alias: str = ..., gives_to: str = ..., inherits: bool = ...) -> Callable[[F], F]: ...
+def verb(function: Any = None, *, alias: str = "", gives_to: str = "", inherits: bool = False) -> Any:
+    """Register a function as a verb.
+
+    `alias`: another word for it in YAML, where Python reserves that word. `gives_to` and `inherits`: see
+    `Verb`.
+    """
+
+    def register(made: F) -> F:
+        signature = Signature(made)
+        family = made.__module__.rpartition(".")[2]
+        aliases = (alias,) if alias else ()
+        found = Verb(signature.name, signature, family, aliases, gives_to, inherits)
+        for name in (found.name, *aliases):
+            _VERBS[name] = found
+        return made
+
+    return register if function is None else register(function)
+
+
+@cache
+def table() -> Mapping[str, Verb]:
+    """Return all verbs by name, aliases too, after importing every file of this directory."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return _VERBS

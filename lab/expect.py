@@ -1,0 +1,407 @@
+# SPDX-License-Identifier: MIT
+"""What is wanted of a result: read from under `expect`, compared, and told when it differs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lab.layout import nearest
+from lab.memory import DataKind, Leaf, PlacedValue, read_form, read_tree
+from lab.nodes import MappingNode, Node, ScalarNode, SequenceNode, text_of
+from lab.outcome import Outcome
+from lab.scope import kinds_of_outcome
+from lab.show import compare_data, show, show_value
+from lab.values import (
+    AddressKind,
+    IntKind,
+    Kind,
+    ListKind,
+    RecordKind,
+    TextKind,
+    TreeKind,
+    Value,
+)
+
+if TYPE_CHECKING:
+    from lab.context import Context
+    from lab.scope import Scope
+    from lab.verbs import Verb
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One part of a result that is not as wanted; `path` is empty for the call as a whole."""
+
+    path: str
+    wanted: str
+    got: str
+
+    def lines(self) -> tuple[str, str]:
+        """Return the two texts, each with the part's name before it."""
+        head = f"{self.path}: " if self.path else ""
+        return f"{head}{self.wanted}", f"{head}{self.got}"
+
+
+class Matcher(Protocol):
+    """One wish."""
+
+    def check(self, got: Any, path: str, context: Context) -> list[Mismatch]:
+        """Return what differs."""
+
+
+@dataclass(frozen=True)
+class Equal:
+    """Exactly this value."""
+
+    value: Value
+    kind: Kind
+    written: str
+
+    def check(self, got: Any, path: str, context: Context) -> list[Mismatch]:
+        """Compare as the field's kind does: numbers of one width may be written with either sign."""
+        wanted = self.value.resolve(context)
+        if isinstance(wanted, bytes) and isinstance(got, bytes):
+            if wanted == got:
+                return []
+            return [Mismatch(path, *compare_data(wanted, got))]
+        if isinstance(wanted, float) and isinstance(got, float):
+            same = abs(wanted - got) < 1e-9
+        elif isinstance(wanted, str) and isinstance(got, bytes):
+            same = wanted.encode() == got
+        elif isinstance(self.kind, AddressKind) and isinstance(wanted, int) and isinstance(got, int):
+            same = (wanted - got) % (1 << 8 * context.abi.arch.word) == 0
+        else:
+            same = wanted == got
+        if same:
+            return []
+        text = show(wanted, self.kind, context, self.written)
+        return [Mismatch(path, text, show(got, self.kind, context))]
+
+
+@dataclass(frozen=True)
+class Between:
+    """At least, at most."""
+
+    low: Value | None
+    high: Value | None
+    kind: Kind
+    written: str
+
+    def check(self, got: Any, path: str, context: Context) -> list[Mismatch]:
+        """Compare a number, or the length of data."""
+        number = len(got) if isinstance(got, (bytes, str, list, tuple)) else got
+        low = None if self.low is None else self.low.resolve(context)
+        high = None if self.high is None else self.high.resolve(context)
+        inside = number is not None and (low is None or low <= number) and (high is None or number <= high)
+        if inside:
+            return []
+        shown = show(got, self.kind, context) if number is got else f"a length of {number}"
+        return [Mismatch(path, self.written, shown)]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """A regular expression found in the text: an error's name, a number in decimal, data as latin-1."""
+
+    pattern: re.Pattern[str]
+    kind: Kind
+    written: str
+
+    def check(self, got: Any, path: str, context: Context) -> list[Mismatch]:
+        """Search the text."""
+        if isinstance(got, bytes):
+            text = got.decode("latin-1")
+        elif got is None:
+            text = None
+        else:
+            text = show_value(got, self.kind, context)
+        if text is not None and self.pattern.search(text):
+            return []
+        return [Mismatch(path, self.written, show(got, self.kind, context))]
+
+
+@dataclass(frozen=True)
+class Each:
+    """A list: as many items, each as wanted."""
+
+    items: tuple[Matcher, ...]
+    written: str
+
+    def check(self, got: Any, path: str, context: Context) -> list[Mismatch]:
+        """Compare item by item."""
+        if isinstance(got, bytes):
+            got = list(got)
+        if not isinstance(got, Sequence) or isinstance(got, str):
+            return [Mismatch(path, self.written, show(got, TreeKind(), context))]
+        found: list[Mismatch] = []
+        if len(got) != len(self.items):
+            found.append(Mismatch(path, f"{len(self.items)} items", f"{len(got)}: {_items(got, context)}"))
+        for index, (matcher, item) in enumerate(zip(self.items, got, strict=False)):
+            found += matcher.check(item, f"{path}[{index}]", context)
+        return found
+
+
+@dataclass(frozen=True)
+class Fields:
+    """A mapping or record: the named parts as wanted; others are not looked at."""
+
+    fields: Mapping[str, Matcher]
+    written: str
+
+    def check(self, got: Any, path: str, context: Context) -> list[Mismatch]:
+        """Compare part by part."""
+        if got is None or isinstance(got, (int, bytes, str, list)):
+            return [Mismatch(path, self.written, show(got, TreeKind(), context))]
+        found: list[Mismatch] = []
+        for name, matcher in self.fields.items():
+            inner = f"{path}.{name}" if path else name
+            there = got.get(name, _ABSENT) if isinstance(got, Mapping) else getattr(got, name, _ABSENT)
+            if there is _ABSENT:
+                names = list(got) if isinstance(got, Mapping) else list(vars(got))
+                found.append(Mismatch(inner, "is there", f"there is none{nearest(name, names)}"))
+            else:
+                found += matcher.check(there, inner, context)
+        return found
+
+
+@dataclass(frozen=True)
+class Like:
+    """A scalar whose type the result tells: a number, or the content of a char array without its NULs."""
+
+    leaf: Leaf
+    written: str
+
+    def check(self, got: Any, path: str, context: Context) -> list[Mismatch]:
+        """Compare as what was got is."""
+        if isinstance(got, bytes):
+            wanted = self.leaf.content(context)
+            if got == wanted or got.rstrip(b"\0") == wanted:
+                return []
+            return [Mismatch(path, *compare_data(wanted, got.rstrip(b"\0")))]
+        if isinstance(got, (int, bool)):
+            return self._number(int(got), path, context)
+        wanted_text = self.leaf.content(context).decode(errors="replace")
+        if isinstance(got, str) and got == wanted_text:
+            return []
+        return [Mismatch(path, self.written, show(got, TreeKind(), context))]
+
+    def _number(self, got: int, path: str, context: Context) -> list[Mismatch]:
+        if self.leaf.tree is None and self.leaf.reference is None:
+            if self.written in ("true", "false") and got == (self.written == "true"):
+                return []
+            return [Mismatch(path, self.written, show(got, IntKind(), context))]
+        wanted = self.leaf.number(context, path)
+        if wanted == got or (wanted < 0 <= got and (wanted - got) % (1 << _width(got)) == 0):
+            return []
+        return [Mismatch(path, show(wanted, IntKind(), context, self.written), show(got, IntKind(), context))]
+
+
+def _width(number: int) -> int:
+    """Return the width that an unsigned number with its top bit set has: -1 is 0xffffffff in a __u32."""
+    return next((bits for bits in (8, 16, 32) if number < 1 << bits), 64)
+
+
+_ABSENT = object()
+
+
+def _items(got: Sequence[Any], context: Context) -> str:
+    return (
+        f"[{', '.join(show(item, TreeKind(), context) for item in got[:8])}{', …' if len(got) > 8 else ''}]"
+    )
+
+
+# --- reading ---------------------------------------------------------------------------------------------
+
+
+def matcher(kind: Kind, node: Node, scope: Scope, fields: Mapping[str, Any] | None = None) -> Matcher:
+    """Return the wish that a node is, for a field of a kind; notes mistakes in the scope."""
+    node = scope.given(node)
+    written = text_of(node, 100)
+    pattern = _pattern(kind, node, scope, written)
+    if pattern is not None:
+        return pattern
+    if isinstance(kind, ListKind):
+        items = scope.mistakes.items(node, scope.place)
+        return Each(tuple(matcher(kind.of, item, scope) for item in items), written)
+    if isinstance(kind, RecordKind):
+        return _record(kind, node, scope, written)
+    if isinstance(kind, TreeKind):
+        return _tree(node, scope, written, fields)
+    return Equal(kind.parse(node, scope), kind, written)
+
+
+def _pattern(kind: Kind, node: Node, scope: Scope, written: str) -> Matcher | None:
+    """Return the wish of ``{min, max}`` or ``{matches}``, None when the node is neither."""
+    if not isinstance(node, MappingNode):
+        return None
+    keys = {key.value for key, _ in node.value}
+    if not keys or not keys <= {"min", "max", "matches"}:
+        return None
+    pairs = scope.mistakes.pairs(node, scope.place)
+    if "matches" in pairs:
+        if len(pairs) > 1:
+            scope.mistakes.add(node, f"{scope.place}: 'matches' stands alone, without min and max")
+        text = scope.mistakes.scalar(pairs["matches"][1], "a regular expression") or ""
+        try:
+            return Matches(re.compile(text), kind, written)
+        except re.error as error:
+            scope.mistakes.add(pairs["matches"][1], f"{text!r} is no regular expression: {error}")
+            return Matches(re.compile(""), kind, written)
+    bound_kind = kind if isinstance(kind, IntKind) or kind.title.startswith("a time") else IntKind()
+    low, high = (
+        bound_kind.parse(pairs[word][1], scope) if word in pairs else None for word in ("min", "max")
+    )
+    return Between(low, high, kind, written)
+
+
+def _record(kind: RecordKind, node: Node, scope: Scope, written: str) -> Matcher:
+    pairs = scope.mistakes.pairs(node, scope.place)
+    scope.mistakes.known(pairs, kind.parts, scope.place)
+    found = {}
+    for key, (_, value) in pairs.items():
+        if key in kind.parts:
+            with scope.at(f"{key!r} of {scope.place}"):
+                found[key] = matcher(kind.parts[key][0], value, scope)
+    return Fields(found, written)
+
+
+def _tree(node: Node, scope: Scope, written: str, fields: Mapping[str, Any] | None) -> Matcher:
+    if isinstance(node, ScalarNode):
+        made = read_tree(node, scope)
+        return Like(made, written)
+    if isinstance(node, SequenceNode):
+        return Each(tuple(matcher(TreeKind(), item, scope) for item in node.value), written)
+    form = read_form(node, scope)
+    if form is not None:
+        return Equal(form, DataKind(), written)
+    pairs = scope.mistakes.pairs(node, scope.place)
+    found = {}
+    for key, (key_node, value) in pairs.items():
+        if fields is not None and key not in fields:
+            scope.mistakes.add(key_node, f"unknown field {key!r} in {scope.place}{nearest(key, fields)}")
+        with scope.at(f"{key!r} of {scope.place}"):
+            found[key] = matcher(TreeKind(), value, scope)
+    return Fields(found, written)
+
+
+# --- all that a step expects -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Expectations:
+    """What stands under `expect`. Empty: that the call succeeds."""
+
+    fields: Mapping[str, Matcher] = field(default_factory=dict)
+    dmesg: Matcher | None = None
+    written: str = ""
+
+    def check(self, got: Outcome, context: Context, *, times: int = 1) -> list[Mismatch]:
+        """Return what differs; a call that fails without being expected to differs.
+
+        Raises ScenarioError's kin (UsageError) for what cannot be compared on this target.
+        """
+        found: list[Mismatch] = []
+        if got.errno is not None and "errno" not in self.fields:
+            found.append(Mismatch("", self._success(), show(got.errno, _kind(got, "errno"), context)))
+        if got.signal is not None and "signal" not in self.fields:
+            found.append(Mismatch("", "no signal", _signal(got, context)))
+        if got.status is not None and "status" not in self.fields and not getattr(got, "ends", False):
+            found.append(Mismatch("", self._success(), f"the actor ended with status {got.status}"))
+        if times > 1 and got.completed != times and "completed" not in self.fields:
+            found.append(Mismatch("completed", f"{times} times as wanted", f"{got.completed} times"))
+        failed = bool(found)
+        for name, wish in self.fields.items():
+            value = getattr(got, name)
+            if failed and value is None:
+                continue  # follows from the failure that is told already
+            if name == "errno" and value is None:
+                found.append(_no_error(wish, got, context))
+                continue
+            found += wish.check(value, name, context)
+        return found
+
+    def range(self, context: Context) -> tuple[int, int] | None:
+        """Return the raw results that are as wanted, so that `times` can stop in the guest at another."""
+        errno, returns = self.fields.get("errno"), self.fields.get("returns")
+        if isinstance(errno, Equal):
+            number = int(errno.value.resolve(context))
+            return (-number, -number) if number else None
+        if isinstance(returns, Equal):
+            number = int(returns.value.resolve(context))
+            return (number, number)
+        if isinstance(returns, Between):
+            low = 0 if returns.low is None else int(returns.low.resolve(context))
+            high = (1 << 63) - 1 if returns.high is None else int(returns.high.resolve(context))
+            return (low, high)
+        return None
+
+    def _success(self) -> str:
+        returns = self.fields.get("returns")
+        return f"returns {getattr(returns, 'written', '')}".strip() if returns else "success"
+
+
+def _kind(got: Outcome, name: str) -> Kind:
+    return kinds_of_outcome(type(got))[name]
+
+
+def _no_error(wish: Matcher, got: Outcome, context: Context) -> Mismatch:
+    wanted = wish.check(None, "errno", context)
+    text = wanted[0].wanted if wanted else getattr(wish, "written", "an error")
+    if got.signal is not None:
+        return Mismatch("errno", text, _signal(got, context))
+    returned = "" if got.returns is None else f", it returned {show(got.returns, IntKind(), context)}"
+    return Mismatch("errno", text, f"no error{returned}")
+
+
+def _signal(got: Outcome, context: Context) -> str:
+    assert got.signal is not None
+    name = context.abi.signal_name(got.signal)
+    if got.code is None:
+        return f"the actor was killed by {name}"
+    address = "" if got.address is None else f" at address {got.address:#x}"
+    return f"{name} (si_code {got.code}){address}"
+
+
+def read_expectations(node: Node, verb: Verb, arguments: Mapping[str, Value], scope: Scope) -> Expectations:
+    """Return what is under a step's `expect`; notes mistakes in the scope."""
+    what = f"expect of step {verb.name!r}"
+    kinds = kinds_of_outcome(verb.outcome) if issubclass(verb.outcome, Outcome) else {}
+    pairs = scope.mistakes.pairs(node, what)
+    scope.mistakes.known(pairs, [*kinds, "dmesg"], what)
+    found: dict[str, Matcher] = {}
+    dmesg: Matcher | None = None
+    for key, (_, value) in pairs.items():
+        with scope.at(f"{key!r} in {what}"):
+            if key == "dmesg":
+                dmesg = read_dmesg(value, scope)
+            elif key in kinds:
+                found[key] = matcher(kinds[key], value, scope, _fields_of(kinds[key], arguments, scope))
+    return Expectations(found, dmesg, text_of(node, 200))
+
+
+def read_dmesg(node: Node, scope: Scope) -> Matcher:
+    """Return the wish for kernel messages: one text or pattern, or several, each found in this order."""
+    node = scope.given(node)
+    if isinstance(node, SequenceNode):
+        return Each(tuple(matcher(TextKind(), item, scope) for item in node.value), text_of(node, 100))
+    return matcher(TextKind(), node, scope)
+
+
+def match_messages(wish: Matcher, texts: Sequence[str], context: Context) -> bool:
+    """Return whether the messages hold what is wanted: each wish by one message, in the order given."""
+    wishes = wish.items if isinstance(wish, Each) else (wish,)
+    rest = iter(texts)
+    return all(any(not each.check(text, "dmesg", context) for text in rest) for each in wishes)
+
+
+def _fields_of(kind: Kind, arguments: Mapping[str, Value], scope: Scope) -> Mapping[str, Any] | None:
+    """Return the field names of the struct that a result is read back as, when the file tells."""
+    if not isinstance(kind, TreeKind) or not kind.argument:
+        return None
+    value = arguments.get(kind.argument)
+    name = value.struct if isinstance(value, PlacedValue) else None
+    found = scope.words.structs.get(name) if name else None
+    return dict.fromkeys(found) if found else None

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: MIT
+"""YAML as the author wrote it: nodes with their lines, and one place where a file's mistakes gather.
+
+Nothing here knows a verb. Scalars stay text: what `5.10`, `no` or `0102` mean is decided by who reads them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path  # noqa: TC003 - a record's field
+from typing import Any, TypeAlias
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from lab.errors import Mistake, ScenarioError
+from lab.layout import nearest
+
+__all__ = [
+    "MappingNode",
+    "Mistakes",
+    "Node",
+    "Pairs",
+    "ScalarNode",
+    "SequenceNode",
+    "compose",
+    "is_empty",
+    "line_of",
+    "node_of",
+    "plain",
+    "text_of",
+]
+
+# Of PyYAML's loaders the base one takes every scalar as text. The C one composes ten times as fast.
+_Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+_PLAIN_TAGS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"})
+_SIMPLE = re.compile(r"[^\s,\[\]{}#&*!|>'\"%@`:?-][^,\[\]{}\n#:\"']*|-?\d[\w.]*")
+
+Pairs: TypeAlias = dict[str, tuple[ScalarNode, Node]]
+
+
+class Mistakes:
+    """The mistakes of one file. Reading goes on after each, so that all are told at once."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._found: dict[Mistake, None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, where: Node | int, message: str) -> None:
+        """Note a mistake; the same one twice (a step read for each value of `with`) counts once."""
+        line = where if isinstance(where, int) else line_of(where)
+        self._found[Mistake(self.file, line, message)] = None
+
+    def raise_any(self) -> None:
+        """Raise ScenarioError when there are any."""
+        if self._found:
+            raise ScenarioError(list(self._found))
+
+    def pairs(self, node: Node, what: str) -> Pairs:
+        """Return a mapping's entries by key; a key that is given twice or is no word is a mistake."""
+        if not isinstance(node, MappingNode):
+            self.add(node, f"{what} is a mapping (key: value), not {_shape(node)}")
+            return {}
+        found: Pairs = {}
+        for key, value in node.value:
+            if not isinstance(key, ScalarNode):
+                self.add(key, f"a key of {what} is a word, not {_shape(key)}")
+            elif key.value in found:
+                self.add(key, f"key {key.value!r} is given twice in {what}")
+            else:
+                found[key.value] = (key, value)
+        return found
+
+    def items(self, node: Node, what: str) -> list[Node]:
+        """Return a sequence's entries."""
+        if isinstance(node, SequenceNode):
+            return list(node.value)
+        self.add(node, f"{what} is a list, not {_shape(node)}")
+        return []
+
+    def scalar(self, node: Node, what: str) -> str | None:
+        """Return a scalar's text, or None after noting the mistake."""
+        if isinstance(node, ScalarNode):
+            return str(node.value)
+        self.add(node, f"{what} is one value, not {_shape(node)}")
+        return None
+
+    def known(self, keys: Pairs, allowed: Iterable[str], what: str) -> None:
+        """Note each key that is not allowed, with the nearest that is."""
+        allowed = list(allowed)
+        for word, (key, _) in keys.items():
+            if word not in allowed:
+                self.add(key, f"unknown key {word!r} in {what}{nearest(word, allowed)}")
+
+
+def compose(text: str, mistakes: Mistakes) -> Node | None:
+    """Return a YAML text's node tree.
+
+    Raises ScenarioError at once for what is no YAML. Aliases, anchors and tags are mistakes: the language has
+    no variables but the ones it names.
+    """
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        why = " ".join(filter(None, (error.problem or "unreadable", error.context)))
+        mistakes.add(mark.line + 1 if mark else 1, f"this is not YAML: {why}")
+    except yaml.YAMLError as error:
+        mistakes.add(_line_of_reader_error(text, error), f"this is not YAML: {error}".splitlines()[0])
+    mistakes.raise_any()
+    if root is not None and ("*" in text or "!" in text):  # else there is no alias and no tag
+        _refuse(root, mistakes, set())
+    return root
+
+
+def _line_of_reader_error(text: str, error: yaml.YAMLError) -> int:
+    position = getattr(error, "position", 0)
+    return text.count("\n", 0, position if isinstance(position, int) else 0) + 1
+
+
+def _refuse(node: Node, mistakes: Mistakes, seen: set[int]) -> None:
+    """Note aliases (a node met twice) and tags (`!!python/…`)."""
+    if id(node) in seen:
+        mistakes.add(node, "anchors and aliases (&x, *x) are not part of the language: write the step again")
+        return
+    seen.add(id(node))
+    if node.tag not in _PLAIN_TAGS:
+        mistakes.add(node, f"tags ({node.tag}) are not part of the language: verbs give the types")
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            _refuse(key, mistakes, seen)
+            _refuse(value, mistakes, seen)
+    elif isinstance(node, SequenceNode):
+        for item in node.value:
+            _refuse(item, mistakes, seen)
+
+
+def line_of(node: Node) -> int:
+    """Return the line of the file that a node begins in, from 1."""
+    mark = node.start_mark
+    return int(mark.line) + 1 if mark is not None else 0
+
+
+def plain(node: Node) -> bool:
+    """Return whether a scalar stands there without quotes; only such a one can be a reference."""
+    return isinstance(node, ScalarNode) and not node.style
+
+
+def is_empty(node: Node) -> bool:
+    """Return whether nothing was written (`pipe:`)."""
+    return isinstance(node, ScalarNode) and node.value == "" and not node.style
+
+
+def _shape(node: Node) -> str:
+    if isinstance(node, ScalarNode):
+        return repr(node.value) if node.value or node.style else "nothing"
+    return "a list" if isinstance(node, SequenceNode) else "a mapping"
+
+
+def text_of(node: Node, most: int = 0) -> str:
+    """Return a node in one line of flow YAML, as reports and ids show it; `most` > 0 shortens it."""
+    if isinstance(node, ScalarNode):
+        text = _scalar_text(node)
+    elif isinstance(node, SequenceNode):
+        text = f"[{', '.join(text_of(item) for item in node.value)}]"
+    else:
+        text = f"{{{', '.join(_pair_text(key, value) for key, value in node.value)}}}"
+    return text if not most or len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _pair_text(key: Node, value: Node) -> str:
+    return f"{text_of(key)}: {text_of(value)}" if not is_empty(value) else f"{text_of(key)}:"
+
+
+def _scalar_text(node: ScalarNode) -> str:
+    value = str(node.value)
+    if not node.style and (not value or "\n" not in value):
+        return value
+    if _SIMPLE.fullmatch(value) and value == value.strip():
+        return value
+    escaped = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else c for c in value)
+    escaped = escaped.replace("\\x0a", "\\n").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def node_of(value: object, line: int = 0) -> Node:
+    """Return the node of a Python value: what a Python test gives to a verb is read like a file's."""
+    mark = yaml.Mark("", 0, line - 1, 0, "", 0)
+    if isinstance(value, Node):
+        return value
+    if isinstance(value, Mapping):
+        pairs = [(node_of(str(key), line), node_of(item, line)) for key, item in value.items()]
+        return MappingNode("tag:yaml.org,2002:map", pairs, mark, mark, flow_style=True)
+    if isinstance(value, (list, tuple)):
+        return SequenceNode(
+            "tag:yaml.org,2002:seq", [node_of(item, line) for item in value], mark, mark, flow_style=True
+        )
+    if isinstance(value, (bytes, bytearray)):
+        return node_of({"hex": value.hex()}, line)
+    style = '"' if isinstance(value, str) else None
+    if value is None:
+        text = "NULL"
+    elif isinstance(value, bool):
+        text = "true" if value else "false"
+    else:
+        text = f"{value}s" if isinstance(value, float) else str(value)
+    return ScalarNode("tag:yaml.org,2002:str", text, mark, mark, style=style)

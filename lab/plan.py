@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""A step as a plan: the program that an actor runs, and how its reply is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from lab.context import Context
+from lab.errors import Unsupported
+from lab.guest import wire
+from lab.memory import Placed
+from lab.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.session import Session
+
+O_co = TypeVar("O_co", bound=Outcome, covariant=True)
+Argument = wire.Argument | Placed
+
+
+@dataclass(frozen=True)
+class Plan(Generic[O_co]):
+    """What a verb returns: how the reply to its program becomes an outcome.
+
+    `effect` is for the few calls that the session must know of (a module was loaded).
+    """
+
+    decode: Callable[[wire.Reply], O_co]
+    effect: Callable[[Session, Any], None] | None = None
+
+
+class Call(Context):
+    """One step being planned: the program, and what the arguments resolve against."""
+
+    def __init__(self, context: Context, program: wire.Program, *, actor: str) -> None:
+        super().__init__(
+            context.abi, seed=context.seed, bound=context.bound, actors=context.actors, actor=actor
+        )
+        self.program = program
+        self.times = 1
+        self.want: tuple[int, int] | None = None  # the results that `times` goes on after
+
+    def nr(self, name: str) -> int:
+        """Return a system call's number.
+
+        Raises Unsupported when this architecture has no such call.
+        """
+        found = self.abi.syscalls.get(name)
+        if found is None:
+            raise Unsupported(f"{self.abi.arch.name} has no system call {name}")
+        return found
+
+    def has(self, name: str) -> bool:
+        """Return whether this architecture has a system call; newer ones lack open, dup2 and pipe."""
+        return name in self.abi.syscalls
+
+    def syscall(self, name: str, *args: Argument, once: bool = False) -> int:
+        """Add a system call to the program; return its index among the reply's calls.
+
+        The step's `times` repeats it, unless `once` says that it is only a preparation.
+        """
+        raw = [arg.argument if isinstance(arg, Placed) else arg for arg in args]
+        if once:
+            return self.program.call(self.nr(name), *raw)
+        return self.program.call(self.nr(name), *raw, times=self.times, want=self.want)
+
+    def text(self, text: str) -> wire.Buffer:
+        """Put a C string into the program's memory."""
+        return self.program.buffer(text.encode() + b"\0")
+
+    def place(self, data: bytes, size: int | None = None) -> Placed:
+        """Put bytes into the program's memory, ending at a guard page; zeros up to `size`."""
+        buffer = self.program.buffer(data, size)
+        return Placed(buffer, buffer.size)
+
+    def room(self, memory: Placed | None, size: int | None, *, default: int = 0) -> Placed:
+        """Return memory to receive into: the given one, or a fresh one of `size` bytes."""
+        if memory is not None:
+            return memory
+        return self.place(b"", default if size is None else size)
+
+    def result(self, reply: wire.Reply, index: int | None = None) -> dict[str, Any]:
+        """Return the fields that every outcome has, from the reply's call `index` (default: the last)."""
+        fields: dict[str, Any] = {}
+        if reply.exited is not None:
+            fields.update(exit_fields(reply.exited))
+        if reply.fault is not None:
+            fields.update(signal=reply.fault.signal, code=reply.fault.code, address=reply.fault.address)
+        if reply.calls and (index is None or index < len(reply.calls)):
+            call = reply.calls[-1 if index is None else index]
+            fields.update(returns=call.value if call.errno is None else None, errno=call.errno)
+            if self.times > 1:
+                fields["completed"] = call.completed
+        return fields
+
+    def plan(
+        self, outcome: type[O_co], index: int | None = None, /, **parts: Callable[[wire.Reply], Any]
+    ) -> Plan[O_co]:
+        """Return the usual plan: the call's result, and fields that each take their part of the reply.
+
+        Parts are taken also when the call failed (a struct may have been written before); not from an actor
+        that died.
+        """
+
+        def decode(reply: wire.Reply) -> O_co:
+            fields = self.result(reply, index)
+            if reply.exited is None:
+                fields.update((name, take(reply)) for name, take in parts.items())
+            return outcome(**fields)
+
+        return Plan(decode)
+
+
+def exit_fields(status: int) -> dict[str, Any]:
+    """Return what a wait status says; -1 is a status that nobody can know."""
+    if status == -1:
+        return {}
+    if status & 0x7F:
+        return {"signal": status & 0x7F}
+    return {"status": status >> 8 & 0xFF}

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""What a scenario needs of a kernel; decided from the kernel package's own config and version."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab.nodes import Node, Pairs, ScalarNode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.nodes import Mistakes
+
+_CONFIG = re.compile(r"CONFIG_\w+(=(y|m|n|y\|m|\"[^\"]*\"|\d+|0x[0-9a-fA-F]+))?")
+_VERSION = re.compile(r"(>=|<=|<|>|==)\s*(\d+(?:\.\d+)*)")
+
+
+@dataclass(frozen=True)
+class Requires:
+    """Conditions that all must hold."""
+
+    config: tuple[str, ...] = ()  # 'CONFIG_X' (y or m), or 'CONFIG_X=y'
+    arch: tuple[str, ...] = ()  # any of them; empty: every one
+    kernel: tuple[str, ...] = ()  # '>=6.1'
+
+    def merged(self, other: Requires) -> Requires:
+        """Return both; the other's architectures narrow this one's."""
+        arch = tuple(name for name in self.arch if name in other.arch) if other.arch else self.arch
+        return Requires(
+            tuple(dict.fromkeys((*self.config, *other.config))),
+            arch if self.arch else other.arch,
+            tuple(dict.fromkeys((*self.kernel, *other.kernel))),
+        )
+
+    def unmet(self, *, config: Mapping[str, str], arch: str, version: str) -> str | None:
+        """Return why a kernel cannot do it, None when it can.
+
+        `config` maps options to their values (a missing one is not set); `version` is upstream's, '6.12.107'.
+        """
+        if self.arch and arch not in self.arch:
+            return f"needs architecture {' or '.join(self.arch)}, this is {arch}"
+        for condition in self.kernel:
+            found = _VERSION.fullmatch(condition)
+            if found is not None and not _holds(found[1], version, found[2]):
+                return f"needs kernel {condition}, this is {version}"
+        for wanted in self.config:
+            option, _, value = wanted.partition("=")
+            there = config.get(option, "n")
+            if there not in (value.split("|") if value else ("y", "m")):
+                shown = "is not set" if there == "n" else f"is {there}"
+                return f"needs {wanted}, {option} {shown} in this kernel's config"
+        return None
+
+
+def _holds(operator: str, version: str, other: str) -> bool:
+    wanted = [int(part) for part in other.split(".")]
+    there = [int(part) for part in re.findall(r"\d+", version)]
+    # '<=6.1' and '==6.1' mean the whole line: compare as many parts as were written.
+    cut = there[: len(wanted)] + [0] * (len(wanted) - len(there))
+    return {
+        ">=": cut >= wanted,
+        "<=": cut <= wanted,
+        ">": cut > wanted,
+        "<": cut < wanted,
+        "==": cut == wanted,
+    }[operator]
+
+
+def read_requires(pairs: Pairs, mistakes: Mistakes) -> Requires:
+    """Return what stands under `requires`."""
+    if "requires" not in pairs:
+        return Requires()
+    given = mistakes.pairs(pairs["requires"][1], "requires")
+    mistakes.known(given, ("config", "arch", "kernel"), "requires")
+    found: dict[str, tuple[str, ...]] = {}
+    for key, (_, node) in given.items():
+        words = _words(node, key, mistakes)
+        for item, text in words:
+            _check(key, item, text, mistakes)
+        found[key] = tuple(text.replace(" ", "") for _, text in words)
+    return Requires(found.get("config", ()), found.get("arch", ()), found.get("kernel", ()))
+
+
+def _words(node: Node, key: str, mistakes: Mistakes) -> list[tuple[Node, str]]:
+    items = [node] if isinstance(node, ScalarNode) else mistakes.items(node, f"{key!r} of requires")
+    found = []
+    for item in items:
+        text = mistakes.scalar(item, f"an entry of {key!r} of requires")
+        found += [(item, part.strip()) for part in (text or "").split(",") if part.strip()]
+    return found
+
+
+def _check(key: str, node: Node, text: str, mistakes: Mistakes) -> None:
+    if key == "config" and not _CONFIG.fullmatch(text):
+        mistakes.add(node, f"{text!r} is no config option (CONFIG_X, or CONFIG_X=y)")
+    elif key == "kernel" and not _VERSION.fullmatch(text):
+        mistakes.add(node, f"{text!r} is no condition on a kernel's version ('>=6.1', '<6.12')")
+    elif key == "arch" and not re.fullmatch(r"\w+", text):
+        mistakes.add(node, f"{text!r} is no architecture (x86_64)")

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""A step, read from its mapping: one verb, its arguments, and what is wanted of the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path  # noqa: TC003 - a record's field
+from typing import TYPE_CHECKING
+
+from lab.expect import Expectations, read_expectations
+from lab.layout import nearest
+from lab.nodes import MappingNode, Node, Pairs, ScalarNode, line_of, text_of
+from lab.outcome import OfPending
+from lab.scope import Known, Scope
+from lab.values import ActorKind, BoolKind, DurationKind, Fixed, IntKind, Reference, Value
+from lab.verbs import table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.verbs import Verb
+
+COMMON = ("by", "as", "background", "within", "times", "expect")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a scenario."""
+
+    file: Path
+    line: int
+    verb: str
+    text: str  # as written, in one line, for reports
+    arguments: Mapping[str, Value] = field(default_factory=dict)
+    by: str = "main"
+    bind: str | None = None
+    background: bool = False
+    within: float | None = None  # seconds, measured in the guest
+    times: Value | None = None
+    expect: Expectations = field(default_factory=Expectations)
+
+    @property
+    def where(self) -> str:
+        """File, line and the step itself."""
+        return f"{self.file}:{self.line}: {self.text}"
+
+
+def read_steps(node: Node, scope: Scope) -> tuple[Step, ...]:
+    """Return the steps of a scenario; notes mistakes in the scope."""
+    scope.steps = node
+    found = (read_step(item, scope) for item in scope.mistakes.items(node, "steps"))
+    return tuple(step for step in found if step is not None)
+
+
+def read_inner(node: Node, scope: Scope) -> tuple[Step, ...]:
+    """Return the steps that are made at once; each by another actor, none using what another binds."""
+    outer, before = scope.actor, dict(scope.bound)
+    found: list[Step] = []
+    bound: dict[str, Known] = {}
+    for item in scope.mistakes.items(node, scope.place):
+        step = read_step(item, scope)
+        if step is None:
+            continue
+        if not table()[step.verb].plans:
+            scope.mistakes.add(item, f"step {step.verb!r} cannot be made together with others")
+        twice = next((other for other in found if other.by == step.by), None)
+        if twice is not None:
+            line = f"line {twice.line}" if twice.line != step.line else "the step before"
+            scope.mistakes.add(item, f"actor {step.by!r} has a step of this `together` already: {line}")
+        bound.update({name: known for name, known in scope.bound.items() if name not in before})
+        scope.bound = dict(before)
+        found.append(step)
+    if len(found) == 1:
+        scope.mistakes.add(node, "`together` wants two steps or more")
+    scope.bound = {**before, **bound}
+    scope.actor = outer
+    return tuple(found)
+
+
+def read_step(node: Node, scope: Scope) -> Step | None:
+    """Return one step, or None when its verb cannot be told."""
+    mistakes = scope.mistakes
+    if not isinstance(node, MappingNode):
+        mistakes.add(node, f"a step is a mapping with one verb, not {text_of(node, 40)}")
+        return None
+    pairs = mistakes.pairs(node, "a step")
+    verb, key = _verb(node, pairs, scope)
+    if verb is None:
+        return None
+    own = pairs.pop(key)[1]
+    what = f"step {key!r}"
+    by = _actor(verb, own, pairs, scope)
+    arguments = verb.signature.read(own, pairs, scope, what=what, where=node, also=COMMON)
+    judged, judged_arguments = _judged(verb, arguments, scope)
+    with scope.at(f"'within' of {what}"):
+        within = DurationKind().parse(pairs["within"][1], scope) if "within" in pairs else Fixed(None)
+    with scope.at(f"'times' of {what}"):
+        times = IntKind().parse(pairs["times"][1], scope) if "times" in pairs else None
+    expect = Expectations()
+    if "expect" in pairs:
+        expect = read_expectations(pairs["expect"][1], judged, judged_arguments, scope)
+    step = Step(
+        file=mistakes.file,
+        line=line_of(node),
+        verb=verb.name,
+        text=text_of(node, 160),
+        arguments=arguments,
+        by=by,
+        background=_background(verb, pairs, scope),
+        bind=mistakes.scalar(pairs["as"][1], "the name after 'as'") if "as" in pairs else None,
+        within=within.value if isinstance(within, Fixed) else None,
+        times=times,
+        expect=expect,
+    )
+    _consequences(verb, step, pairs, scope, judged=judged, arguments=judged_arguments)
+    return step
+
+
+def _verb(node: Node, pairs: Pairs, scope: Scope) -> tuple[Verb | None, str]:
+    verbs = table()
+    found = [word for word in pairs if word in verbs]
+    if len(found) == 1:
+        return verbs[found[0]], found[0]
+    if found:
+        scope.mistakes.add(node, f"a step has one verb, this has {' and '.join(map(repr, found))}")
+        return None, ""
+    others = [word for word in pairs if word not in COMMON]
+    guesses = ((word, nearest(word, verbs)) for word in others)
+    word, hint = next(((word, hint) for word, hint in guesses if hint), (others[0] if others else "", ""))
+    if "as" in pairs:  # what it would have bound is not unknown as well
+        name = text_of(pairs["as"][1])
+        scope.bound.setdefault(name, Known(word, line_of(node), object, set(scope.actors), unread=True))
+    if word:
+        scope.mistakes.add(pairs[word][0], f"unknown verb {word!r}{hint}")
+    else:
+        scope.mistakes.add(node, "this step has no verb")
+    return None, ""
+
+
+def _actor(verb: Verb, own: Node, pairs: Pairs, scope: Scope) -> str:
+    """Return who makes the step; sets it in the scope for what is read next."""
+    by = "main"
+    if "by" in pairs:
+        name = scope.mistakes.scalar(pairs["by"][1], "the actor after 'by'")
+        if name is not None:
+            scope.need_actor(name, pairs["by"][1])
+            by = name
+    elif verb.gives_to and isinstance(own, ScalarNode):
+        known = scope.bound.get(own.value.lstrip("$").partition(".")[0])
+        if known is not None and known.owners and by not in known.owners:
+            by = min(known.owners)  # who hands a file descriptor over is who has it
+    scope.actor = by
+    return by
+
+
+def _background(verb: Verb, pairs: Pairs, scope: Scope) -> bool:
+    if "background" not in pairs:
+        return False
+    node = pairs["background"][1]
+    with scope.at("'background'"):
+        value = BoolKind().parse(node, scope)
+    background = isinstance(value, Fixed) and value.value is True
+    if background and not verb.plans:
+        scope.mistakes.add(node, f"step {verb.name!r} cannot be in the background")
+    elif background and "expect" in pairs:
+        scope.mistakes.add(
+            pairs["expect"][0], "a step in the background has no result yet: `finish` expects it"
+        )
+    elif background and "as" not in pairs:
+        scope.mistakes.add(node, "a step in the background wants `as`: how else would it be finished?")
+    if background and "within" in pairs:
+        scope.mistakes.add(pairs["within"][0], "a step in the background has no `within`: its `finish` has")
+    return background
+
+
+def _judged(verb: Verb, arguments: Mapping[str, Value], scope: Scope) -> tuple[Verb, Mapping[str, Value]]:
+    """Return the verb whose outcome a step has, and its arguments: of `finish`, the call that it finishes."""
+    if verb.outcome is OfPending:
+        pending = next((value for value in arguments.values() if isinstance(value, Reference)), None)
+        known = scope.bound.get(pending.path) if pending else None
+        if known is not None:
+            return table()[known.verb], known.arguments
+    return verb, arguments
+
+
+def _consequences(
+    verb: Verb, step: Step, pairs: Pairs, scope: Scope, *, judged: Verb, arguments: Mapping[str, Value]
+) -> None:
+    """Tell the scope what the step changes: names, actors, who has which file descriptors."""
+    owner = step.by
+    for parameter in verb.signature.parameters.values():
+        value = step.arguments.get(parameter.name)
+        if not isinstance(parameter.kind, ActorKind) or not isinstance(value, Fixed):
+            continue
+        if parameter.kind.new and verb.inherits:
+            scope.inherit(step.by, str(value.value))
+        elif parameter.key == verb.gives_to:
+            owner = str(value.value)
+    if verb.outcome is OfPending:
+        for value in step.arguments.values():
+            known = scope.bound.get(value.path) if isinstance(value, Reference) else None
+            if known is not None:
+                known.finished, owner = step.line, min(known.owners, default=owner)
+    if step.bind is not None and "as" in pairs:
+        known = Known(
+            verb=judged.name,
+            line=step.line,
+            outcome=judged.outcome,
+            owners=scope.family(owner),
+            pending=step.background,
+            arguments=arguments,
+        )
+        scope.bind(step.bind, pairs["as"][1], known)
