@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""Building modules against a kernel, and the agent; cached by content.
+
+Modules are built in a directory that is kept for each source tree and kernel, so that a changed file costs
+one compilation. What is handed out is a copy, in an entry of the cache that never changes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab.cache import digest, file_digest
+from lab.errors import BuildFailed, UsageError
+from lab.kernels.kbuild import Kbuild
+from lab.kernels.process import run
+from lab.kernels.sources import patched, read_sources, synchronise
+from lab.kernels.toolchain import compiler, system_includes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from lab.arch import Architecture
+    from lab.cache import Cache
+    from lab.kernels.kbuild import Built
+    from lab.kernels.model import Headers
+    from lab.kernels.roots import Root
+    from lab.progress import Progress
+
+# Go into the keys: what this file makes of the same input.
+_MODULES_FORMAT = 1
+_AGENT_FORMAT = 1
+_AGENT_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s")
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Modules:
+    """The modules of one source tree for one kernel, by the kernel's names for them (with _)."""
+
+    ko: Mapping[str, Path]  # without DWARF: what is sent to the guest
+    debug: Mapping[str, Path]  # with DWARF
+    failed: Mapping[str, str]  # the compiler's own lines, paths relative to the user's tree
+    warnings: Mapping[str, str]  # what it said about modules that it did build
+    digest: str  # of everything that went into them
+
+
+def build_modules(
+    source: Path,
+    headers: Headers,
+    toolchain: Root,
+    cache: Cache,
+    progress: Progress,
+    patches: Sequence[Path] = (),
+) -> Modules:
+    """Build all modules of a source tree with patches applied; never changes the tree itself.
+
+    A module that does not build is in `failed`, the others are built all the same. Raises UsageError for a
+    tree without a Kbuild and for a patch that does not apply, BuildFailed when nothing can be built or make
+    gives no file to blame.
+    """
+    files = read_sources(source)
+    name = source.resolve().name
+    contents = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
+    key = digest(
+        "modules",
+        _MODULES_FORMAT,
+        headers.digest,
+        toolchain.digest,
+        name,
+        contents,
+        [file_digest(patch) for patch in patches],
+    )
+
+    def make(building: Path, _final: Path) -> None:
+        text = f"building {name} for {headers.kernel.release}"
+        with progress.task(text), _build_tree(source, headers, toolchain, cache) as (tree, lock):
+            synchronise(tree, patched(files, patches, toolchain))
+            built = Kbuild(tree, name, headers, toolchain, lock=lock).build()
+            _collect(built, tree, building, toolchain)
+
+    entry = cache.entry("modules", key, make, progress_text=f"{name} is being built")
+    result = json.loads((entry / "result.json").read_bytes())
+    names = result["modules"]
+    return Modules(
+        ko={module: entry / "ko" / f"{module}.ko" for module in names},
+        debug={module: entry / "debug" / f"{module}.ko" for module in names},
+        failed=result["failed"],
+        warnings=result["warnings"],
+        digest=key,
+    )
+
+
+@contextmanager
+def _build_tree(source: Path, headers: Headers, toolchain: Root, cache: Cache) -> Iterator[tuple[Path, int]]:
+    """Give the one who may build now the directory kept for this source tree and kernel, and its lock.
+
+    A directory whose last build did not come to its end is emptied: make trusts a half-written object.
+    """
+    key = digest("build-tree", _MODULES_FORMAT, headers.digest, toolchain.digest, str(source.resolve()))
+    kept = cache.entry("build-tree", key, lambda building, _: (building / "tree").mkdir(), durable=False)
+    dirty = kept / "dirty"
+    descriptor = os.open(kept / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        while not _locked(descriptor):
+            time.sleep(_POLL_SECONDS)
+        if dirty.exists():
+            shutil.rmtree(kept / "tree")
+            (kept / "tree").mkdir()
+        dirty.touch()
+        yield kept / "tree", descriptor
+        dirty.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _collect(built: Built, tree: Path, building: Path, toolchain: Root) -> None:
+    for kind in ("ko", "debug"):
+        (building / kind).mkdir()
+    copies = []
+    for module, path in built.modules.items():
+        shutil.copyfile(tree / path, building / "debug" / f"{module}.ko")
+        copies.append(shutil.copyfile(tree / path, building / "ko" / f"{module}.ko"))
+    if copies:
+        # .BTF and the symbols stay: the kernel and its reports need them.
+        argv = [*toolchain.command("strip"), "--strip-debug", *map(str, copies)]
+        status, output = run(argv, cwd=building, env=toolchain.environment())
+        if status:
+            raise BuildFailed("strip refuses what was built", output)
+    result = {"modules": sorted(built.modules), "failed": built.failed, "warnings": built.warnings}
+    (building / "result.json").write_text(json.dumps(result))
+
+
+def build_agent(source: Path, toolchain: Root, arch: Architecture, cache: Cache, progress: Progress) -> Path:
+    """Compile the C files of a directory into one static program for a guest.
+
+    Raises UsageError when there is none, BuildFailed with the compiler's lines.
+    """
+    files = sorted(source.glob("*.c"))
+    if not files:
+        raise UsageError(f"{source} has no C files", hint="the agent's sources should be there")
+    inputs = {path.name: file_digest(path) for path in sorted(source.glob("*.[ch]"))}
+
+    def make(building: Path, _final: Path) -> None:
+        argv = [
+            *toolchain.command(compiler(toolchain, arch)),
+            *system_includes(toolchain, arch),
+            *_AGENT_FLAGS,
+            f"-ffile-prefix-map={source}/=",
+            "-o",
+            str(building / "agent"),
+            *(path.name for path in files),
+        ]
+        with progress.task(f"building the agent for {arch.name}"):
+            status, output = run(argv, cwd=source, env={**toolchain.environment(), "LC_ALL": "C"})
+        if status:
+            raise BuildFailed(f"the agent does not compile for {arch.name}", output)
+
+    key = digest("agent", _AGENT_FORMAT, _AGENT_FLAGS, arch.name, toolchain.digest, inputs)
+    return cache.entry("agent", key, make) / "agent"

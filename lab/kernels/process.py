@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""Running the programs of a root: everything they say, and nothing of them left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_GRACE_SECONDS = 3.0
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: bytes | None = None,
+    keep: tuple[int, ...] = (),
+) -> tuple[int, str]:
+    """Run a program and return its status with all that it and its children said, in order.
+
+    The program and all that it starts are a process group of their own, which is ended when anything is
+    raised meanwhile (Ctrl+C in particular): make removes half-made files when it is told to end. Descriptors
+    in `keep` stay open in it, so that a lock outlives this process as long as the work does. Raises OSError
+    when it cannot be started.
+    """
+    process = subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=keep,
+    )
+    try:
+        output, _ = process.communicate(stdin)
+    except BaseException:
+        _end(process)
+        raise
+    return process.returncode, output.decode("utf-8", "replace")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0))

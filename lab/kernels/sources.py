@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""A user's source tree, as contents: what is compiled is always a copy."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.errors import UsageError
+from lab.kernels.process import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lab.kernels.roots import Root
+
+# What a build in the user's own tree leaves there, and what is no input of one.
+_MADE = (".o", ".ko", ".mod", ".mod.c", ".cmd", ".a", ".symvers", ".order", ".patch", ".orig", ".rej")
+
+
+def read_sources(source: Path) -> dict[str, bytes]:
+    """Return the files of a module tree by their path in it, without what a build left and hidden ones.
+
+    Raises UsageError when it is no tree that kbuild could build.
+    """
+    if not source.is_dir():
+        raise UsageError(
+            f"{source} is not a directory", hint="give the directory that holds the module's Kbuild"
+        )
+    if not any((source / name).is_file() for name in ("Kbuild", "Makefile")):
+        raise UsageError(
+            f"{source} has neither a Kbuild nor a Makefile, so nothing says what to build",
+            hint="one line is enough, `obj-m := mine.o` for mine.c",
+        )
+    return {name: path.read_bytes() for name, path in sorted(_walk(source))}
+
+
+def _walk(source: Path) -> Iterator[tuple[str, Path]]:
+    seen: set[tuple[int, int]] = set()
+    for directory, directories, files in os.walk(source, followlinks=True):
+        status = Path(directory).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+            directories.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        directories[:] = sorted(name for name in directories if not name.startswith("."))
+        for name in files:
+            path = Path(directory, name)
+            if not name.startswith(".") and not name.endswith(_MADE) and path.is_file():
+                yield str(path.relative_to(source)), path
+
+
+def patched(files: Mapping[str, bytes], patches: Sequence[Path], toolchain: Root) -> dict[str, bytes]:
+    """Return the files with patches (-p1) applied, in order and without fuzz.
+
+    Raises UsageError with patch's own words when one does not apply.
+    """
+    if not patches:
+        return dict(files)
+    with tempfile.TemporaryDirectory(prefix="chanlab-patch-") as name:
+        scratch = Path(name)
+        for path, data in files.items():
+            (scratch / path).parent.mkdir(parents=True, exist_ok=True)
+            (scratch / path).write_bytes(data)
+        for patch in patches:
+            argv = [*toolchain.command("patch"), "-p1", "--fuzz=0", "--forward", "--no-backup-if-mismatch"]
+            status, output = run(
+                [*argv, "--reject-file=-"],
+                cwd=scratch,
+                env=toolchain.environment(),
+                stdin=patch.read_bytes(),
+            )
+            if status:
+                raise UsageError(
+                    f"{patch} does not apply:\n{output.rstrip()}",
+                    hint="the file that it changes was changed itself; make the patch anew against it",
+                )
+        return {path: file.read_bytes() for path, file in sorted(_walk(scratch))}
+
+
+def synchronise(tree: Path, files: Mapping[str, bytes]) -> None:
+    """Make the sources below `tree` these, leaving alone what is right already and what a build made.
+
+    make goes by times: a file that is written becomes newer than everything there, even when the clock was
+    set back meanwhile.
+    """
+    newest = time.time_ns()
+    stale = []
+    for directory, _, names in os.walk(tree):
+        for name in names:
+            path = Path(directory, name)
+            newest = max(newest, path.lstat().st_mtime_ns + 1)
+            relative = str(path.relative_to(tree))
+            if relative not in files and not name.startswith(".") and not name.endswith(_MADE):
+                stale.append(path)
+    for path in stale:
+        path.unlink()
+    for relative, data in files.items():
+        path = tree / relative
+        if path.is_file() and path.read_bytes() == data:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        os.utime(path, ns=(newest, newest))
