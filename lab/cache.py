@@ -205,6 +205,7 @@ class Cache:
             descriptor, temporary = tempfile.mkstemp(prefix="fact+", dir=self._base / "tmp")
             try:
                 with os.fdopen(descriptor, "w") as file:
+                    os.fchmod(descriptor, 0o644)  # a cache may serve several users
                     json.dump({"name": name, "value": value}, file)
                 Path(temporary).replace(path)
             except BaseException:

@@ -34,6 +34,10 @@ _HOST_KEYRINGS = (
 )
 
 
+class Expired(SignatureError):  # noqa: N818 - what it is
+    """A suite's list is signed, and past its date."""
+
+
 @dataclass(frozen=True)
 class Suite:
     """One suite of the archive, as kernels/debian.yaml describes it."""
@@ -139,7 +143,7 @@ def release(suite: Suite, fetcher: Fetcher, certificates: Sequence[Any]) -> Rele
     if until is not None and parsedate_to_datetime(until).timestamp() < now():
         note = f"{suite.name}: its signed list of {fields.get('Date')} was valid until {until}"
         if not suite.expired:
-            raise SignatureError(
+            raise Expired(
                 f"{note}: the mirror is behind, or this host's clock is wrong", hint="try another mirror"
             )
         note += "; accepted, since the suite is past its support"

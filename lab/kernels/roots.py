@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from lab.cache import Cache
     from lab.kernels.debian_archive import Package
+    from lab.kernels.debian_fetch import Item
     from lab.progress import Progress
     from lab.settings import Settings
 
@@ -154,7 +155,7 @@ def _resolve(
 
     def fetch(building: Path) -> None:
         fetch_packages(
-            packages,
+            [package.item for package in packages],
             building,
             settings,
             cache,
@@ -167,7 +168,7 @@ def _resolve(
 
 
 def fetch_packages(
-    packages: Sequence[Package],
+    items: Sequence[Item],
     to: Path,
     settings: Settings,
     cache: Cache,
@@ -183,17 +184,17 @@ def fetch_packages(
     from lab.kernels.debian_fetch import Fetcher  # noqa: PLC0415 - only what is missing is fetched
     from lab.kernels.debian_unpack import unpack  # noqa: PLC0415 - the same
 
-    total = sum(package.item.size for package in packages)
+    total = sum(item.size for item in items)
     with (
-        progress.task(f"{text}: {len(packages)} packages, {total / 1e6:.0f} MB", total, unit="bytes") as task,
+        progress.task(f"{text}: {len(items)} packages, {total / 1e6:.0f} MB", total, unit="bytes") as task,
         Fetcher(settings, cache) as fetcher,
     ):
         # The largest first: the last one alone decides when it is over.
         fetcher.each(
-            sorted(packages, key=lambda package: -package.item.size),
-            lambda package: unpack(fetcher.file(package.item, task), to, wanted),
+            sorted(items, key=lambda item: -item.size),
+            lambda item: unpack(fetcher.file(item, task), to, wanted),
         )
-        fetcher.drop(package.item for package in packages)
+        fetcher.drop(items)
 
 
 def _finish(building: Path, final: Path, spec: dict[str, Any], arch: Architecture) -> None:
