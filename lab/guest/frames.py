@@ -57,10 +57,8 @@ class Reader:
 
     def raw(self, size: int) -> bytes:
         """Take `size` bytes."""
-        if size > len(self._payload) - self._at:
-            raise AgentError(
-                f"a frame of the agent ends {size - len(self._payload) + self._at} bytes too soon"
-            )
+        if size > self.left:
+            raise AgentError(f"a frame of the agent ends {size - self.left} bytes too soon")
         self._at += size
         return self._payload[self._at - size : self._at]
 
@@ -75,10 +73,15 @@ class Reader:
         """Take a padded string."""
         return self.padded().decode(errors="surrogateescape")
 
+    @property
+    def left(self) -> int:
+        """How many bytes have not been taken."""
+        return len(self._payload) - self._at
+
     def end(self) -> None:
         """Nothing may be left."""
-        if self._at != len(self._payload):
-            raise AgentError(f"a frame of the agent has {len(self._payload) - self._at} bytes too many")
+        if self.left:
+            raise AgentError(f"a frame of the agent has {self.left} bytes too many")
 
 
 class Frames:
@@ -117,8 +120,3 @@ _FRAME_TYPES: Final = frozenset(FrameType)
 def padded(data: bytes) -> bytes:
     """Return `data` with zeros up to a multiple of 8."""
     return data + bytes(-len(data) % 8)
-
-
-def pack_text(order: str, *texts: bytes) -> bytes:
-    """Encode padded strings, as Reader.padded takes them."""
-    return b"".join(struct.pack(order + "Q", len(each)) + padded(each) for each in texts)

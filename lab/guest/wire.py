@@ -102,6 +102,7 @@ class Program:
         self.arch = arch
         self.calls = 0  # how many results Reply.calls will have
         self.data = 0  # and Reply.data
+        self.forks: list[tuple[int, int]] = []  # index of the call, number of the child
         self._order = "<" if arch.byteorder == "little" else ">"
         self._buffers: list[tuple[Buffer, bytes]] = []
         self._pointers: list[bytes] = []
@@ -195,6 +196,7 @@ class Program:
         if not 0 < child < ACTORS:
             raise UsageError(f"no actor number {child}")
         self._add(Op.FORK, self._pack("II", child, 0))
+        self.forks.append((self.calls, child))
         return self._next_call()
 
     def send_fd(self, fd: Argument, ident: int) -> int:

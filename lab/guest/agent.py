@@ -1,0 +1,474 @@
+# SPDX-License-Identifier: MIT
+"""The agent in a guest, as the host sees it: actors that make system calls, and what the kernel said.
+
+All times are seconds. `timeout` is the host's patience: GuestHung when it is over. `within` and `duration`
+are measured in the guest. Every method may raise, besides what it says: GuestLost when the guest is dead,
+GuestHung, AgentError when the agent answers what the protocol does not allow or could not do its own part.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from lab.errors import AgentError
+from lab.guest.frames import FrameType, Reader, padded
+from lab.guest.kmsg import KernelMessage
+from lab.guest.port import Channel, Port, Refused, check_protocol
+from lab.guest.wire import ACTORS, CallResult, OwnCall, Program, Reply, decode_reply
+
+if TYPE_CHECKING:
+    from lab.arch import Architecture
+
+__all__ = [
+    "Actor",
+    "ActorState",
+    "Agent",
+    "Asleep",
+    "Channel",
+    "Exit",
+    "Hello",
+    "KernelMessage",
+    "Leftover",
+    "Pending",
+    "Refused",
+    "Upcall",
+]
+
+LAB: Final = "lab"  # the agent's own root actor
+_FOREVER: Final = (1 << 64) - 1
+_NO_ACTOR: Final = 0xFFFFFFFF
+_YES, _ENDED, _NO = range(3)  # enum wait_outcome
+_SETUP_STEPS: Final = (
+    "start",
+    "setsid",
+    "prctl(PR_CAPBSET_DROP)",
+    "setgroups",
+    "setresgid",
+    "setresuid",
+    "capset",
+    "rt_sigprocmask",
+    "mmap of the thread's stack",
+    "clone",
+)
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Who answered, and how its kernel stands."""
+
+    nonce: bytes  # as written before freezing; empty in a guest that was not frozen
+    release: str  # uname -r
+    version: str  # uname -v
+    machine: str  # uname -m
+    cpus: int
+    page_size: int
+    clocksource: str
+    tainted: int
+    protocol: int
+    boot_ns: int  # CLOCK_BOOTTIME
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A process or thread in the guest; pid and tid of a fork's child are 0 until its result is seen."""
+
+    name: str
+    number: int
+    pid: int
+    tid: int
+    start_ns: int = 0  # CLOCK_BOOTTIME
+    thread_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Exit:
+    """An actor that died. `status` is wait4's; -1 where nobody can know it (a helper, a thread oopsed)."""
+
+    actor: str
+    number: int
+    pid: int
+    status: int
+
+
+@dataclass
+class Pending:
+    """A program that an actor is running; `reply` when it has been finished."""
+
+    ident: int
+    actor: str
+    number: int
+    program: Program = field(repr=False)
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True)
+class Asleep:
+    """How an actor sleeps in its call."""
+
+    state: str  # S or D
+    nr: int  # the system call's number
+    wchan: str
+
+
+@dataclass(frozen=True)
+class Upcall:
+    """A program that the kernel started, now actor `name`."""
+
+    name: str
+    number: int
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    pid: int
+    ppid: int
+    uid: int
+    gid: int
+    cwd: str
+    fds: dict[int, str]  # what they are, as /proc/self/fd says
+
+
+@dataclass(frozen=True)
+class ActorState:
+    """What /proc says of a task; empty strings where it says nothing."""
+
+    comm: str
+    stat: str
+    wchan: str
+    syscall: str
+    stack: str
+
+    @property
+    def state(self) -> str:
+        """The letter: R, S, D, Z …; empty when there is no such task any more."""
+        return self.stat.rpartition(")")[2].strip()[:1]
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A process that does not die, or the lab's own actor that does not come back."""
+
+    actor: str | None
+    pid: int
+    state: ActorState
+
+
+class Agent:
+    """Makes actors and lets them run programs."""
+
+    def __init__(self, channel: Channel, arch: Architecture) -> None:
+        self.arch = arch
+        self.exits: list[Exit] = []
+        self._port = Port(channel, arch, self._exited)
+        self._actors: dict[str, Actor] = {}  # alive, as far as we know
+        self._busy: dict[int, Pending] = {}  # by number
+        self._reset()
+
+    # The guest as a whole
+
+    def hello(self, *, wall_clock_ns: int, seed: bytes, jitter_us: int = 0, timeout: float) -> Hello:
+        """Set the clock, stir `seed` (at most 512 bytes) into the kernel's pool, wait `jitter_us`.
+
+        `wall_clock_ns` of 0 leaves the clock alone.
+        """
+        payload = self._port.pack("QII", wall_clock_ns, jitter_us, len(seed)) + padded(seed)
+        reader = self._port.ask(FrameType.HELLO, payload, timeout)
+        protocol, page_size, cpus, clock_errno, seed_errno, _, tainted, boot_ns = reader.take("IIIiiIQQ")
+        check_protocol(protocol)
+        for what, errno in (("set its clock", clock_errno), ("take the seed", seed_errno)):
+            if errno:
+                raise AgentError(f"the guest could not {what}: {os.strerror(errno)} ({errno})")
+        nonce = reader.padded()
+        release, version, machine, clocksource = (reader.text() for _ in range(4))
+        reader.end()
+        return Hello(
+            nonce=nonce,
+            release=release,
+            version=version,
+            machine=machine,
+            cpus=cpus,
+            page_size=page_size,
+            clocksource=clocksource,
+            tainted=tainted,
+            protocol=protocol,
+            boot_ns=boot_ns,
+        )
+
+    def quiesce(self, nonce: bytes, timeout: float) -> None:
+        """Make ready to be frozen: randomness there, nothing to write back, caches dropped, `nonce` kept.
+
+        The agent says nothing unasked from here to the next request.
+        """
+        deadline = time.monotonic() + timeout
+        program = Program(self.arch)
+        program.settle()
+        result = self.run(LAB, program, timeout=timeout).calls[0]
+        if result.errno:
+            raise AgentError(f"the guest has no randomness yet: {os.strerror(result.errno)}")
+        self._port.ask(FrameType.QUIESCE, nonce, max(deadline - time.monotonic(), 0.1)).end()
+
+    def messages(self) -> list[KernelMessage]:
+        """Take what the kernel printed since last asked, up to the last answer that came."""
+        return self._port.messages()
+
+    def reap(self, timeout: float) -> list[Leftover]:
+        """Kill all actors and helpers and wait for their end; those that do not die in `timeout` are named.
+
+        Without leftovers, names and numbers may be used again.
+        """
+        within = max(timeout * 0.8, timeout - 1.0)  # the rest is for the answer
+        reader = self._port.ask(FrameType.REAP, self._wait_request(0, within), timeout)
+        (count,) = reader.take("Q")
+        left: list[Leftover] = []
+        by_number = {actor.number: actor.name for actor in self._actors.values()}
+        while reader.left:
+            number, pid = Reader(reader.padded(), self.arch).take("II")
+            left.append(Leftover(by_number.get(number), pid, _state(reader)))
+        if len(left) != count:
+            raise AgentError(f"the agent counts {count} leftovers and names {len(left)}")
+        if not left:
+            self._reset()
+        return left
+
+    def read_file(self, path: str, timeout: float) -> bytes:
+        """Return a file of the guest, at most 28 MiB. Raises OSError as the guest's kernel answered."""
+        program = Program(self.arch)
+        program.read_file(path)
+        reply = self.run(LAB, program, timeout=timeout)
+        if reply.exited is not None or reply.calls[0].errno:
+            errno = reply.calls[0].errno if reply.calls else None
+            raise OSError(errno or 0, os.strerror(errno) if errno else "the lab's own actor died", path)
+        return reply.data[0]
+
+    def load_module(self, image: bytes, params: str, timeout: float) -> CallResult:
+        """init_module, by the agent's own root actor.
+
+        Raises AgentError when that actor dies in it (an oops).
+        """
+        program = Program(self.arch)
+        module, options = program.buffer(image), program.buffer(params.encode() + b"\0")
+        program.own_call(OwnCall.INIT_MODULE, module, len(image), options)
+        return self._own_call(program, timeout)
+
+    def unload_module(self, name: str, flags: int, timeout: float) -> CallResult:
+        """delete_module, by the agent's own root actor.
+
+        Raises AgentError when that actor dies in it (an oops).
+        """
+        program = Program(self.arch)
+        program.own_call(OwnCall.DELETE_MODULE, program.buffer(name.encode() + b"\0"), flags)
+        return self._own_call(program, timeout)
+
+    def _own_call(self, program: Program, timeout: float) -> CallResult:
+        reply = self.run(LAB, program, timeout=timeout)
+        if reply.exited is not None:
+            raise AgentError(f"the lab's own actor died in the call (wait status {reply.exited})")
+        return reply.calls[0]
+
+    # Actors
+
+    def spawn(
+        self,
+        name: str,
+        *,
+        uid: int = 0,
+        gid: int = 0,
+        caps: int | None = None,
+        sigmask: int = 0,
+        thread_of: str | None = None,
+        timeout: float,
+    ) -> Actor:
+        """Make an actor: a process in a session of its own, or a thread of another, idle actor.
+
+        `caps`: exactly these (bit n is capability n); None: what the uid gives. `sigmask`: bit n-1 is
+        signal n.
+        """
+        self._must_be_new(name)
+        parent = _NO_ACTOR if thread_of is None else self.actor(thread_of).number
+        payload = self._port.pack("IIII", caps is not None, uid, gid, parent)
+        payload += self._port.pack("QQ", caps or 0, sigmask) + name.encode()[:15].ljust(16, b"\0")
+        reader = self._port.ask(FrameType.SPAWN, payload, timeout)
+        status, step, number, pid, tid, start = reader.take("qIIIIQ")
+        reader.end()
+        if status:
+            what = _SETUP_STEPS[step] if step < len(_SETUP_STEPS) else f"step {step}"
+            raise AgentError(f"actor {name!r} cannot be: {what}: {os.strerror(-status)} ({-status})")
+        return self._add(Actor(name, number, pid, tid, start, thread_of))
+
+    def reserve(self, name: str) -> int:
+        """Return the number for the child of Program.fork(); the child is actor `name` from then on."""
+        self._must_be_new(name)
+        taken = {actor.number for actor in self._actors.values()} | self._used
+        # From the top, because the agent numbers what it makes itself from the bottom.
+        number = next((n for n in range(ACTORS - 1, 0, -1) if n not in taken), None)
+        if number is None:
+            raise AgentError(f"all {ACTORS} actor numbers are taken")
+        return self._add(Actor(name, number, 0, 0)).number
+
+    def actor(self, name: str) -> Actor:
+        """Return an actor by its name. Raises AgentError when it was never there or is dead."""
+        try:
+            return self._actors[name]
+        except KeyError:
+            died = [each for each in self.exits if each.actor == name]
+            how = f"died (wait status {died[-1].status})" if died else "does not exist"
+            raise AgentError(f"actor {name!r} {how}") from None
+
+    def state(self, actor: str, timeout: float = 5.0) -> ActorState:
+        """Return what /proc says of an actor, for hang reports."""
+        payload = self._port.pack("Q", self.actor(actor).number)
+        reader = self._port.ask(FrameType.STATE, payload, timeout)
+        state = _state(reader)
+        reader.end()
+        return state
+
+    # Programs
+
+    def submit(self, actor: str, program: Program) -> Pending:
+        """Let an actor run a program; returns at once. Raises AgentError when the actor is still busy."""
+        who = self.actor(actor)
+        if who.number in self._busy:
+            raise AgentError(f"actor {actor!r} is still busy")
+        payload = self._port.pack("II", who.number, 0) + program.encode()
+        pending = Pending(self._port.request(FrameType.SUBMIT, payload), actor, who.number, program)
+        self._busy[who.number] = pending
+        return pending
+
+    def finish(self, pending: Pending, *, within: float | None, timeout: float) -> Reply | None:
+        """Return the program's reply, once it has ended. None: it still runs after `within` seconds."""
+        if pending.reply is not None:
+            return pending.reply
+        if within is not None and not self._port.arrived(pending.ident):
+            request = self._wait_request(pending.ident, within)
+            outcome, _ = self._wait_answer(FrameType.FINISH, request, timeout)
+            if outcome == _NO:
+                return None
+            if not self._port.arrived(pending.ident):
+                raise AgentError(f"the agent says that a program of {pending.actor!r} ended, but not how")
+        kind, payload = self._port.wait(pending.ident, time.monotonic() + timeout)
+        self._busy.pop(pending.number, None)
+        if kind is FrameType.ERROR:
+            why = Reader(payload, self.arch).text()
+            raise Refused(f"the agent refuses a program of {pending.actor!r}: {why}")
+        if kind is not FrameType.DONE:
+            raise AgentError(f"the agent answers a program with {kind.name}")
+        pending.reply = self._take_reply(pending, decode_reply(payload, self.arch))
+        return pending.reply
+
+    def run(self, actor: str, program: Program, *, timeout: float) -> Reply:
+        """Submit and finish."""
+        reply = self.finish(self.submit(actor, program), within=None, timeout=timeout)
+        assert reply is not None  # it is only for `within`
+        return reply
+
+    def blocked(self, pending: Pending, *, within: float, timeout: float) -> Asleep | None:
+        """Wait until the actor sleeps in its program's very call, seen twice.
+
+        None: the program ended, or does not sleep `within` seconds.
+        """
+        if self._ended(pending):
+            return None
+        request = self._wait_request(pending.ident, within)
+        outcome, asleep = self._wait_answer(FrameType.BLOCKED, request, timeout)
+        return asleep if outcome == _YES else None
+
+    def stays_blocked(self, pending: Pending, duration: float, timeout: float) -> bool:
+        """Whether the actor sleeps in one and the same call for all of `duration`; told at once when not."""
+        if self._ended(pending):
+            return False
+        request = self._wait_request(pending.ident, duration)
+        return self._wait_answer(FrameType.STAYS, request, timeout)[0] == _YES
+
+    def upcall(self, *, within: float, timeout: float, name: str) -> Upcall | None:
+        """Return the next program that the kernel started as /lab/helper; it is actor `name` from then on."""
+        self._must_be_new(name)
+        reader = self._port.ask(FrameType.UPCALL, self._wait_request(0, within), timeout)
+        outcome, number, pid, uid, gid, ppid = reader.take("IIIIII")
+        if outcome != _YES:
+            reader.end()
+            return None
+        argv, environment = (_strings(reader.padded()) for _ in range(2))
+        cwd, fds = reader.text(), reader.text()
+        reader.end()
+        self._add(Actor(name, number, pid, pid))
+        return Upcall(
+            name=name,
+            number=number,
+            argv=tuple(argv),
+            env={key: value for key, _, value in (each.partition("=") for each in environment)},
+            pid=pid,
+            ppid=ppid,
+            uid=uid,
+            gid=gid,
+            cwd=cwd,
+            fds={int(fd): what for fd, _, what in (line.partition(" ") for line in fds.splitlines())},
+        )
+
+    # Within
+
+    def _reset(self) -> None:
+        """Forget everybody but the lab's own."""
+        self._actors = {LAB: Actor(LAB, 0, 0, 0)}
+        self._busy.clear()
+        self._used: set[int] = set()  # numbers whose channels have been somebody's
+
+    def _add(self, actor: Actor) -> Actor:
+        self._actors[actor.name] = actor
+        self._used.add(actor.number)
+        return actor
+
+    def _must_be_new(self, name: str) -> None:
+        if name in self._actors:
+            raise AgentError(f"there is an actor {name!r} already")
+
+    def _exited(self, number: int, status: int, pid: int) -> None:
+        names = [actor.name for actor in self._actors.values() if actor.number == number]
+        name = names[0] if names else f"number {number}"
+        self.exits.append(Exit(name, number, pid, status))
+        self._actors.pop(name, None)
+
+    def _ended(self, pending: Pending) -> bool:
+        return pending.reply is not None or self._port.arrived(pending.ident)
+
+    def _take_reply(self, pending: Pending, reply: Reply) -> Reply:
+        """Check a reply against its program and learn the pids of forked actors."""
+        if reply.exited is not None:
+            return reply
+        wanted = (pending.program.calls, pending.program.data)
+        if (len(reply.calls), len(reply.data)) != wanted:
+            raise AgentError(
+                f"the agent gives {len(reply.calls)} results and {len(reply.data)} pieces of data "
+                f"for a program of {wanted[0]} and {wanted[1]}"
+            )
+        for call, child in pending.program.forks:
+            pid = reply.calls[call].value
+            names = [actor.name for actor in self._actors.values() if actor.number == child]
+            for name in names:
+                if pid > 0:
+                    self._actors[name] = replace(self._actors[name], pid=pid, tid=pid)
+                else:
+                    del self._actors[name]
+        return reply
+
+    def _wait_request(self, program: int, seconds: float) -> bytes:
+        return self._port.pack("IIQ", program, 0, min(max(int(seconds * 1e9), 0), _FOREVER))
+
+    def _wait_answer(self, kind: FrameType, request: bytes, timeout: float) -> tuple[int, Asleep]:
+        reader = self._port.ask(kind, request, timeout)
+        outcome, state, nr = reader.take("IIq")
+        wchan = reader.text()
+        reader.end()
+        if outcome not in (_YES, _ENDED, _NO):
+            raise AgentError(f"the agent answers a {kind.name} request with outcome {outcome}")
+        return outcome, Asleep(chr(state), nr, wchan)
+
+
+def _state(reader: Reader) -> ActorState:
+    comm, stat, wchan, syscall, stack = (reader.text() for _ in range(5))
+    return ActorState(comm.strip(), stat.strip(), wchan.strip(), syscall.strip(), stack.rstrip())
+
+
+def _strings(block: bytes) -> list[str]:
+    """Split strings that each end with a NUL."""
+    return [each.decode(errors="surrogateescape") for each in block.split(b"\0")[:-1]]

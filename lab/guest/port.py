@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""The host's end of the agent's port: requests out, answers in, in whatever order they come."""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from lab.errors import AgentError
+from lab.guest.frames import PROTOCOL, Frames, FrameType, Reader
+from lab.guest.kmsg import KernelMessage, parse_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.arch import Architecture
+
+
+class Channel(Protocol):
+    """Bytes to and from the guest."""
+
+    def send(self, data: bytes) -> None:
+        """Send all of it. Raises GuestLost when the guest is dead, GuestHung when it takes no more."""
+
+    def receive(self, deadline: float) -> bytes:
+        """Return some bytes, at least one.
+
+        Raises GuestLost at the guest's death, GuestHung when time.monotonic() passes `deadline`.
+        """
+
+
+class Refused(AgentError):  # noqa: N818 - what the agent did
+    """The agent understood a request and says why it cannot do it."""
+
+
+Answer = tuple[FrameType, bytes]
+
+
+class Port:
+    """Sends requests and sorts what comes; AgentError for what nobody asked for."""
+
+    def __init__(self, channel: Channel, arch: Architecture, exited: Callable[[int, int, int], None]) -> None:
+        self._channel = channel
+        self.arch = arch
+        self._frames = Frames(arch)
+        self._order = "<" if arch.byteorder == "little" else ">"
+        self._exited = exited
+        self._last = 0
+        self._open: set[int] = set()  # requests whose answers are still to come
+        self._given_up: set[int] = set()  # the same, but nobody waits for them any more
+        self._answers: dict[int, Answer] = {}
+        self._messages: list[KernelMessage] = []
+        self.ready = False
+
+    def pack(self, layout: str, *values: int) -> bytes:
+        """Pack numbers in the guest's byte order, nothing between them."""
+        return struct.pack(self._order + layout, *values)
+
+    def request(self, kind: FrameType, payload: bytes = b"") -> int:
+        """Send a request; return its id. Raises what the channel's send does."""
+        self._last += 1
+        self._open.add(self._last)
+        self._channel.send(self._frames.encode(kind, self._last, payload))
+        return self._last
+
+    def arrived(self, ident: int) -> bool:
+        """Whether the answer is there already."""
+        return ident in self._answers
+
+    def wait(self, ident: int, deadline: float) -> Answer:
+        """Wait for the answer to a request and take it.
+
+        Raises AgentError for nonsense, and what the channel's receive does.
+        """
+        while ident not in self._answers:
+            for frame in self._frames.feed(self._channel.receive(deadline)):
+                self._dispatch(*frame)
+        return self._answers.pop(ident)
+
+    def ask(self, kind: FrameType, payload: bytes, timeout: float) -> Reader:
+        """Send a request, return its ANSWER. Raises Refused when the agent says no; else like wait()."""
+        ident = self.request(kind, payload)
+        try:
+            answer, body = self.wait(ident, time.monotonic() + timeout)
+        except BaseException:
+            self.give_up(ident)
+            raise
+        if answer is FrameType.ERROR:
+            raise Refused(f"the agent refuses a {kind.name} request: {Reader(body, self.arch).text()}")
+        if answer is not FrameType.ANSWER:
+            raise AgentError(f"the agent answers a {kind.name} request with {answer.name}")
+        return Reader(body, self.arch)
+
+    def give_up(self, ident: int) -> None:
+        """Let an answer that may still come be ignored."""
+        if self._answers.pop(ident, None) is None and ident in self._open:
+            self._open.discard(ident)
+            self._given_up.add(ident)
+
+    def messages(self) -> list[KernelMessage]:
+        """Take what the kernel printed before the last frame that was received."""
+        taken, self._messages = self._messages, []
+        return taken
+
+    def _dispatch(self, kind: FrameType, ident: int, payload: bytes) -> None:
+        match kind:
+            case FrameType.READY:
+                self._greet(Reader(payload, self.arch))
+            case FrameType.MESSAGES:
+                reader = Reader(payload, self.arch)
+                while reader.left:
+                    self._messages.append(parse_record(reader.padded()))
+            case FrameType.EXIT:
+                reader = Reader(payload, self.arch)
+                number, status, pid, _ = reader.take("IiII")
+                reader.end()
+                self._exited(number, status, pid)
+            case FrameType.ANSWER | FrameType.DONE | FrameType.ERROR:
+                self._keep(kind, ident, payload)
+            case _:
+                raise AgentError(f"the agent sends a {kind.name} frame, which only the host may")
+
+    def _greet(self, reader: Reader) -> None:
+        protocol, _, _, _ = reader.take("IIII")
+        reader.end()
+        check_protocol(protocol)
+        self.ready = True
+
+    def _keep(self, kind: FrameType, ident: int, payload: bytes) -> None:
+        if ident in self._given_up:
+            self._given_up.discard(ident)
+        elif ident in self._open:
+            self._open.discard(ident)
+            self._answers[ident] = (kind, payload)
+        elif kind is FrameType.ERROR:
+            raise AgentError(f"the agent complains: {Reader(payload, self.arch).text()}")
+        else:
+            raise AgentError(f"the agent answers request {ident}, which nobody made or which was answered")
+
+
+def check_protocol(protocol: int) -> None:
+    """Raise AgentError when the agent speaks another version than we do."""
+    if protocol != PROTOCOL:
+        raise AgentError(
+            f"the agent speaks protocol {protocol}, this lab {PROTOCOL}",
+            hint="the template is of another version of the lab: `lab clean` removes it",
+        )

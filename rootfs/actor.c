@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * An actor: sets itself up as it is told, then runs programs until it is ended.
+ * Nothing here touches errno or libc's idea of threads: several actors may share
+ * one memory.
+ */
+#include "agent.h"
+
+#include <linux/capability.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#define STACK_SIZE	(128u << 10)
+#define ALTSTACK_SIZE	(32u << 10)
+
+struct shared *shared;
+
+static uint8_t process_altstack[ALTSTACK_SIZE] __attribute__((aligned(16)));
+
+uint64_t now_raw(int clock)
+{
+	struct timespec now;
+
+	/* vDSO or system call, neither sets errno when it succeeds. */
+	clock_gettime(clock, &now);
+	return now.tv_sec * NSEC + now.tv_nsec;
+}
+
+void sleep_raw(uint64_t ns)
+{
+	struct timespec t = { .tv_sec = ns / NSEC, .tv_nsec = ns % NSEC };
+
+	raw2(__NR_nanosleep, &t, NULL);
+}
+
+void actor_exit(struct actor *me, int status, int wait_status)
+{
+	me->slot->status = wait_status;
+	WRITE(me->slot->exiting, 1);
+	/* A thread ends alone, a process with all that it has. */
+	for (;;)
+		raw1(me->slot->pid == me->slot->tid ? __NR_exit_group : __NR_exit, status);
+}
+
+static bool channel_read(uint32_t number, void *to, size_t size)
+{
+	size_t have = 0;
+
+	while (have < size) {
+		long got = raw3(__NR_read, FD_CHANNEL + number, (uint8_t *)to + have, size - have);
+
+		if (got > 0)
+			have += got;
+		else if (got != -EINTR && got != -EAGAIN)
+			return false;
+	}
+	return true;
+}
+
+/* All of it, however often a signal interrupts. */
+int channel_write(uint32_t number, const void *head, size_t head_size, const void *more,
+		  size_t more_size)
+{
+	struct iovec iov[2] = {
+		{ .iov_base = (void *)head, .iov_len = head_size },
+		{ .iov_base = (void *)more, .iov_len = more_size },
+	};
+
+	while (iov[0].iov_len + iov[1].iov_len) {
+		struct msghdr message = { .msg_iov = iov, .msg_iovlen = 2 };
+		long put = raw3(__NR_sendmsg, FD_CHANNEL + number, &message, MSG_NOSIGNAL);
+		unsigned int i;
+
+		if (put == -EINTR || put == -EAGAIN)
+			continue;
+		if (put < 0)
+			return put;
+		for (i = 0; i < 2; i++) {
+			size_t n = (size_t)put < iov[i].iov_len ? (size_t)put : iov[i].iov_len;
+
+			iov[i].iov_base = (uint8_t *)iov[i].iov_base + n;
+			iov[i].iov_len -= n;
+			put -= n;
+		}
+	}
+	return 0;
+}
+
+/* Exactly these capabilities, for now and for programs that it will execute. */
+static long drop_to(uint64_t caps)
+{
+	unsigned int cap;
+
+	for (cap = 0; cap < 64; cap++) {
+		if (caps >> cap & 1)
+			continue;
+		if (raw2(__NR_prctl, PR_CAPBSET_DROP, cap) == -EINVAL)
+			break;	/* beyond the last that this kernel has */
+	}
+	return raw2(__NR_prctl, PR_SET_KEEPCAPS, 1);
+}
+
+static long set_caps(uint64_t caps, bool ambient)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+	unsigned int i;
+	long ret;
+
+	for (i = 0; i < 2; i++)
+		data[i].effective = data[i].permitted = data[i].inheritable = caps >> 32 * i;
+	ret = raw2(__NR_capset, &head, data);
+	if (ret)
+		return ret;
+	raw2(__NR_prctl, PR_SET_KEEPCAPS, 0);
+	for (i = 0; ambient && i < 64 && !ret; i++)
+		if (caps >> i & 1)
+			ret = raw5(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, i, 0, 0);
+	return ret;
+}
+
+static long set_mask(uint64_t mask)
+{
+	unsigned long words[8 / sizeof(long)];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(words); i++)
+		words[i] = mask >> 8 * sizeof(long) * i;
+	return raw4(__NR_rt_sigprocmask, SIG_SETMASK, words, NULL, 8);
+}
+
+/* The steps are numbered for the host, which has their names: lab/guest/agent.py. */
+static long setup(const struct setup *want, uint32_t *step)
+{
+	bool caps = want->flags & SETUP_CAPS;
+	bool thread = want->thread_of != NONE;
+	long ret;
+
+	*step = 1;
+	ret = thread ? 0 : raw0(__NR_setsid);
+	if (ret < 0)
+		return ret;
+	raw3(__NR_setpriority, 0, 0, 0);
+	raw2(__NR_prctl, PR_SET_NAME, want->name);
+	*step = 2;
+	ret = caps ? drop_to(want->caps) : 0;
+	if (ret)
+		return ret;
+	*step = 3;
+	ret = raw2(__NR_setgroups, 0, NULL);
+	if (ret)
+		return ret;
+	*step = 4;
+	ret = raw3(__NR_setresgid, want->gid, want->gid, want->gid);
+	if (ret)
+		return ret;
+	*step = 5;
+	ret = raw3(__NR_setresuid, want->uid, want->uid, want->uid);
+	if (ret)
+		return ret;
+	*step = 6;
+	ret = caps ? set_caps(want->caps, want->uid != 0) : 0;
+	if (ret)
+		return ret;
+	/* A change of uid took it away, and core dumps with it. */
+	raw2(__NR_prctl, PR_SET_DUMPABLE, 1);
+	*step = 7;
+	return set_mask(want->sigmask);
+}
+
+static void answer_setup(struct actor *me, uint32_t id, long status, uint32_t step)
+{
+	struct {
+		struct frame frame;
+		struct setup_answer answer;
+	} out = {
+		.frame = { MAGIC, FRAME_SETUP_DONE, sizeof(out.answer), id },
+		.answer = {
+			.status = status,
+			.step = step,
+			.number = me->number,
+			.pid = me->slot->pid,
+			.tid = me->slot->tid,
+			.start_ns = now_raw(CLOCK_BOOTTIME),
+		},
+	};
+
+	channel_write(me->number, &out, sizeof(out), NULL, 0);
+}
+
+static void set_up(struct actor *me, uint32_t id, const struct setup *want)
+{
+	uint32_t step;
+	long status = setup(want, &step);
+
+	answer_setup(me, id, status, step);
+	if (status)
+		actor_exit(me, 1, 1 << 8);
+}
+
+/* What a new thread finds at the top of its own stack. */
+struct thread_start {
+	struct actor me;
+	uint32_t number;
+	uint32_t id;
+	struct setup want;
+};
+
+static int thread_main(void *argument)
+{
+	struct thread_start *start = argument;
+	uint8_t *base = (uint8_t *)start + sizeof(*start) - STACK_SIZE - ALTSTACK_SIZE;
+
+	actor_begin(&start->me, start->number);
+	signals_stack(base, ALTSTACK_SIZE);
+	set_up(&start->me, start->id, &start->want);
+	actor_serve(&start->me);
+}
+
+/* The channel that the answer comes by is the thread's own, or ours when there is none. */
+static void start_thread(struct actor *me, uint32_t id, const struct setup *want, uint32_t number)
+{
+	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+			  CLONE_SYSVSEM;
+	const size_t size = STACK_SIZE + ALTSTACK_SIZE;
+	struct thread_start *start;
+	long base, ret;
+
+	base = raw6(__NR_mmap, 0, size, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	if (base < 0 && base > -4096) {
+		answer_setup(me, id, base, 8);
+		return;
+	}
+	start = (struct thread_start *)(base + size - sizeof(*start));
+	start->number = number;
+	start->id = id;
+	start->want = *want;
+	/* The new thread shares our thread-local storage; nothing there is ever written. */
+	ret = clone(thread_main, (void *)((uintptr_t)start & ~(uintptr_t)15), flags, start);
+	if (ret < 0)
+		answer_setup(me, id, -EAGAIN, 9);
+}
+
+void actor_begin(struct actor *me, uint32_t number)
+{
+	long desk;
+
+	me->number = number;
+	me->slot = &shared->slots[number];
+	me->slot->pid = raw0(__NR_getpid);
+	me->slot->tid = raw0(__NR_gettid);
+	me->slot->program = 0;
+	me->slot->sequence = 0;
+	me->slot->exiting = 0;
+	desk = raw6(__NR_mmap, 0, DESK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		    -1, 0);
+	if (desk < 0 && desk > -4096)
+		actor_exit(me, 1, 1 << 8);
+	me->desk = (uint8_t *)desk;
+	signals_stack(process_altstack, sizeof(process_altstack));
+}
+
+static void serve_one(struct actor *me, const struct frame *frame, const uint8_t *payload)
+{
+	switch (frame->type) {
+	case FRAME_SETUP:
+		if (frame->length >= sizeof(struct setup))
+			set_up(me, frame->id, (const struct setup *)payload);
+		break;
+	case FRAME_THREAD:
+		if (frame->length >= sizeof(struct setup) + 8)
+			start_thread(me, frame->id, (const struct setup *)payload,
+				     *(const uint32_t *)(payload + sizeof(struct setup)));
+		break;
+	case FRAME_SUBMIT:
+		/* The first 8 bytes told the supervisor whose it is. */
+		if (frame->length >= 8)
+			program_run(me, frame->id, payload + 8, frame->length - 8);
+		break;
+	}
+}
+
+void actor_serve(struct actor *me)
+{
+	for (;;) {
+		struct frame frame;
+		uint8_t *payload = me->desk;
+		uint8_t *large = NULL;
+
+		if (!channel_read(me->number, &frame, sizeof(frame)))
+			actor_exit(me, 1, 1 << 8);
+		if (frame.length > DESK_INPUT) {
+			long mapped = raw6(__NR_mmap, 0, frame.length, PROT_READ | PROT_WRITE,
+					   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+			if (mapped < 0 && mapped > -4096)
+				actor_exit(me, 1, 1 << 8);
+			payload = large = (uint8_t *)mapped;
+		}
+		if (!channel_read(me->number, payload, frame.length))
+			actor_exit(me, 1, 1 << 8);
+		serve_one(me, &frame, payload);
+		if (large)
+			raw2(__NR_munmap, large, frame.length);
+	}
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The first words in a clone: it is woken at another time than it was frozen, and
+ * alike to all its siblings. One round trip sets its clock, stirs the host's seed
+ * into the kernel's pool, moves its starting point, and tells who it is.
+ */
+#include "agent.h"
+
+#include <fcntl.h>
+#include <linux/random.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SEED_MAX	512
+#define NONCE_MAX	64
+
+static int random_fd;
+static uint8_t nonce[NONCE_MAX];
+static size_t nonce_length;
+
+void hello_init(void)
+{
+	random_fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+	if (random_fd < 0)
+		die("cannot open", "/dev/urandom");
+}
+
+static int set_clock(uint64_t ns)
+{
+	const struct timespec t = { .tv_sec = ns / NSEC, .tv_nsec = ns % NSEC };
+
+	return ns && clock_settime(CLOCK_REALTIME, &t) ? errno : 0;
+}
+
+static int stir(const uint8_t *seed, uint32_t length)
+{
+	struct {
+		struct rand_pool_info info;
+		uint8_t bytes[SEED_MAX];
+	} pool = { .info = { .entropy_count = 8 * length, .buf_size = length } };
+
+	if (!length)
+		return 0;
+	memcpy(pool.info.buf, seed, length);
+	if (ioctl(random_fd, RNDADDENTROPY, &pool.info))
+		return errno;
+	/* ENODATA: the pool was never ready, so there is nothing that would have to be reseeded. */
+	return ioctl(random_fd, RNDRESEEDCRNG) && errno != ENODATA ? errno : 0;
+}
+
+static size_t read_line(const char *path, char *line, size_t size)
+{
+	const int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t got = 0;
+
+	if (fd >= 0) {
+		got = read(fd, line, size - 1);
+		close(fd);
+	}
+	if (got < 0)
+		got = 0;
+	line[got] = 0;
+	return strcspn(line, "\n");
+}
+
+static struct chunk *describe(uint32_t id, struct hello_answer *head)
+{
+	static const char clock_source[] =
+		"/sys/devices/system/clocksource/clocksource0/current_clocksource";
+	struct text text = { 0 };
+	struct utsname name;
+	char line[64];
+	size_t length;
+
+	head->protocol = PROTOCOL;
+	head->page_size = sysconf(_SC_PAGESIZE);
+	head->cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	read_line("/proc/sys/kernel/tainted", line, sizeof(line));
+	head->tainted = strtoull(line, NULL, 10);
+	head->boot_ns = now_raw(CLOCK_BOOTTIME);
+	text_add(&text, nonce, nonce_length);
+	uname(&name);
+	text_add(&text, name.release, strlen(name.release));
+	text_add(&text, name.version, strlen(name.version));
+	text_add(&text, name.machine, strlen(name.machine));
+	length = read_line(clock_source, line, sizeof(line));
+	text_add(&text, line, length);
+	return chunk_with_text(FRAME_ANSWER, id, head, sizeof(*head), &text);
+}
+
+void hello_answer(const struct chunk *request)
+{
+	const struct hello *hello = (const void *)request->payload;
+	struct hello_answer head = { 0 };
+	struct chunk *chunk;
+	uint64_t until;
+
+	if (request->frame.length < sizeof(*hello) || hello->seed_length > SEED_MAX ||
+	    hello->seed_length > request->frame.length - sizeof(*hello)) {
+		host_error(request->frame.id, "malformed hello");
+		return;
+	}
+	head.clock_errno = set_clock(hello->wall_clock);
+	head.seed_errno = stir(hello->seed, hello->seed_length);
+	until = now_ns() + hello->jitter * 1000ull;
+	while (hello->jitter && now_ns() < until)
+		;
+	chunk = describe(request->frame.id, &head);
+	if (chunk)
+		host_send(chunk);
+}
+
+/* Before freezing; what a clone does first is done once here, so that its pages are there. */
+void hello_remember(const struct chunk *request)
+{
+	struct hello_answer head = { 0 };
+	struct sample sample;
+
+	if (request->frame.length > NONCE_MAX) {
+		host_error(request->frame.id, "the nonce is too long");
+		return;
+	}
+	nonce_length = request->frame.length;
+	memcpy(nonce, request->payload, nonce_length);
+	free(describe(0, &head));
+	proc_sample(peers[0].tid, &sample);
+	host_answer(request->frame.id, NULL, 0);
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * One program: as PID 1 it is init, started by anybody else it is a helper.
+ */
+#include "agent.h"
+
+#include <unistd.h>
+
+int main(int argc, char **argv, char **envp)
+{
+	if (getpid() != 1)
+		return helper(argc, argv, envp);
+	boot();
+	supervise();
+}

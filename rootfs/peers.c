@@ -1,0 +1,609 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The actors and helpers, as the supervisor sees them: channels, births, deaths.
+ */
+#include "agent.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define BLANKS 2	/* actors forked before freezing, so that spawning is quick in a clone */
+
+struct peer peers[ACTORS];
+struct helper helpers[HELPERS];
+int upcall_socket;
+
+static void move_fd(int from, int to)
+{
+	if (dup3(from, to, O_CLOEXEC) < 0)
+		die("cannot place a descriptor", strerror(errno));
+	close(from);
+}
+
+static void make_channel(uint32_t number)
+{
+	const int size = 1 << 20;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		die("no channel for an actor", strerror(errno));
+	/* Big frames in few pieces. */
+	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+	setsockopt(pair[1], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+	fcntl(pair[0], F_SETFL, O_NONBLOCK);
+	peers[number].fd = pair[0];
+	move_fd(pair[1], FD_CHANNEL + number);
+}
+
+static void make_mailboxes(void)
+{
+	const struct timeval patience = { .tv_sec = 5 };
+	int i, pair[2];
+
+	for (i = 0; i < MAILBOXES; i++) {
+		if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair))
+			die("no mailbox", strerror(errno));
+		setsockopt(pair[1], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+		move_fd(pair[0], FD_MAIL + 2 * i);
+		move_fd(pair[1], FD_MAIL + 2 * i + 1);
+	}
+}
+
+static void make_shared(void)
+{
+	int fd = memfd_create("lab", MFD_CLOEXEC);
+	void *at;
+
+	if (fd < 0 || ftruncate(fd, sizeof(*shared)))
+		die("no shared memory", strerror(errno));
+	at = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (at == MAP_FAILED)
+		die("no shared memory", strerror(errno));
+	shared = at;
+	move_fd(fd, FD_SHARED);
+}
+
+static void listen_for_upcalls(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const size_t length = offsetof(struct sockaddr_un, sun_path) + sizeof(UPCALL_ADDRESS);
+
+	memcpy(address.sun_path + 1, UPCALL_ADDRESS, sizeof(UPCALL_ADDRESS) - 1);
+	upcall_socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (upcall_socket < 0 || bind(upcall_socket, (struct sockaddr *)&address, length) ||
+	    listen(upcall_socket, HELPERS))
+		die("no socket for upcalls", strerror(errno));
+}
+
+static void close_ours(void)
+{
+	int fd;
+
+	/* close_range is 5.9's; the loop is for what is older. */
+	if (raw3(__NR_close_range, FD_LOW, FD_CHANNEL - 1, 0))
+		for (fd = FD_LOW; fd < FD_CHANNEL; fd++)
+			raw1(__NR_close, fd);
+}
+
+/* A new process that waits on its channel to be told who it is. */
+static bool fork_blank(uint32_t number)
+{
+	struct peer *peer = &peers[number];
+	long pid = raw_fork(SIGCHLD, NULL);
+
+	if (pid < 0)
+		return false;
+	if (!pid) {
+		struct actor me;
+
+		close_ours();
+		signals_init();
+		actor_begin(&me, number);
+		actor_serve(&me);
+	}
+	shared->slots[number].exiting = 0;
+	peer->state = PEER_BLANK;
+	peer->used = true;
+	peer->pid = peer->tid = pid;
+	return true;
+}
+
+static bool push(uint32_t number, struct chunk *chunk)
+{
+	if (!chunk)
+		return false;
+	queue_add(&peers[number].out, chunk);
+	/* What does not fit now goes when the poll loop says so; a dead end is told by SIGCHLD. */
+	queue_flush(&peers[number].out, peers[number].fd);
+	return true;
+}
+
+void peers_init(void)
+{
+	const struct setup lab = { .thread_of = NONE, .name = "lab" };
+	struct chunk *chunk;
+	uint32_t i;
+
+	make_shared();
+	for (i = 0; i < ACTORS; i++) {
+		queue_init(&peers[i].out);
+		make_channel(i);
+	}
+	for (i = 0; i < HELPERS; i++)
+		helpers[i].fd = -1;
+	make_mailboxes();
+	listen_for_upcalls();
+	for (i = 0; i <= BLANKS; i++)
+		if (!fork_blank(i))
+			die("cannot fork the first actors", strerror(errno));
+	chunk = chunk_new(FRAME_SETUP, 0, sizeof(lab));
+	if (!chunk)
+		die("no memory", "");
+	memcpy(chunk->payload, &lab, sizeof(lab));
+	push(0, chunk);
+	peers[0].state = PEER_LIVE;
+}
+
+/* The child of an actor's fork is known by what its parent left in its slot. */
+static bool adopt(uint32_t number)
+{
+	struct peer *peer = &peers[number];
+	const uint32_t pid = READ(shared->slots[number].pid);
+
+	if (peer->state != PEER_FREE || !pid)
+		return false;
+	peer->state = PEER_LIVE;
+	peer->used = true;
+	peer->pid = peer->tid = pid;
+	/* A helper's child is not ours, no SIGCHLD tells of its end; looking does no harm to others. */
+	peer->helper = true;
+	return true;
+}
+
+bool peer_alive(uint32_t number)
+{
+	return number < ACTORS && (peers[number].state == PEER_LIVE || adopt(number));
+}
+
+uint32_t peer_of_program(uint32_t program)
+{
+	uint32_t i;
+
+	for (i = 0; i < ACTORS && program; i++)
+		if (peers[i].program == program)
+			return i;
+	return NONE;
+}
+
+bool peers_idle_lab(void)
+{
+	return peers[0].state == PEER_LIVE && !peers[0].program;
+}
+
+/* Births */
+
+static uint32_t free_number(bool blank)
+{
+	uint32_t i;
+
+	for (i = 1; i < ACTORS && blank; i++)
+		if (peers[i].state == PEER_BLANK)
+			return i;
+	for (i = 1; i < ACTORS; i++)
+		if (peers[i].state == PEER_FREE && !peers[i].used && !shared->slots[i].pid)
+			return i;
+	return NONE;
+}
+
+/* Through the channel of an idle actor of the process; the answer comes from the thread itself. */
+static const char *spawn_thread(const struct chunk *request, const struct setup *setup)
+{
+	const uint32_t parent = setup->thread_of;
+	const uint32_t number = free_number(false);
+	struct chunk *chunk;
+
+	if (!peer_alive(parent))
+		return "no such actor to be a thread of";
+	if (peers[parent].program)
+		return "the actor that should start the thread is busy";
+	if (number == NONE)
+		return "all actor numbers are taken";
+	chunk = chunk_new(FRAME_THREAD, request->frame.id, sizeof(*setup) + 8);
+	if (!chunk)
+		return "out of memory";
+	memcpy(chunk->payload, setup, sizeof(*setup));
+	memset(chunk->payload + sizeof(*setup), 0, 8);
+	memcpy(chunk->payload + sizeof(*setup), &number, sizeof(number));
+	peers[number].state = PEER_LIVE;
+	peers[number].used = true;
+	peers[number].threads = peers[parent].threads = true;
+	peers[number].helper = peers[parent].helper;
+	peers[number].pid = peers[parent].pid;
+	peers[number].tid = 0;	/* not known yet */
+	peers[number].spawn = request->frame.id;
+	push(parent, chunk);
+	return NULL;
+}
+
+static const char *spawn_process(const struct chunk *request, const struct setup *setup)
+{
+	const uint32_t number = free_number(true);
+	struct chunk *chunk;
+
+	if (number == NONE)
+		return "all actor numbers are taken";
+	chunk = chunk_new(FRAME_SETUP, request->frame.id, sizeof(*setup));
+	if (!chunk)
+		return "out of memory";
+	memcpy(chunk->payload, setup, sizeof(*setup));
+	if (peers[number].state != PEER_BLANK && !fork_blank(number)) {
+		free(chunk);
+		return "cannot fork";
+	}
+	peers[number].state = PEER_LIVE;
+	peers[number].spawn = request->frame.id;
+	push(number, chunk);
+	return NULL;
+}
+
+void peer_spawn(const struct chunk *request)
+{
+	struct setup setup;
+	const char *trouble;
+
+	if (request->frame.length != sizeof(setup)) {
+		host_error(request->frame.id, "malformed spawn");
+		return;
+	}
+	memcpy(&setup, request->payload, sizeof(setup));
+	setup.name[sizeof(setup.name) - 1] = 0;
+	if (setup.thread_of == NONE)
+		trouble = spawn_process(request, &setup);
+	else
+		trouble = spawn_thread(request, &setup);
+	if (trouble)
+		host_error(request->frame.id, trouble);
+}
+
+/* Takes the request over. */
+void peer_submit(struct chunk *request)
+{
+	uint32_t number;
+
+	/* The first 8 bytes say who; what follows is the program, as the actor takes it. */
+	if (request->frame.length < 8 + sizeof(struct program)) {
+		host_error(request->frame.id, "malformed program");
+		free(request);
+		return;
+	}
+	memcpy(&number, request->payload, sizeof(number));
+	if (!peer_alive(number) || peers[number].spawn) {
+		host_error(request->frame.id, "no such actor, or it is dead");
+		free(request);
+		return;
+	}
+	if (peers[number].program) {
+		host_error(request->frame.id, "the actor is busy");
+		free(request);
+		return;
+	}
+	peers[number].program = request->frame.id;
+	push(number, request);
+}
+
+/* Deaths */
+
+static void tell_end(uint32_t program, int status)
+{
+	struct chunk *chunk = chunk_new(FRAME_DONE, program, sizeof(struct reply));
+
+	if (chunk) {
+		const struct reply reply = { .exited = 1, .status = status };
+
+		memcpy(chunk->payload, &reply, sizeof(reply));
+		host_send(chunk);
+	}
+	watch_program_ended(program);
+}
+
+static void peer_died(uint32_t number, int status)
+{
+	struct peer *peer = &peers[number];
+	const struct exit_notice notice = {
+		.number = number, .status = status, .pid = peer->pid,
+	};
+	const uint32_t program = peer->program;
+	const uint32_t spawn = peer->spawn;
+	struct chunk *chunk;
+
+	/* What it could still say comes first. */
+	peer_read(number);
+	inbox_drop(&peer->inbox);
+	queue_drop(&peer->out);
+	peer->state = PEER_FREE;
+	peer->spawn = 0;
+	if (spawn && peers[number].pid)
+		host_error(spawn, "the new actor died while it was set up");
+	if (program && peer->program == program) {
+		peer->program = 0;
+		tell_end(program, status);
+	}
+	shared->slots[number].pid = 0;
+	chunk = chunk_new(FRAME_EXIT, 0, sizeof(notice));
+	if (chunk) {
+		memcpy(chunk->payload, &notice, sizeof(notice));
+		host_send(chunk);
+	}
+}
+
+static void process_died(uint32_t pid, int status)
+{
+	uint32_t i;
+
+	for (i = 0; i < ACTORS; i++)
+		if (peers[i].state == PEER_FREE && shared->slots[i].pid == pid)
+			adopt(i);
+	for (i = 0; i < ACTORS; i++)
+		if (peers[i].state != PEER_FREE && peers[i].pid == pid)
+			peer_died(i, status);
+	watch_somebody_died();
+}
+
+/* SIGCHLD: every process that is gone, ours or an orphan that came to us. */
+void peers_collect(void)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		process_died(pid, status);
+}
+
+/*
+ * A thread that is gone (killed by an oops, say) makes no SIGCHLD while others of
+ * its process live, and the child of a helper has another parent: look.
+ */
+bool peers_need_tick(void)
+{
+	uint32_t i;
+
+	for (i = 0; i < ACTORS; i++)
+		if (peers[i].state == PEER_LIVE && (peers[i].threads || peers[i].helper) &&
+		    (peers[i].program || peers[i].spawn))
+			return true;
+	return false;
+}
+
+void peers_tick(void)
+{
+	uint32_t i;
+
+	for (i = 0; i < ACTORS; i++) {
+		const struct slot *slot = &shared->slots[i];
+		struct peer *peer = &peers[i];
+		int code = 0;
+		char state;
+
+		if (peer->state != PEER_LIVE || !(peer->threads || peer->helper) || !peer->tid)
+			continue;
+		state = proc_state(peer->tid, &code);
+		if (state && state != 'Z' && state != 'X')
+			continue;
+		if (READ(slot->exiting))
+			code = slot->status;
+		else if (!state)
+			code = UNKNOWN_STATUS;
+		peer_died(i, code);
+	}
+}
+
+static void setup_done(const struct chunk *chunk)
+{
+	struct setup_answer answer;
+	uint32_t i;
+
+	if (chunk->frame.length != sizeof(answer) || !chunk->frame.id)
+		return;
+	memcpy(&answer, chunk->payload, sizeof(answer));
+	for (i = 0; i < ACTORS; i++)
+		if (peers[i].spawn == chunk->frame.id)
+			break;
+	if (i == ACTORS)
+		return;
+	peers[i].spawn = 0;
+	if (answer.number == i)
+		peers[i].tid = answer.tid;
+	else
+		peers[i].state = PEER_FREE;	/* the thread was never made; its parent says so */
+	host_answer(chunk->frame.id, &answer, sizeof(answer));
+}
+
+void peer_read(uint32_t number)
+{
+	struct peer *peer = &peers[number];
+	struct chunk *chunk;
+
+	for (;;) {
+		switch (inbox_read(&peer->inbox, peer->fd, &chunk)) {
+		case INBOX_FRAME:
+			break;
+		case INBOX_NO_MEMORY:
+			if (chunk->frame.type == FRAME_DONE && chunk->frame.id == peer->program) {
+				peer->program = 0;
+				host_error(chunk->frame.id, "out of memory for the reply");
+				watch_program_ended(chunk->frame.id);
+			}
+			free(chunk);
+			continue;
+		case INBOX_NOISE:
+			continue;
+		default:
+			return;
+		}
+		if (chunk->frame.type == FRAME_SETUP_DONE) {
+			setup_done(chunk);
+		} else if (chunk->frame.type == FRAME_DONE && chunk->frame.id == peer->program) {
+			const uint32_t program = peer->program;
+
+			peer->program = 0;
+			host_send(chunk);
+			watch_program_ended(program);
+			continue;
+		}
+		free(chunk);
+	}
+}
+
+/* After everybody is gone: channels that were used may be used again, by new ones. */
+void peers_reset(void)
+{
+	uint32_t i;
+
+	for (i = 1; i < ACTORS; i++) {
+		if (peers[i].state != PEER_FREE || !peers[i].used)
+			continue;
+		inbox_drop(&peers[i].inbox);
+		queue_drop(&peers[i].out);
+		close(peers[i].fd);
+		memset(&peers[i], 0, sizeof(peers[i]));
+		memset(&shared->slots[i], 0, sizeof(shared->slots[i]));
+		queue_init(&peers[i].out);
+		make_channel(i);
+	}
+}
+
+/* Helpers */
+
+void helper_accept(void)
+{
+	static uint64_t arrivals;
+	struct ucred credentials;
+	socklen_t size = sizeof(credentials);
+	int i, fd;
+
+	fd = accept4(upcall_socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0)
+		return;
+	for (i = 0; i < HELPERS && helpers[i].fd >= 0; i++)
+		;
+	if (i == HELPERS || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size)) {
+		close(fd);
+		return;
+	}
+	memset(&helpers[i], 0, sizeof(helpers[i]));
+	helpers[i].fd = fd;
+	helpers[i].pid = credentials.pid;
+	helpers[i].number = NONE;
+	helpers[i].arrival = ++arrivals;
+}
+
+static void helper_gone(struct helper *helper)
+{
+	const uint32_t number = helper->number;
+
+	close(helper->fd);
+	inbox_drop(&helper->inbox);
+	free(helper->report);
+	memset(helper, 0, sizeof(*helper));
+	helper->fd = -1;
+	if (number != NONE && peers[number].state == PEER_LIVE) {
+		const struct slot *slot = &shared->slots[number];
+
+		/* Its parent is the kernel, so that only its own word tells how it ended. */
+		peer_died(number, READ(slot->exiting) ? slot->status : UNKNOWN_STATUS);
+	}
+}
+
+void helper_read(struct helper *helper)
+{
+	struct chunk *chunk;
+
+	for (;;) {
+		switch (inbox_read(&helper->inbox, helper->fd, &chunk)) {
+		case INBOX_FRAME:
+			if (!helper->report && chunk->frame.type == FRAME_REPORT) {
+				helper->report = chunk;
+				break;
+			}
+			/* fall through */
+		case INBOX_NO_MEMORY:
+			free(chunk);
+			break;
+		case INBOX_NOISE:
+			break;
+		case INBOX_END:
+			helper_gone(helper);
+			return;
+		default:
+			return;
+		}
+	}
+}
+
+/* The first to come of those that nobody has asked for yet. */
+struct helper *helper_waiting(void)
+{
+	struct helper *first = NULL;
+	int i;
+
+	for (i = 0; i < HELPERS; i++) {
+		struct helper *helper = &helpers[i];
+
+		if (helper->fd >= 0 && helper->report && helper->number == NONE &&
+		    (!first || helper->arrival < first->arrival))
+			first = helper;
+	}
+	return first;
+}
+
+/* Gives it a number and the descriptors that an actor has; the number, or -errno. */
+int helper_claim(struct helper *helper)
+{
+	const uint32_t number = free_number(false);
+	struct {
+		struct frame frame;
+		uint64_t number;
+	} claim = {
+		.frame = { MAGIC, FRAME_CLAIM, sizeof(claim.number), 0 },
+		.number = number,
+	};
+	struct iovec iov = { .iov_base = &claim, .iov_len = sizeof(claim) };
+	union {
+		struct cmsghdr header;
+		uint8_t bytes[CMSG_SPACE(CONTROL_FDS * sizeof(int))];
+	} control = { .header = {
+		.cmsg_len = CMSG_LEN(CONTROL_FDS * sizeof(int)),
+		.cmsg_level = SOL_SOCKET,
+		.cmsg_type = SCM_RIGHTS,
+	} };
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	int i, fd;
+
+	if (number == NONE)
+		return -EAGAIN;
+	for (i = 0; i < CONTROL_FDS; i++) {
+		fd = FD_CHANNEL + i;
+		memcpy(CMSG_DATA(&control.header) + i * sizeof(fd), &fd, sizeof(fd));
+	}
+	if (sendmsg(helper->fd, &message, MSG_NOSIGNAL) < 0)
+		return -errno;
+	helper->number = number;
+	shared->slots[number].exiting = 0;
+	peers[number].state = PEER_LIVE;
+	peers[number].used = true;
+	peers[number].helper = false;	/* its connection tells of its end */
+	peers[number].pid = peers[number].tid = helper->pid;
+	return number;
+}

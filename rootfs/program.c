@@ -1,0 +1,724 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Runs one program: checks all of it, lays out its memory, does the operations in
+ * order and writes the reply. What is checked first need not be checked again when
+ * it is done.
+ */
+#include "agent.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/random.h>
+#include <linux/sched.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#define FILE_MAX	(28u << 20)
+
+static const long own_calls[] = { __NR_init_module, __NR_delete_module };
+
+struct run {
+	struct actor *me;
+	uint32_t id;
+	const struct program *program;
+	const struct op *ops;
+	struct memory memory;
+	const struct pointer *pointers;
+	/* how much the reply may take */
+	uint32_t calls;
+	uint32_t data;
+	uint32_t takes;
+	uint64_t data_room;
+	/* the reply, as far as it is made; head, calls and data lie side by side */
+	struct {
+		struct frame frame;
+		struct reply reply;
+	} *head;
+	struct call_result *results;
+	uint8_t *at;		/* where the next data goes */
+	struct signal_record *records;
+};
+
+/* Parsing */
+
+struct cursor {
+	const uint8_t *at;
+	const uint8_t *end;
+};
+
+static const void *take(struct cursor *cursor, uint64_t size)
+{
+	const uint8_t *at = cursor->at;
+
+	if (size > (uint64_t)(cursor->end - at) || PADDED(size) > (uint64_t)(cursor->end - at))
+		return NULL;
+	cursor->at += PADDED(size);
+	return at;
+}
+
+static bool good_argument(const struct run *run, const struct argument *argument)
+{
+	switch (argument->kind) {
+	case ARGUMENT_NUMBER:
+		return true;
+	case ARGUMENT_BUFFER:
+		return argument->index < run->program->buffers;
+	case ARGUMENT_RESULT:
+		return argument->index < run->calls;
+	default:
+		return false;
+	}
+}
+
+static bool good_call(const struct run *run, const struct op_call *call, uint32_t length)
+{
+	uint32_t count, i;
+
+	if (length < sizeof(*call) || (length - sizeof(*call)) % sizeof(call->args[0]))
+		return false;
+	count = (length - sizeof(*call)) / sizeof(call->args[0]);
+	if (count > MAX_ARGUMENTS || !call->times)
+		return false;
+	if (call->nr & OWN_CALL && (uint32_t)call->nr >= ARRAY_SIZE(own_calls))
+		return false;
+	for (i = 0; i < count; i++)
+		if (!good_argument(run, &call->args[i]))
+			return false;
+	return true;
+}
+
+static bool good_fetch(const struct run *run, const struct op_fetch *fetch)
+{
+	const struct place *place;
+
+	if (fetch->buffer >= run->program->buffers)
+		return false;
+	if (fetch->clip != NONE && fetch->clip >= run->calls)
+		return false;
+	place = &run->memory.places[fetch->buffer];
+	return fetch->offset <= place->mapped && fetch->size <= place->mapped - fetch->offset;
+}
+
+/* Counts what an operation adds to the reply, after the checks that need the counts so far. */
+static bool good_op(struct run *run, const struct op *op)
+{
+	const void *body = op + 1;
+	const struct op_access *access = body;
+	const struct op_barrier *barrier = body;
+	const struct op_pair *pair = body;
+	const uint32_t length = op->length;
+
+	switch (op->code) {
+	case OP_CALL:
+		return good_call(run, body, length) && ++run->calls;
+	case OP_FETCH:
+		if (length != sizeof(struct op_fetch) || !good_fetch(run, body))
+			return false;
+		run->data_room += 8 + PADDED(((const struct op_fetch *)body)->size);
+		return ++run->data;
+	case OP_LOAD:
+		if (length != sizeof(*access) || !good_argument(run, &access->address) ||
+		    access->size > MAX_FRAME)
+			return false;
+		run->data_room += 8 + PADDED(access->size);
+		return ++run->data;
+	case OP_STORE:
+		return length >= sizeof(*access) && good_argument(run, &access->address) &&
+		       access->size <= length - sizeof(*access);
+	case OP_SIGACTION:
+		return length == sizeof(struct op_sigaction) && ++run->calls;
+	case OP_SIGNALS:
+		return length == 0 && ++run->takes <= 64;
+	case OP_BARRIER:
+		return length == sizeof(*barrier) && barrier->parties && barrier->parties <= ACTORS &&
+		       barrier->ident <= 0xffff;
+	case OP_FORK:
+		return length == sizeof(*pair) && pair->value && pair->value < ACTORS && ++run->calls;
+	case OP_SEND_FD:
+		return length == sizeof(struct op_send_fd) && good_argument(run, body) && ++run->calls;
+	case OP_RECEIVE_FD:
+		return length == sizeof(*pair) && ++run->calls;
+	case OP_EXIT:
+		return length == sizeof(uint64_t);
+	case OP_READ_FILE:
+		if (length != sizeof(*pair) || pair->value >= run->program->buffers)
+			return false;
+		run->data_room += 8 + FILE_MAX;
+		return ++run->calls && ++run->data;
+	case OP_SETTLE:
+		return length == 0 && ++run->calls;
+	default:
+		return false;
+	}
+}
+
+/* The places array has room for MAX_BUFFERS: the caller looked at the header. */
+static bool parse_buffers(struct run *run, struct cursor *cursor)
+{
+	uint32_t i;
+
+	for (i = 0; i < run->program->buffers; i++) {
+		struct place *place = &run->memory.places[i];
+		const struct buffer *buffer = take(cursor, sizeof(*buffer));
+
+		if (!buffer || buffer->kind > BUFFER_PARTIAL || buffer->used > buffer->size)
+			return false;
+		place->kind = buffer->kind;
+		place->size = buffer->size;
+		place->used = buffer->used;
+		place->data = take(cursor, buffer->used);
+		if (!place->data)
+			return false;
+	}
+	return true;
+}
+
+static bool parse_pointers(struct run *run, struct cursor *cursor)
+{
+	uint32_t i;
+
+	run->pointers = take(cursor, (uint64_t)run->program->pointers * sizeof(struct pointer));
+	if (!run->pointers)
+		return false;
+	for (i = 0; i < run->program->pointers; i++) {
+		const struct pointer *pointer = &run->pointers[i];
+		const struct place *where;
+
+		if (pointer->where >= run->program->buffers || pointer->to >= run->program->buffers)
+			return false;
+		where = &run->memory.places[pointer->where];
+		if (where->mapped < sizeof(long) || pointer->offset > where->mapped - sizeof(long))
+			return false;
+	}
+	return true;
+}
+
+static bool parse_ops(struct run *run, struct cursor *cursor, uint32_t *index)
+{
+	run->ops = (const struct op *)cursor->at;
+	for (*index = 0; *index < run->program->ops; ++*index) {
+		const struct op *op = take(cursor, sizeof(*op));
+
+		if (!op || op->length % 8 || !take(cursor, op->length) || !good_op(run, op))
+			return false;
+	}
+	return cursor->at == cursor->end;
+}
+
+/* The reply */
+
+static void fail(struct run *run, enum trouble trouble, uint32_t op, long detail)
+{
+	struct {
+		struct frame frame;
+		struct reply reply;
+	} out = {
+		.frame = { MAGIC, FRAME_DONE, sizeof(out.reply), run->id },
+		.reply = { .trouble = trouble, .op = op, .detail = detail },
+	};
+
+	channel_write(run->me->number, &out, sizeof(out), NULL, 0);
+}
+
+static void send_reply(struct run *run)
+{
+	struct reply *reply = &run->head->reply;
+	const size_t size = run->at - (uint8_t *)run->head;
+	const size_t more = reply->signals * sizeof(*run->records);
+
+	run->head->frame.magic = MAGIC;
+	run->head->frame.type = FRAME_DONE;
+	run->head->frame.id = run->id;
+	run->head->frame.length = size - sizeof(run->head->frame) + more;
+	channel_write(run->me->number, run->head, size, run->records, more);
+}
+
+static void *data_begin(struct run *run)
+{
+	return run->at + 8;
+}
+
+static void data_end(struct run *run, uint64_t size)
+{
+	*(uint64_t *)run->at = size;
+	memset(run->at + 8 + size, 0, PADDED(size) - size);
+	run->at += 8 + PADDED(size);
+	run->head->reply.data++;
+}
+
+static void result(struct run *run, long value, uint64_t completed)
+{
+	struct call_result *to = &run->results[run->head->reply.calls++];
+
+	to->value = value;
+	to->completed = completed;
+}
+
+static void note_fault(struct run *run, const struct fault *fault, uint32_t during)
+{
+	struct reply *reply = &run->head->reply;
+
+	if (reply->fault_signal || !fault->signal)
+		return;	/* the first one is told */
+	reply->fault_signal = fault->signal;
+	reply->fault_code = fault->code;
+	reply->fault_address = fault->address;
+	reply->fault_during = during;
+}
+
+/* The operations */
+
+static long argument(const struct run *run, const struct argument *argument)
+{
+	switch (argument->kind) {
+	case ARGUMENT_BUFFER:
+		return (long)((uintptr_t)run->memory.places[argument->index].address +
+			      argument->value);
+	case ARGUMENT_RESULT:
+		return run->results[argument->index].value + (long)argument->value;
+	default:
+		return (long)argument->value;
+	}
+}
+
+/* A child that the scenario made without the agent's knowledge must not run our code on. */
+static void end_stray_child(long nr, long value)
+{
+	if (value)
+		return;
+	switch (nr) {
+#ifdef __NR_fork
+	case __NR_fork:
+	case __NR_vfork:
+#endif
+#ifdef __NR_clone3
+	case __NR_clone3:
+#endif
+	case __NR_clone:
+		raw1(__NR_exit, 0);
+	}
+}
+
+static void do_call(struct run *run, const struct op *op)
+{
+	const struct op_call *call = (const void *)(op + 1);
+	const uint32_t count = (op->length - sizeof(*call)) / sizeof(call->args[0]);
+	const long nr = call->nr & OWN_CALL ? own_calls[(uint32_t)call->nr] : (long)call->nr;
+	struct slot *slot = run->me->slot;
+	long args[MAX_ARGUMENTS] = { 0 };
+	uint64_t completed = 0;
+	long value = 0;
+	uint32_t i;
+
+	for (i = 0; i < count; i++)
+		args[i] = argument(run, &call->args[i]);
+	slot->nr = nr;
+	while (completed < call->times) {
+		WRITE(slot->sequence, slot->sequence + 1);
+		value = raw6(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
+		end_stray_child(nr, value);
+		WRITE(slot->sequence, slot->sequence + 1);
+		if (value < call->low || value > call->high)
+			break;
+		completed++;
+	}
+	result(run, value, completed);
+}
+
+static void do_fetch(struct run *run, const struct op_fetch *fetch)
+{
+	const struct place *place = &run->memory.places[fetch->buffer];
+	uint64_t size = fetch->size;
+	uint8_t *to = data_begin(run);
+
+	if (fetch->clip != NONE) {
+		const int64_t limit = run->results[fetch->clip].value;
+
+		if (limit < 0)
+			size = 0;
+		else if ((uint64_t)limit < size)
+			size = limit;
+	}
+	/* A call may have unmapped it: then there is nothing to fetch, and a fault to tell. */
+	if (size) {
+		struct fault fault;
+
+		if (!access_memory(to, place->address + fetch->offset, size, &fault)) {
+			note_fault(run, &fault, OP_LOAD);
+			size = 0;
+		}
+	}
+	data_end(run, size);
+}
+
+static void do_load(struct run *run, const struct op_access *load)
+{
+	struct fault fault;
+
+	if (access_memory(data_begin(run), (void *)argument(run, &load->address), load->size, &fault)) {
+		data_end(run, load->size);
+		return;
+	}
+	note_fault(run, &fault, OP_LOAD);
+	data_end(run, 0);
+}
+
+static void do_store(struct run *run, const struct op_access *store)
+{
+	struct fault fault;
+
+	if (!access_memory((void *)argument(run, &store->address), store->data, store->size, &fault))
+		note_fault(run, &fault, OP_STORE);
+}
+
+/*
+ * Everybody spins until the last has come, so that all go on at the same moment;
+ * after a while they sleep. The slot is taken over by whoever comes first to a new
+ * ident.
+ */
+static bool do_barrier(const struct op_barrier *barrier, uint32_t *came)
+{
+	uint32_t *word = &shared->barriers[barrier->ident % BARRIERS];
+	const uint32_t ident = barrier->ident << 16;
+	const uint64_t begin = now_raw(CLOCK_MONOTONIC);
+	uint32_t old = READ(*word);
+	uint32_t new;
+
+	do {
+		new = (old & 0xffff0000) == ident && old & 0xffff ? old + 1 : ident | 1;
+	} while (!__atomic_compare_exchange_n(word, &old, new, false, __ATOMIC_ACQ_REL,
+					      __ATOMIC_ACQUIRE));
+	if ((new & 0xffff) >= barrier->parties)
+		return true;
+	for (;;) {
+		const uint32_t seen = READ(*word);
+		uint64_t waited;
+
+		*came = seen & 0xffff;
+		if ((seen & 0xffff0000) != ident || *came >= barrier->parties)
+			return true;
+		waited = now_raw(CLOCK_MONOTONIC) - begin;
+		if (waited > barrier->patience)
+			return false;
+		if (waited > 100 * MSEC)
+			sleep_raw(MSEC);
+		else
+			raw0(__NR_sched_yield);
+	}
+}
+
+/* Returns true in the child. */
+static bool do_fork(struct run *run, uint32_t child)
+{
+	long ret;
+
+	shared->slots[child].pid = 0;
+	ret = raw_fork(CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD, &shared->slots[child].pid);
+	if (ret)
+		result(run, ret, ret > 0);
+	return !ret;
+}
+
+static int mailbox(uint32_t ident, int end)
+{
+	return FD_MAIL + 2 * (ident % MAILBOXES) + end;
+}
+
+union control {
+	struct cmsghdr header;
+	uint8_t bytes[CMSG_SPACE(sizeof(int))];
+};
+
+static void do_send_fd(struct run *run, const struct op_send_fd *send)
+{
+	uint32_t ident = send->ident;
+	struct iovec iov = { .iov_base = &ident, .iov_len = sizeof(ident) };
+	union control control = { .header = { .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = CMSG_LEN(sizeof(int)),
+	};
+	const int fd = argument(run, &send->fd);
+	long ret;
+
+	control.header.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	ret = raw3(__NR_sendmsg, mailbox(ident, 0), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	result(run, ret > 0 ? 0 : ret, ret > 0);
+}
+
+/* The mailbox has a receive timeout: what was never sent is EAGAIN, not for ever. */
+static void do_receive_fd(struct run *run, uint32_t ident)
+{
+	uint32_t got;
+	struct iovec iov = { .iov_base = &got, .iov_len = sizeof(got) };
+	union control control;
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	int fd = -EBADMSG;
+	long ret;
+
+	do {
+		ret = raw3(__NR_recvmsg, mailbox(ident, 1), &message, 0);
+	} while (ret == -EINTR);
+	if (ret >= 0) {
+		if (message.msg_controllen >= CMSG_LEN(sizeof(int)))
+			memcpy(&fd, CMSG_DATA(&control.header), sizeof(fd));
+		if (got != ident && fd >= 0) {
+			raw1(__NR_close, fd);
+			fd = -EBADMSG;
+		}
+		ret = fd;
+	}
+	result(run, ret, ret >= 0);
+}
+
+static void do_read_file(struct run *run, uint32_t buffer)
+{
+	uint8_t *to = data_begin(run);
+	uint64_t size = 0;
+	long ret;
+	long fd;
+
+	ret = fd = raw4(__NR_openat, AT_FDCWD, run->memory.places[buffer].address,
+			O_RDONLY | O_CLOEXEC, 0);
+	if (fd >= 0) {
+		do {
+			ret = raw3(__NR_read, fd, to + size, FILE_MAX - size);
+			if (ret > 0)
+				size += ret;
+		} while ((ret > 0 && size < FILE_MAX) || ret == -EINTR);
+		raw1(__NR_close, fd);
+		if (ret > 0)
+			ret = -EFBIG;
+	}
+	if (ret < 0)
+		size = 0;
+	data_end(run, size);
+	result(run, ret < 0 ? ret : (long)size, ret >= 0);
+}
+
+/* Before a guest is frozen: no clone shall have to wait for randomness or write back for us. */
+static void do_settle(struct run *run)
+{
+	unsigned int tries;
+	long ret = -EAGAIN;
+	uint8_t byte;
+	long fd;
+
+	for (tries = 0; tries < 6000 && ret == -EAGAIN; tries++) {
+		ret = raw3(__NR_getrandom, &byte, 1, GRND_NONBLOCK);
+		if (ret == -EAGAIN)
+			sleep_raw(10 * MSEC);
+	}
+	raw0(__NR_sync);
+	fd = raw4(__NR_openat, AT_FDCWD, "/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC, 0);
+	if (fd >= 0) {
+		raw3(__NR_write, fd, "3", 1);
+		raw1(__NR_close, fd);
+	}
+	/* Work queues have time to become idle. */
+	sleep_raw(50 * MSEC);
+	result(run, ret < 0 ? ret : 0, ret >= 0);
+}
+
+static int run_ops(struct run *run)
+{
+	const struct op *op = run->ops;
+	uint32_t i;
+
+	for (i = 0; i < run->program->ops; i++) {
+		const void *body = op + 1;
+		const struct op_sigaction *action = body;
+		const struct op_pair *pair = body;
+		uint32_t came = 0;
+		long ret;
+
+		switch (op->code) {
+		case OP_CALL:
+			do_call(run, op);
+			break;
+		case OP_FETCH:
+			do_fetch(run, body);
+			break;
+		case OP_LOAD:
+			do_load(run, body);
+			break;
+		case OP_STORE:
+			do_store(run, body);
+			break;
+		case OP_SIGACTION:
+			ret = signals_set(action->signum, action->how, action->flags);
+			result(run, ret, ret >= 0);
+			break;
+		case OP_SIGNALS:
+			run->head->reply.signals += signals_take(run->records + run->head->reply.signals);
+			break;
+		case OP_BARRIER:
+			if (!do_barrier(body, &came)) {
+				fail(run, TROUBLE_BARRIER, i, came);
+				return RUN_REPLIED;
+			}
+			break;
+		case OP_FORK:
+			if (do_fork(run, pair->value))
+				return (int)pair->value;
+			break;
+		case OP_SEND_FD:
+			do_send_fd(run, body);
+			break;
+		case OP_RECEIVE_FD:
+			do_receive_fd(run, pair->value);
+			break;
+		case OP_EXIT:
+			actor_exit(run->me, *(const uint64_t *)body,
+				   (int)((*(const uint64_t *)body & 0xff) << 8));
+		case OP_READ_FILE:
+			do_read_file(run, pair->value);
+			break;
+		case OP_SETTLE:
+			do_settle(run);
+			break;
+		}
+		op = (const void *)((const uint8_t *)body + op->length);
+	}
+	run->me->slot->program = 0;
+	send_reply(run);
+	return RUN_REPLIED;
+}
+
+/* Room for the reply: on the desk when it fits, else its own mapping. */
+static uint8_t *reply_room(struct run *run, uint64_t *size, long *error)
+{
+	uint64_t room = sizeof(*run->head) + (uint64_t)run->calls * sizeof(*run->results) +
+			run->data_room;
+	uint64_t total = room + (uint64_t)run->takes * RING * sizeof(*run->records);
+	uint8_t *base = run->me->desk + DESK_INPUT;
+	long ret;
+
+	*size = 0;
+	if (total > DESK_SIZE - DESK_INPUT) {
+		ret = raw6(__NR_mmap, 0, total, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (ret < 0 && ret > -4096) {
+			*error = ret;
+			return NULL;
+		}
+		base = (uint8_t *)ret;
+		*size = total;
+	}
+	run->head = (void *)base;
+	memset(run->head, 0, sizeof(*run->head));
+	run->results = (void *)(run->head + 1);
+	run->at = (uint8_t *)(run->results + run->calls);
+	run->records = (void *)(base + room);
+	return base;
+}
+
+static void write_pointers(struct run *run)
+{
+	uint32_t i;
+
+	for (i = 0; i < run->program->pointers; i++) {
+		const struct pointer *pointer = &run->pointers[i];
+		const uintptr_t address = (uintptr_t)run->memory.places[pointer->to].address +
+					  pointer->to_offset;
+
+		memcpy(run->memory.places[pointer->where].address + pointer->offset, &address,
+		       sizeof(address));
+	}
+}
+
+static int run_in_memory(struct run *run)
+{
+	struct actor *me = run->me;
+	uint64_t reply_size;
+	uint8_t *base;
+	long ret = 0;
+	int child;
+
+	base = reply_room(run, &reply_size, &ret);
+	if (!base) {
+		fail(run, TROUBLE_MEMORY, 0, ret);
+		return RUN_REPLIED;
+	}
+	ret = memory_map(&run->memory);
+	if (!ret) {
+		write_pointers(run);
+		ret = memory_protect(&run->memory);
+	}
+	if (ret) {
+		fail(run, TROUBLE_MEMORY, 0, ret);
+		child = RUN_REPLIED;
+	} else {
+		WRITE(me->slot->program, run->id);
+		child = run_ops(run);
+		WRITE(me->slot->program, 0);
+	}
+	memory_unmap(&run->memory);
+	if (reply_size)
+		raw2(__NR_munmap, base, reply_size);
+	if (child > 0) {
+		/* The new process: nothing of its parent's program is left, its own channel begins. */
+		signals_forget();
+		actor_begin(me, child);
+		return RUN_CHILD;
+	}
+	return RUN_REPLIED;
+}
+
+int program_run(struct actor *me, uint32_t id, const uint8_t *bytes, size_t length)
+{
+	struct cursor cursor = { bytes, bytes + length };
+	struct run run = { .me = me, .id = id };
+	struct place few[16];
+	size_t size = 0;
+	uint32_t op = 0;
+	bool good;
+	int ret;
+
+	run.program = take(&cursor, sizeof(*run.program));
+	if (!run.program || run.program->buffers > MAX_BUFFERS || run.program->ops > MAX_OPERATIONS) {
+		fail(&run, TROUBLE_MALFORMED, 0, 0);
+		return RUN_REPLIED;
+	}
+	run.memory.count = run.program->buffers;
+	run.memory.places = few;
+	if (run.memory.count > ARRAY_SIZE(few)) {
+		long mapped;
+
+		size = run.memory.count * sizeof(few[0]);
+		mapped = raw6(__NR_mmap, 0, size, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (mapped < 0 && mapped > -4096) {
+			fail(&run, TROUBLE_MEMORY, 0, mapped);
+			return RUN_REPLIED;
+		}
+		run.memory.places = (struct place *)mapped;
+	}
+	good = parse_buffers(&run, &cursor);
+	if (good)
+		memory_measure(&run.memory);
+	good = good && parse_pointers(&run, &cursor) && parse_ops(&run, &cursor, &op);
+	if (!good) {
+		fail(&run, TROUBLE_MALFORMED, op, 0);
+		ret = RUN_REPLIED;
+	} else if (run.data_room > MAX_FRAME - (1u << 20)) {
+		fail(&run, TROUBLE_TOO_LARGE, op, run.data_room);
+		ret = RUN_REPLIED;
+	} else {
+		ret = run_in_memory(&run);
+	}
+	if (size)
+		raw2(__NR_munmap, run.memory.places, size);
+	return ret;
+}
