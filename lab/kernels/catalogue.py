@@ -163,16 +163,15 @@ def load(
     Raises FetchError, SignatureError, HashMismatch or HostError where there is nothing to fall back on.
     """
     names = tuple(ARCHITECTURES if arches is None else arches)
-    name = _fact(settings, names)
-    kept = cache.recall(name)
-    age = time.time() - kept["fetched"] if isinstance(kept, dict) else None
+    kept = _recall(names, settings, cache)
+    age = time.time() - kept["fetched"] if kept is not None else None
     young = age is not None and 0 <= age < settings.index_hours * 3600
     if kept is not None and not refresh and (young or not fetch or settings.offline):
         return _catalogue(kept)
     if not fetch:
         return _nominal(names)
     try:
-        fresh = _fetch(names, settings, cache, progress, known=f"{name}-indexes")
+        fresh = _fetch(names, settings, cache, progress, known=f"{_fact(names)}-indexes")
     except SignatureError:
         raise
     except (FetchError, HostError) as error:
@@ -184,7 +183,7 @@ def load(
         return _catalogue(kept)
     for note in fresh["notes"]:
         progress.note(note)
-    cache.remember(name, fresh)
+    cache.remember(_fact(names), {"for": _for(settings), **fresh})
     return _catalogue(fresh)
 
 
@@ -194,8 +193,8 @@ def offer(kernel: Kernel, settings: Settings, cache: Cache) -> dict[str, Any]:
     Raises LabError when the list that it came from is gone.
     """
     for names in (tuple(ARCHITECTURES), (kernel.arch,)):
-        kept = cache.recall(_fact(settings, names))
-        for one in kept["offers"] if isinstance(kept, dict) else ():
+        kept = _recall(names, settings, cache)
+        for one in kept["offers"] if kept is not None else ():
             if (one["arch"], one["release"]) == (kernel.arch, kernel.release):
                 return dict(one)
     raise LabError(
@@ -204,9 +203,18 @@ def offer(kernel: Kernel, settings: Settings, cache: Cache) -> dict[str, Any]:
     )
 
 
-def _fact(settings: Settings, arches: Sequence[str]) -> str:
-    mirrors = (settings.debian_mirror, settings.security_mirror)
-    return f"kernels-{digest(FORMAT, file_digest(DATA), mirrors, list(arches))[:16]}"
+def _fact(arches: Sequence[str]) -> str:
+    return f"kernels-{'-'.join(arches)}"
+
+
+def _for(settings: Settings) -> str:
+    """Return what a cached list depends on."""
+    return digest(FORMAT, file_digest(DATA), settings.debian_mirror, settings.security_mirror)
+
+
+def _recall(arches: Sequence[str], settings: Settings, cache: Cache) -> dict[str, Any] | None:
+    kept = cache.recall(_fact(arches))
+    return kept if isinstance(kept, dict) and kept.get("for") == _for(settings) else None
 
 
 def _catalogue(kept: dict[str, Any]) -> Catalogue:
@@ -273,7 +281,9 @@ class _Seen:
     def __init__(self, cache: Cache, fact: str) -> None:
         self._cache = cache
         self._fact = fact
-        self._old: dict[str, Any] = cache.recall(fact) or {}
+        old = cache.recall(fact) or {}
+        self._for = digest(FORMAT, file_digest(DATA))
+        self._old: dict[str, Any] = old.get("places", {}) if old.get("for") == self._for else {}
         self._new: dict[str, Any] = {}
 
     def get(self, place: str, sha256: str) -> list[dict[str, Any]] | None:
@@ -291,7 +301,7 @@ class _Seen:
         for kept in self._old.values():
             if kept["sha256"] not in current:
                 self._cache.discard("download", kept["sha256"])
-        self._cache.remember(self._fact, self._new)
+        self._cache.remember(self._fact, {"for": self._for, "places": self._new})
 
 
 def _offers(found: Release, arch_name: str, fetcher: Fetcher, progress: Progress, seen: _Seen) -> list[Offer]:

@@ -193,6 +193,27 @@ def unbind_library(path: Path) -> bool:
     return True
 
 
+def seal_loader(path: Path, gnu: str) -> None:
+    """Take the host's places out of a loader: it would still look there for what a root does not have.
+
+    A library that is loaded only if there is one (libdw does that) would come from another distribution, and
+    /etc/ld.so.preload is none of ours. Raises LabError for a loader that does not look as expected.
+    """
+    data = path.read_bytes()
+    directories = f"/lib/{gnu}/\0/usr/lib/{gnu}/\0/lib/\0/usr/lib/\0".encode()
+    for there, nowhere in (
+        (b"/etc/ld.so.cache\0", b"/etc/ld.no.cache\0"),
+        (b"/etc/ld.so.preload\0", b"/etc/ld.no.preload\0"),
+        (directories, directories.replace(b"/lib/", b"/nil/")),
+    ):
+        if there not in data:
+            raise LabError(
+                f"{path} does not look like a loader of Debian's", hint="report this: libc6 has changed"
+            )
+        data = data.replace(there, nowhere)
+    path.write_bytes(data)
+
+
 def rewrite_shebang(path: Path, programs: Path, last: Path) -> None:
     """Let a script be started by the root's interpreter, which is in `programs` now and in `last` in the end.
 

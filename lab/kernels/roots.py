@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lab.settings import Settings
 
 DATA = Path(__file__).parents[2] / "kernels" / "roots.yaml"
-MAKER = 1  # to be raised when roots are to be made anew, since this file makes them otherwise
+MAKER = 2  # to be raised when roots are to be made anew, since this file makes them otherwise
 _ABOUT = ".root.json"
 _DRIVER = re.compile(r"(\w+-linux-gnu\w*-)?(cc|gcc|g\+\+|c\+\+|cpp)(-\d+)?")
 
@@ -72,12 +72,10 @@ def root(name: str, settings: Settings, cache: Cache, progress: Progress) -> Roo
     """
     arch = host_architecture()
     # Which versions it was made of is not asked again: a root that is there needs no network.
-    fact = f"root-{name}-{digest(MAKER, file_digest(DATA), arch.debian, str(cache.root))[:16]}"
-    remembered = cache.recall(fact)
-    if isinstance(remembered, dict):
-        path = cache.peek("root", remembered["key"])
-        if path is not None:
-            return _load(cache.entry("root", remembered["key"], _vanished))
+    made_for = digest(MAKER, file_digest(DATA), arch.debian, str(cache.root))
+    known = cache.recall(f"root-{name}")
+    if known and known["for"] == made_for and cache.peek("root", known["key"]) is not None:
+        return _load(cache.entry("root", known["key"], _vanished))
     spec = _spec(name)
     with _ONE_AT_A_TIME:  # two roots out of the same suites: let the second find the indexes
         packages, fetch = _resolve(name, spec, arch, settings=settings, cache=cache, progress=progress)
@@ -95,7 +93,7 @@ def root(name: str, settings: Settings, cache: Cache, progress: Progress) -> Roo
         (building / _ABOUT).write_text(json.dumps(about))
 
     path = cache.entry("root", key, make, progress_text=f"root {name}")
-    cache.remember(fact, {"key": key})
+    cache.remember(f"root-{name}", {"for": made_for, "key": key})
     return _load(path)
 
 
@@ -199,6 +197,8 @@ def fetch_packages(
 
 def _finish(building: Path, final: Path, spec: dict[str, Any], arch: Architecture) -> None:
     """Make a directory of unpacked packages a root that runs in place."""
+    from lab.kernels import inplace  # noqa: PLC0415 - only new roots are bound
+
     for name in ("bin", "sbin", "lib", "lib64"):
         (building / "usr" / name).mkdir(exist_ok=True)
         if not (building / name).exists():
@@ -209,7 +209,9 @@ def _finish(building: Path, final: Path, spec: dict[str, Any], arch: Architectur
         link.symlink_to(target)
         if not link.exists():
             raise FetchError(f"{spec['packages'][0]}: the link {path} leads nowhere", hint="report this")
-    bind_programs(building, building, final, find_libraries(building, arch))
+    libraries = find_libraries(building, arch)
+    bind_programs(building, building, final, libraries)
+    inplace.seal_loader(_loader(building, libraries), arch.gnu)
     _settle_gcc(building, final)
 
 
@@ -235,6 +237,14 @@ def find_libraries(building: Path, arch: Architecture) -> list[str]:
     return [place for place in places if (building / place).is_dir()]
 
 
+def _loader(building: Path, libraries: list[str]) -> Path:
+    """Return the loader itself, behind the links to it."""
+    found = sorted((building / libraries[0]).glob("ld-linux*.so.*"))
+    if not found:
+        raise LabError(f"{building} has no loader", hint="report this: libc6 has changed")
+    return Path(os.path.realpath(found[0]))
+
+
 def bind_programs(where: Path, building: Path, final: Path, libraries: list[str]) -> None:
     """Bind all programs below `where` to the root that is in `building` now and in `final` later.
 
@@ -242,10 +252,7 @@ def bind_programs(where: Path, building: Path, final: Path, libraries: list[str]
     """
     from lab.kernels import inplace  # noqa: PLC0415 - only new roots are bound
 
-    loaders = sorted((building / libraries[0]).glob("ld-linux*.so.*"))
-    if not loaders:
-        raise LabError(f"{building} has no loader", hint="report this: libc6 has changed")
-    real = Path(os.path.realpath(loaders[0])).relative_to(os.path.realpath(building))
+    real = _loader(building, libraries).relative_to(os.path.realpath(building))
     loader = inplace.Loader(final / real, tuple(final / place for place in libraries))
     programs, seen = [], set()
     for path in inplace.files(where):
