@@ -238,11 +238,18 @@ def files(*directories: Path) -> Iterator[Path]:
                     yield path
 
 
-def missing_libraries(programs: Iterable[Path], libraries: Sequence[Path]) -> dict[str, list[str]]:
-    """Return what ELF files ask for that is in none of the directories: library -> who asks."""
-    missing: dict[str, list[str]] = {}
-    for program in programs:
-        for name in needed(program) or ():
-            if not any((directory / name).exists() for directory in libraries):
-                missing.setdefault(name, []).append(program.name)
+def missing_libraries(programs: Iterable[Path], libraries: Sequence[Path]) -> dict[str, str]:
+    """Return what programs and their libraries ask for that no directory has: library -> who asks."""
+    missing: dict[str, str] = {}
+    todo, seen = list(programs), set[str]()
+    while todo:
+        file = todo.pop()
+        for name in needed(file) or ():
+            if name not in seen:
+                seen.add(name)
+                found = next((place / name for place in libraries if (place / name).exists()), None)
+                if found is None:
+                    missing[name] = file.name
+                else:
+                    todo.append(found)
     return missing

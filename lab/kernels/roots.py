@@ -118,10 +118,12 @@ def _spec(name: str) -> dict[str, Any]:
             f"no root is called {name!r}", hint=f"kernels/roots.yaml has {', '.join(sorted(roots))}"
         )
     spec = roots[name]
-    flat: list[str] = []
-    for word in spec["packages"]:
-        flat += word if isinstance(word, list) else [word]
-    return {**spec, "packages": flat}
+    return {**spec, "packages": _flat(spec["packages"]), "without": _flat(spec["without"])}
+
+
+def _flat(words: Sequence[str | list[str]]) -> list[str]:
+    """Return a list whose parts may be lists that YAML put in for an alias."""
+    return [each for word in words for each in (word if isinstance(word, list) else [word])]
 
 
 def _resolve(
@@ -268,7 +270,7 @@ def bind_programs(where: Path, building: Path, final: Path, libraries: list[str]
             inplace.rewrite_shebang(path, building / "usr/bin", final / "usr/bin")
     missing = inplace.missing_libraries(programs, [building / place for place in libraries])
     if missing:
-        said = "; ".join(f"{name} for {', '.join(sorted(users)[:3])}" for name, users in missing.items())
+        said = ", ".join(f"{name} for {user}" for name, user in sorted(missing.items()))
         raise LabError(
             f"libraries are missing in {final.name}: {said}", hint="kernels/roots.yaml lacks a package"
         )
