@@ -24,6 +24,9 @@ AGENT_PORT = "chanlab.agent"  # the agent finds its port by this name in /sys/cl
 # Devices that a scenario may ask for in `boot: {devices: […]}`.
 DEVICES: dict[str, tuple[str, ...]] = {
     "edu": ("-device", "edu"),
+    # Tells a restored guest that it is a copy. Only when asked for: the agent stirs fresh entropy into the
+    # pool of every kernel, and a clone's first milliseconds would go into this ACPI event (10 ms of 45).
+    "vmgenid": ("-device", "vmgenid,guid=auto"),
 }
 
 
@@ -77,7 +80,6 @@ class Wiring:
     qmp: int  # a connected socket
     console: int  # the writing end of a pipe
     ram: Path | None = None  # template: made into this file; clone: taken from it
-    generation: str = "auto"  # the UUID that tells the guest that it is a copy
 
 
 def argv(spec: BootSpec, role: Role, wiring: Wiring) -> list[str]:
@@ -96,13 +98,10 @@ def argv(spec: BootSpec, role: Role, wiring: Wiring) -> list[str]:
         *_memory(spec, role, wiring.ram),
         *_ports(wiring),
         *_kernel(spec),
-        *(("-device", f"vmgenid,guid={wiring.generation}") if spec.arch.name in _VMGENID else ()),
         *(("-incoming", "defer") if role == "clone" else ()),
     ]
 
 
-# x86 only in QEMU 10.0: ACPI boards with a place for it. Elsewhere fresh entropy comes from the agent alone.
-_VMGENID = ("x86_64",)
 # The PCI device has a driver from 5.13 on; 5.10 knows only the ISA one, which only PC boards have.
 _PVPANIC = {"x86_64": ("-device", "pvpanic-pci", "-device", "pvpanic")}
 _PVPANIC_ELSEWHERE = ("-device", "pvpanic-pci")
@@ -120,7 +119,9 @@ def machine(spec: BootSpec) -> list[str]:
         # Nothing that is not asked for here: no network card, no disk, no display, nothing out of /etc or ~.
         "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none",
         # A guest that restarts itself (panic=-1, a triple fault) ends instead: death is an event.
-        "-no-reboot", "-action", "panic=shutdown",
+        "-no-reboot",
+        # News of a panic is an event, not the end at once: the kernel writes out the rest of its console first.
+        "-action", "panic=none",
         # "Triple fault" and where the CPU stood go to stderr; nothing else tells that it was one.
         "-d", "cpu_reset",
         # spawn, elevateprivileges and obsolete system calls are never needed. resourcecontrol would forbid

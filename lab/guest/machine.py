@@ -213,16 +213,14 @@ def describe_death(code: int, reason: str, panic: str | None, complaints: list[s
     return words.get(reason, f"QEMU ended by itself{f' ({reason})' if reason else ''}") + said
 
 
-def clone_seed(seed: int, count: int) -> tuple[bytes, int, str]:
-    """Return what sets a guest apart: bytes for its entropy, its jitter in µs, and a UUID.
+def clone_seed(seed: int, count: int) -> tuple[bytes, int]:
+    """Return what sets a guest apart: bytes for its entropy, and how many µs it waits before it begins.
 
     The same run seed and count give the same again.
     """
     material = hashlib.sha256(f"chanlab guest {seed} {count}".encode()).digest()
     jitter = random.Random(material).randrange(500)  # noqa: S311 - a starting point, not a secret
-    uuid = material[:16].hex()
-    generation = f"{uuid[:8]}-{uuid[8:12]}-4{uuid[13:16]}-8{uuid[17:20]}-{uuid[20:32]}"
-    return material, jitter, generation
+    return material, jitter
 
 
 def boot(
@@ -239,9 +237,9 @@ def boot(
 
     Raises BootFailed when no agent comes up, HostError when QEMU cannot be started at all.
     """
-    material, jitter, generation = clone_seed(seed, count)
+    material, jitter = clone_seed(seed, count)
     started = time.monotonic()
-    process = qemu.start(spec, role, ram=ram, log=log, generation=generation)
+    process = qemu.start(spec, role, ram=ram, log=log)
     guest = Guest(process, spec, restored=False)
     try:
         guest.greet(seed=material, jitter_us=jitter, timeout=timeout)

@@ -81,7 +81,7 @@ class Pool:
                 return None
             try:
                 process, count = self._next()
-                material, jitter, _ = clone_seed(self._seed, count)
+                material, jitter = clone_seed(self._seed, count)
                 return restore(process, self._template, self.spec, seed=material, jitter_us=jitter)
             except (GuestError, HostError) as error:
                 why = error.message
@@ -107,9 +107,7 @@ class Pool:
         """Have a QEMU started by the background thread, which outlives every pool: see PR_SET_PDEATHSIG."""
         assert self._template is not None
         self._count += 1
-        _, _, generation = clone_seed(self._seed, self._count)
-        work = prepare_async(self.spec, self._template.ram, generation)
-        return qmp.begin(work), self._count
+        return qmp.begin(prepare_async(self.spec, self._template.ram)), self._count
 
     def _fill(self) -> None:
         while len(self._waiting) < self._wanted:

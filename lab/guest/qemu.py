@@ -136,13 +136,14 @@ class Process:
 _REGISTERS = re.compile(r"(CPU Reset \(CPU|[A-Z0-9]{2,6} ?=|CCS=|Opmask|[YZ]MM)")
 
 
-def start(spec: argv.BootSpec, role: argv.Role, *, ram: Path | None = None, log: Path | None = None,
-          generation: str = "auto") -> Process:  # fmt: skip
+def start(
+    spec: argv.BootSpec, role: argv.Role, *, ram: Path | None = None, log: Path | None = None
+) -> Process:
     """Start QEMU; raises HostError when that is impossible, GuestLost when it ends at once.
 
     The thread that starts it must live on: QEMU is killed when that thread is gone.
     """
-    return qmp.run(start_async(spec, role, ram=ram, log=log, generation=generation), 60.0)
+    return qmp.run(start_async(spec, role, ram=ram, log=log), 60.0)
 
 
 async def start_async(
@@ -151,10 +152,9 @@ async def start_async(
     *,
     ram: Path | None = None,
     log: Path | None = None,
-    generation: str = "auto",
 ) -> Process:
     """Do the work of start() in the background thread, which lives as long as the process."""
-    process = _spawn(spec, role, ram, log, generation)
+    process = _spawn(spec, role, ram, log)
     try:
         await process.qmp.connect_async()
     except BaseException as error:
@@ -171,9 +171,7 @@ async def start_async(
     return process
 
 
-def _spawn(
-    spec: argv.BootSpec, role: argv.Role, ram: Path | None, log: Path | None, generation: str
-) -> Process:
+def _spawn(spec: argv.BootSpec, role: argv.Role, ram: Path | None, log: Path | None) -> Process:
     with ExitStack() as undo, ExitStack() as theirs:
         agent, agent_theirs = _pair(undo, theirs)
         monitor, monitor_theirs = _pair(undo, theirs)
@@ -183,7 +181,7 @@ def _spawn(
         undo.callback(console.close)
         stderr = os.memfd_create("chanlab-qemu-stderr")
         undo.callback(os.close, stderr)
-        wiring = argv.Wiring(agent_theirs.fileno(), monitor_theirs.fileno(), writing, ram, generation)
+        wiring = argv.Wiring(agent_theirs.fileno(), monitor_theirs.fileno(), writing, ram)
         command = argv.argv(spec, role, wiring)
         try:
             popen = subprocess.Popen(

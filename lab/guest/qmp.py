@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import threading
 from contextlib import suppress
@@ -36,8 +37,25 @@ class _Background:
         with self._mutex:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="chanlab-qmp", daemon=True).start()
+                thread = threading.Thread(target=self._loop.run_forever, name="chanlab-qmp", daemon=True)
+                thread.start()
+                atexit.register(_end, self._loop, thread)
             return self._loop
+
+
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    """End the background thread in order: connections that nobody closed would complain otherwise."""
+
+    async def cancel() -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.wait_for(asyncio.gather(*rest, return_exceptions=True), 1.0)
+
+    with suppress(TimeoutError):
+        asyncio.run_coroutine_threadsafe(cancel(), loop).result(2.0)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(2.0)
 
 
 _background = _Background()

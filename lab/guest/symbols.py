@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""From addresses in the guest's kernel to names: System.map, and what modules were loaded where."""
+"""From addresses in the guest's kernel to names: its kallsyms, and what modules were loaded where."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _TEXT = "_text"
 _CODE = frozenset("tTwW")
@@ -17,27 +13,32 @@ _CODE = frozenset("tTwW")
 
 @dataclass
 class Symbols:
-    """Names of code addresses. `shift` is how far KASLR moved the kernel; None: not known."""
+    """Names of code addresses. `shift`: how far KASLR moved the kernel in question; None: not known yet."""
 
     names: dict[int, str]
-    text: int  # of _text, as linked
+    text: int  # of _text, as it was in the guest that these come from
     shift: int | None = None
     modules: list[tuple[int, int, str]] = field(default_factory=list)  # base, size, name
     _sorted: list[int] = field(default_factory=list, repr=False)
 
     @classmethod
-    def of(cls, system_map: Path) -> Symbols:
-        """Read a System.map, which takes a tenth of a second; raises OSError, ValueError for what is none."""
+    def of(cls, kallsyms: str) -> Symbols:
+        """Read the text of a guest's /proc/kallsyms; raises ValueError for what is none.
+
+        Debian's System.map is a stub, so the names come from a kernel that runs.
+        """
         names: dict[int, str] = {}
         text: int | None = None
-        for line in system_map.read_text(encoding="utf-8", errors="replace").splitlines():
-            address, kind, name = line.split()[:3]
+        for line in kallsyms.splitlines():
+            address, kind, name, *module = line.split()
+            if module:
+                continue
             if kind in _CODE:
                 names.setdefault(int(address, 16), name)
             if name == _TEXT:
                 text = int(address, 16)
-        if text is None:
-            raise ValueError(f"{system_map} names no {_TEXT}")
+        if text is None or not text:
+            raise ValueError(f"no {_TEXT} among {len(names)} kernel symbols")
         return cls(names, text)
 
     def load_modules(self, proc_modules: str) -> None:

@@ -265,9 +265,9 @@ async def _migrated(process: Process, doing: str) -> None:
         raise HostError(f"{doing} a guest failed: {why.get('error-desc', 'QEMU does not say why')}")
 
 
-async def prepare_async(spec: BootSpec, ram: Path, generation: str, log: Path | None = None) -> Process:
+async def prepare_async(spec: BootSpec, ram: Path, log: Path | None = None) -> Process:
     """Start a QEMU that waits for a template's state; raises what qemu.start() does."""
-    process = await qemu.start_async(spec, "clone", ram=ram, log=log, generation=generation)
+    process = await qemu.start_async(spec, "clone", ram=ram, log=log)
     try:
         await process.qmp.execute_async("migrate-set-capabilities", _CAPABILITIES)
     except BaseException:
@@ -312,8 +312,8 @@ def _compare(got: bytes, wanted: bytes) -> None:
 
 def _check(made: Template, spec: BootSpec) -> None:
     """Restore a clone as every user of the template will; raises GuestError or HostError."""
-    material, jitter, generation = clone_seed(0, 0)
-    process = qmp.run(prepare_async(spec, made.ram, generation), RESTORE_SECONDS)
+    material, jitter = clone_seed(0, 0)
+    process = qmp.run(prepare_async(spec, made.ram), RESTORE_SECONDS)
     with restore(process, made, spec, seed=material, jitter_us=jitter):
         pass
 
