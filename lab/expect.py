@@ -216,6 +216,15 @@ def _items(got: Sequence[Any], context: Context) -> str:
 # --- reading ---------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class WishKind(Kind):
+    """A kind that reads by itself what may be wanted of it: messages, whose parts only their family knows."""
+
+    def wish(self, node: Node, scope: Scope) -> Matcher:
+        """Return the wish that a node is; notes mistakes in the scope."""
+        raise NotImplementedError
+
+
 def matcher(kind: Kind, node: Node, scope: Scope, fields: Mapping[str, Any] | None = None) -> Matcher:
     """Return the wish that a node is, for a field of a kind; notes mistakes in the scope."""
     node = scope.given(node)
@@ -223,6 +232,8 @@ def matcher(kind: Kind, node: Node, scope: Scope, fields: Mapping[str, Any] | No
     pattern = _pattern(kind, node, scope, written)
     if pattern is not None:
         return pattern
+    if isinstance(kind, WishKind):
+        return kind.wish(node, scope)
     if isinstance(kind, ListKind):
         items = scope.mistakes.items(node, scope.place)
         return Each(tuple(matcher(kind.of, item, scope) for item in items), written)
