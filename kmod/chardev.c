@@ -127,7 +127,9 @@ static int lab_stream_release(struct inode *inode, struct file *file)
 static int lab_stream_lock_message(struct lab_stream *stream, bool wait)
 {
 	for (;;) {
-		mutex_lock(&stream->lock);
+		/* Its holder may be copying to memory that is slow to come. */
+		if (mutex_lock_interruptible(&stream->lock))
+			return -ERESTARTSYS;
 		if (!stream->message) {
 			stream->message = lab_store_take();
 			stream->done = 0;
@@ -256,7 +258,8 @@ static ssize_t lab_mem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 	size_t wanted, copied = 0;
 	ssize_t ret = 0;
 
-	mutex_lock(&mem_lock);
+	if (mutex_lock_interruptible(&mem_lock))
+		return -ERESTARTSYS;
 	if (pos < mem_end) {
 		wanted = min_t(loff_t, iov_iter_count(to), mem_end - pos);
 		copied = copy_to_iter(mem_data + pos, wanted, to);
@@ -277,7 +280,8 @@ static ssize_t lab_mem_write_iter(struct kiocb *iocb, struct iov_iter *from)
 	if (!iov_iter_count(from))
 		return 0;
 
-	mutex_lock(&mem_lock);
+	if (mutex_lock_interruptible(&mem_lock))
+		return -ERESTARTSYS;
 	/* O_APPEND wins over the position, that of pwrite() too. */
 	pos = iocb->ki_flags & IOCB_APPEND ? mem_end : iocb->ki_pos;
 	if (pos >= LAB_CHARDEV_MEM_SIZE) {
