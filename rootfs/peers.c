@@ -331,15 +331,15 @@ static void peer_died(uint32_t number, int status)
 	peer->spawn = 0;
 	if (spawn && peers[number].pid)
 		host_error(spawn, "the new actor died while it was set up");
-	if (program && peer->program == program) {
-		peer->program = 0;
-		tell_end(program, status);
-	}
 	shared->slots[number].pid = 0;
 	chunk = chunk_new(FRAME_EXIT, 0, sizeof(notice));
 	if (chunk) {
 		memcpy(chunk->payload, &notice, sizeof(notice));
 		host_send(chunk);
+	}
+	if (program && peer->program == program) {
+		peer->program = 0;
+		tell_end(program, status);
 	}
 }
 

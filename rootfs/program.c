@@ -17,6 +17,7 @@
 #include <time.h>
 
 #define FILE_MAX	(28u << 20)
+#define FILE_PIECE	(64u << 10)	/* files of /proc/sys allocate as much as is asked for */
 
 static const long own_calls[] = { __NR_init_module, __NR_delete_module };
 
@@ -493,7 +494,8 @@ static void do_read_file(struct run *run, uint32_t buffer)
 			O_RDONLY | O_CLOEXEC, 0);
 	if (fd >= 0) {
 		do {
-			ret = raw3(__NR_read, fd, to + size, FILE_MAX - size);
+			ret = raw3(__NR_read, fd, to + size,
+				   FILE_MAX - size < FILE_PIECE ? FILE_MAX - size : FILE_PIECE);
 			if (ret > 0)
 				size += ret;
 		} while ((ret > 0 && size < FILE_MAX) || ret == -EINTR);

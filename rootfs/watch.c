@@ -16,11 +16,13 @@
 #define BETWEEN_SAMPLES	(3 * MSEC)	/* two equal ones: it sleeps */
 #define LOOK_AGAIN	(1 * MSEC)
 #define STAYS_EVERY	(5 * MSEC)
+#define STAYS_BEGIN	(2 * NSEC)	/* it must be seen asleep at all within this */
 
 static struct wait {
 	uint32_t type;		/* 0: free */
 	uint32_t id;
 	uint32_t program;
+	uint64_t patience;
 	uint64_t deadline;
 	uint64_t next;
 	bool sampled;
@@ -32,6 +34,11 @@ static struct wait {
 uint64_t now_ns(void)
 {
 	return now_raw(CLOCK_MONOTONIC);
+}
+
+static uint64_t later(uint64_t now, uint64_t patience)
+{
+	return patience > FOREVER - now ? FOREVER : now + patience;
 }
 
 static void answer(struct wait *wait, uint32_t outcome, const struct peer *peer)
@@ -93,22 +100,28 @@ static void run_blocked(struct wait *wait, uint32_t number, uint64_t now)
 }
 
 /*
- * A return in between is seen by the sequence. To be awake for a moment (the
- * condition was looked at and did not hold) is allowed, to stay so is not.
+ * Its time begins when it is first seen asleep: a call that was just submitted may
+ * still be on its way. From then on a return is seen by the sequence. To be awake
+ * for a moment (the condition was looked at and did not hold) is allowed, to stay
+ * so is not.
  */
 static void run_stays(struct wait *wait, uint32_t number, uint64_t now)
 {
 	uint32_t sequence;
 	const bool sleeps = asleep(wait, number, &sequence);
 
-	if (wait->sampled && sequence != wait->sequence) {
-		answer(wait, WAIT_NO, NULL);
-		return;
+	if (!wait->sampled) {
+		if (sleeps) {
+			wait->sampled = true;
+			wait->sequence = sequence;
+			wait->deadline = later(now, wait->patience);
+		} else if (now >= wait->deadline) {
+			answer(wait, WAIT_NO, NULL);
+			return;
+		}
 	}
-	wait->sampled = true;
-	wait->sequence = sequence;
 	wait->awake = sleeps ? 0 : wait->awake + 1;
-	if (wait->awake > 3) {
+	if (wait->sampled && (sequence != wait->sequence || wait->awake > 3)) {
 		answer(wait, WAIT_NO, NULL);
 	} else if (sleeps && now >= wait->deadline) {
 		answer(wait, WAIT_YES, &peers[number]);
@@ -272,7 +285,8 @@ void watch_request(const struct chunk *request)
 	waits[i].type = request->frame.type;
 	waits[i].id = request->frame.id;
 	waits[i].program = want.program;
-	waits[i].deadline = want.patience > FOREVER - now ? FOREVER : now + want.patience;
+	waits[i].patience = want.patience;
+	waits[i].deadline = later(now, request->frame.type == FRAME_STAYS ? STAYS_BEGIN : want.patience);
 	waits[i].next = now;
 }
 

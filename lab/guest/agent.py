@@ -374,7 +374,10 @@ class Agent:
         return asleep if outcome == _YES else None
 
     def stays_blocked(self, pending: Pending, duration: float, timeout: float) -> bool:
-        """Whether the actor sleeps in one and the same call for all of `duration`; told at once when not."""
+        """Whether the actor sleeps in one and the same call for all of `duration`; told at once when not.
+
+        The time begins when it is first seen asleep, for which it has two seconds.
+        """
         if self._ended(pending):
             return False
         request = self._wait_request(pending.ident, duration)
