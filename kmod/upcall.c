@@ -386,7 +386,7 @@ static int __init lab_upcall_init(void)
 	int err;
 
 	if (strlen(on_put) >= sizeof_field(struct lab_upcall, path)) {
-		pr_err("on_put is longer than %zu bytes\n", sizeof_field(struct lab_upcall, path) - 1);
+		pr_err("on_put: a path of %zu bytes is too long\n", strlen(on_put));
 		return -EINVAL;
 	}
 	if (*on_put) {

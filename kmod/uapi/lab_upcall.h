@@ -50,7 +50,7 @@ struct lab_upcall_counters {
 
 /*
  * Both return what the kernel's call returns: 0; after WAIT_PROC the program's wait
- * status (exit(3) is 3 << 8, SIGKILL is 9); ENOENT, EACCES, ENOEXEC … of the exec.
+ * status (exit(3) is 3 << 8, SIGKILL is 9); ENOENT, EACCES, ENOEXEC and so on of the exec.
  * Before that: EPERM without CAP_SYS_ADMIN, EFAULT, EINVAL for strings that do not
  * end, argc 0, an unknown wait or flag, E2BIG for too many strings or too long a message.
  */
