@@ -257,6 +257,16 @@ give_back:
 	return ret;
 }
 
+static long lab_mmap_info(void __user *argp)
+{
+	struct lab_mmap_info now;
+
+	spin_lock(&info_lock);
+	now = *info;
+	spin_unlock(&info_lock);
+	return copy_to_user(argp, &now, sizeof(now)) ? -EFAULT : 0;
+}
+
 static long lab_mmap_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	void __user *argp = (void __user *)arg;
@@ -264,6 +274,8 @@ static long lab_mmap_ioctl(struct file *file, unsigned int cmd, unsigned long ar
 	size_t left;
 	u8 *start;
 
+	if (cmd == LAB_MMAP_IOC_INFO)
+		return lab_mmap_info(argp);
 	if (cmd != LAB_MMAP_IOC_PUT && cmd != LAB_MMAP_IOC_GET)
 		return -ENOTTY;
 	if (copy_from_user(&range, argp, sizeof(range)))

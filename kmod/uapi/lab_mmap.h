@@ -42,4 +42,7 @@ struct lab_mmap_range {
  */
 #define LAB_MMAP_IOC_GET	_IOWR(0xc7, 2, struct lab_mmap_range)
 
+/* What the read-only page holds, at one moment. */
+#define LAB_MMAP_IOC_INFO	_IOR(0xc7, 3, struct lab_mmap_info)
+
 #endif /* LAB_UAPI_MMAP_H */
