@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
-from lab.cache import file_digest
+from lab.cache import Cache, file_digest
 from lab.errors import FetchError, HashMismatch, HostError
 from lab.progress import Task
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from lab.cache import Cache
     from lab.settings import Settings
 
 T = TypeVar("T")
@@ -54,7 +53,8 @@ class Fetcher:
 
     def __init__(self, settings: Settings, cache: Cache) -> None:
         self._settings = settings
-        self._cache = cache
+        # Its own hold on what it fetched: drop() must not take a file from under another thread's fetcher.
+        self._cache = Cache(cache.root, cache.progress)
         self._client: httpx.Client | None = None
         self._mutex = threading.Lock()
         self._stop = threading.Event()
@@ -67,6 +67,7 @@ class Fetcher:
         with self._mutex:
             if self._client is not None:
                 self._client.close()
+        self._cache.close()
 
     def url(self, tree: str, path: str) -> str:
         """Return a file's address; raises HostError, naming the setting, where no mirror is known."""
@@ -105,7 +106,7 @@ class Fetcher:
             self._download(item, building / "file", task or Task())
             made.append(building)
 
-        text = Path(item.path).name
+        text = f"the download of {Path(item.path).name}"
         for _ in range(2):
             entry = self._cache.entry("download", item.sha256, make, progress_text=text, durable=False)
             if made:

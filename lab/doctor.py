@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: MIT
+"""What this host can do for the lab, and what to do about what it cannot: the findings of `lab doctor`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lab.arch import architecture
+from lab.cache import Cache
+from lab.errors import LabError
+from lab.progress import Progress
+from lab.settings import SETTINGS, cgroup_values, cpu_quota
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lab.settings import Settings
+
+Grade = Literal["good", "note", "bad"]
+# Two kernels with all that building for them takes, and their templates.
+_WANTED_BYTES = 3 << 30
+# Two clones at once, their host's Python and a compiler.
+_WANTED_MEMORY = 1 << 30
+_SLOW = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "afs"}
+_IN_MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    topic: str
+    grade: Grade
+    text: str  # what was found
+    remedy: str = ""  # what the user can do about it
+
+
+def findings(settings: Settings, *, kvm: Finding | None = None, network: bool = True) -> Iterator[Finding]:
+    """Yield what was found, one after the other, since some take a moment; raises nothing.
+
+    `kvm` is what trying the accelerator gave, which needs a guest and is not done here.
+    """
+    yield _python()
+    yield _host()
+    if kvm is not None:
+        yield kvm
+    yield from _cache_place(settings)
+    yield from _limits()
+    yield from _setting_values(settings)
+    if network and not settings.offline:
+        yield from _suites(settings)
+
+
+def worst(found: Sequence[Finding]) -> Grade:
+    """Return the worst grade among findings; `good` for none."""
+    grades: tuple[Grade, ...] = ("good", "note", "bad")
+    return max((finding.grade for finding in found), key=grades.index, default="good")
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < (3, 11):  # noqa: UP036 - told rather than failing with a syntax error
+        return Finding("python", "bad", version, "the lab needs Python 3.11 or newer")
+    return Finding("python", "good", version)
+
+
+def _host() -> Finding:
+    machine = os.uname().machine
+    try:
+        architecture(machine)
+    except LabError as error:
+        return Finding(
+            "host", "bad", f"{machine}: {error.message}", "use a host of an architecture that is known"
+        )
+    return Finding("host", "good", f"{machine}, Linux {os.uname().release}")
+
+
+def _cache_place(settings: Settings) -> Iterator[Finding]:
+    place = settings.cache
+    try:
+        cache = Cache(place, Progress(quiet=True))
+        usage = cache.usage()
+        cache.remember("doctor", os.getpid())
+        cache.forget("doctor")
+    except LabError as error:
+        yield Finding("cache", "bad", error.message, error.hint)
+        return
+    size, held = sum(one.bytes for one in usage), sum(one.held for one in usage)
+    yield Finding("cache", "good", f"{place}: {len(usage)} entries, {size / 1e9:.1f} GB, {held} in use")
+    free = shutil.disk_usage(place).free
+    if free + size < _WANTED_BYTES:
+        yield Finding(
+            "disk",
+            "bad" if free < _WANTED_BYTES // 6 else "note",
+            f"{free / 1e9:.1f} GB free; two kernels with all that building takes need about"
+            f" {_WANTED_BYTES / 1e9:.0f} GB",
+            "free some, or set CHANLAB_CACHE to another disk",
+        )
+    else:
+        yield Finding("disk", "good", f"{free / 1e9:.1f} GB free")
+    kind = file_system(place)
+    if kind in _SLOW:
+        yield Finding(
+            "file system",
+            "note",
+            f"the cache is on {kind}: templates are mapped from it, and locks over a network may not hold",
+            "set CHANLAB_CACHE to a local disk",
+        )
+    elif kind in _IN_MEMORY:
+        yield Finding(
+            "file system",
+            "note",
+            f"the cache is on {kind}: it takes memory away from guests and is gone after a restart",
+            "set CHANLAB_CACHE to a disk",
+        )
+    else:
+        yield Finding("file system", "good", kind)
+
+
+def file_system(place: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """Return the kind of file system that a directory is on; `unknown` where that cannot be told."""
+    best, kind = Path(), "unknown"
+    real = Path(os.path.realpath(place))
+    with suppress(OSError):
+        for line in mounts.read_text().splitlines():
+            fields, _, tail = line.partition(" - ")
+            point = Path(fields.split()[4].encode().decode("unicode_escape"))
+            # Later lines lie over earlier ones at the same place.
+            if real.is_relative_to(point) and len(point.parts) >= len(best.parts):
+                best, kind = point, tail.split()[0]
+    return kind
+
+
+def _limits() -> Iterator[Finding]:
+    count, quota = len(os.sched_getaffinity(0)), cpu_quota()
+    said = f"{count} CPUs" + (f", of which cpu.max leaves {quota:.1f}" if quota is not None else "")
+    few = min(count, quota if quota is not None else count) < 2
+    remedy = "a guest has two CPUs: races that need both at once will be rarer" if few else ""
+    yield Finding("cpus", "note" if few else "good", said, remedy)
+    memory = memory_bytes()
+    if memory < _WANTED_MEMORY:
+        yield Finding(
+            "memory",
+            "bad",
+            f"{memory / 1e9:.1f} GB: too little for a compiler and two guests",
+            "raise the limit (memory.max of the cgroup), or use -n 1 and expect swapping",
+        )
+    else:
+        yield Finding("memory", "good", f"{memory / 1e9:.1f} GB")
+
+
+def memory_bytes() -> int:
+    """Return the memory this process may use: the host's, less what memory.max of its cgroups allows."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [int(text) for text in cgroup_values("memory.max") if text.isdigit()]
+    return min([total, *limits])
+
+
+def _setting_values(settings: Settings) -> Iterator[Finding]:
+    sources = dict(settings.sources)
+    for setting in SETTINGS:
+        source = sources.get(setting.name, "default")
+        yield Finding(setting.name, "good", f"{settings.value(setting.name)} ({source}): {setting.meaning}")
+
+
+def _suites(settings: Settings) -> Iterator[Finding]:
+    """Ask each suite's signed list."""
+    from lab.kernels import debian_archive as archive  # noqa: PLC0415 - only where the network is asked
+    from lab.kernels.debian_fetch import Fetcher  # noqa: PLC0415 - the same
+
+    try:
+        cache = Cache(settings.cache)
+    except LabError:
+        return  # said already
+    certificates = archive.keys()
+    with Fetcher(settings, cache) as fetcher:
+        for suite in archive.suites():
+            topic = f"suite {suite.name}"
+            try:
+                release = archive.release(suite, fetcher, certificates)
+            except archive.Expired as error:
+                yield Finding(topic, "note", error.message, f"nothing is taken from it; {error.hint}")
+            except LabError as error:
+                yield Finding(topic, "bad", error.message, error.hint)
+            else:
+                said = f"reachable, signed by Debian, of {release.date}"
+                yield Finding(topic, "good", f"{said}; {release.note}" if release.note else said)
