@@ -2,14 +2,9 @@
 """Programs that the kernel starts in user space."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from lab.session import Session
 from lab.verbs import Int, NewActor, Outcome, Text, verb
-
-if TYPE_CHECKING:
-    from lab.session import Session
-else:
-    Session = object  # annotations are read when a file is, and the session imports the verbs
 
 
 @dataclass(frozen=True, kw_only=True)
