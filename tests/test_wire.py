@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""Programs are laid out as rootfs/wire.h says, and replies are read strictly."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.arch import X86_64
+from lab.errors import AgentError, UsageError
+from lab.guest import frames, wire
+from lab.guest.wire import At, Buffer, CallResult, Fault, Kind, Program, Reply, Result, decode_reply
+
+BIG_ENDIAN = replace(X86_64, name="big", byteorder="big")
+HEADER = (Path(__file__).parent.parent / "rootfs" / "wire.h").read_text(encoding="utf-8")
+
+
+def constant(name: str) -> int:
+    """Return a number that wire.h defines."""
+    found = re.search(rf"^#define {name}\s+\(?([\w ]+(?:<< *\d+)?)", HEADER, re.MULTILINE)
+    assert found, name
+    text = re.sub(r"(?<=[0-9a-f])u(?:ll)?\b", "", found[1])
+    left, _, right = text.partition("<<")
+    return int(left, 0) << int(right or 0)
+
+
+def enum(name: str) -> dict[str, int]:
+    """Return the values of an enum of wire.h."""
+    found = re.search(rf"enum {name} \{{(.*?)\}};", HEADER, re.DOTALL)
+    assert found, name
+    values: dict[str, int] = {}
+    number = 0
+    for line in re.sub(r"/\*.*?\*/", "", found[1], flags=re.DOTALL).split(","):
+        word, _, given_number = (part.strip() for part in line.partition("="))
+        if word:
+            number = int(given_number, 0) if given_number else number
+            values[word] = number
+            number += 1
+    return values
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PROTOCOL", frames.PROTOCOL),
+        ("MAGIC", frames.MAGIC),
+        ("MAX_FRAME", frames.MAX_FRAME),
+        ("MAX_BUFFERS", wire.MAX_BUFFERS),
+        ("MAX_OPERATIONS", wire.MAX_OPERATIONS),
+        ("MAX_ARGUMENTS", wire.MAX_ARGUMENTS),
+        ("ACTORS", wire.ACTORS),
+        ("NONE", wire.NO_CALL),
+        ("OWN_CALL", wire.OWN_CALL),
+    ],
+)
+def test_both_sides_have_the_same_numbers(name: str, value: int) -> None:
+    assert constant(name) == value
+
+
+def test_both_sides_have_the_same_names() -> None:
+    theirs = enum("frame_type")
+    for each in frames.FrameType:
+        assert theirs[f"FRAME_{each.name}"] == each
+    assert enum("op_code") == {f"OP_{each.name}": each for each in wire.Op}
+    assert enum("buffer_kind") == {f"BUFFER_{each.name}": each.value for each in Kind}
+
+
+def test_a_call_with_a_buffer() -> None:
+    program = Program(X86_64)
+    buffer = program.buffer(b"hello", size=6)
+    index = program.call(1, 3, buffer, 5)
+    assert index == 0
+    assert program.encode() == (
+        struct.pack("<IIII", 1, 0, 1, 0)
+        + struct.pack("<IIQQ", 0, 0, 6, 5)
+        + b"hello\0\0\0"
+        + struct.pack("<II", 1, 32 + 3 * 16)
+        + struct.pack("<QQqq", 1, 1, 0, (1 << 63) - 1)
+        + struct.pack("<IIQ", 0, 0, 3)
+        + struct.pack("<IIQ", 1, 0, 0)
+        + struct.pack("<IIQ", 0, 0, 5)
+    )
+
+
+def test_the_guests_byte_order() -> None:
+    program = Program(BIG_ENDIAN)
+    program.exit(3)
+    assert program.encode() == struct.pack(">IIII", 0, 0, 1, 0) + struct.pack(">IIQ", 11, 8, 3)
+
+
+def test_indices_count_calls_and_data_apart() -> None:
+    program = Program(X86_64)
+    buffer = program.buffer(size=16)
+    assert program.call(0, 3, buffer, 16) == 0
+    assert program.fetch(buffer, up_to_call=0) == 0
+    assert program.load(At(buffer, 4), 8) == 1
+    assert program.fork(95) == 1
+    assert program.sigaction(10, "record") == 2
+    assert program.send_fd(Result(0), 7) == 3
+    assert program.receive_fd(8) == 4
+    assert (program.calls, program.data) == (5, 2)
+    assert program.forks == [(1, 95)]
+
+
+@given(
+    st.integers(-(1 << 63), (1 << 64) - 1),
+    st.lists(st.binary(max_size=40), max_size=6),
+)
+def test_every_part_is_a_multiple_of_eight(value: int, data: list[bytes]) -> None:
+    program = Program(X86_64)
+    for each in data:
+        buffer = program.buffer(each)
+        program.store(buffer, each)
+        program.pointer(program.buffer(size=8), 0, buffer, len(each))
+    program.call(1, value)
+    encoded = program.encode()
+    assert len(encoded) % 8 == 0
+    assert struct.pack("<Q", value & wire.U64) in encoded
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda p: p.buffer(b"abc", size=2),
+        lambda p: p.call(1, 1, 2, 3, 4, 5, 6, 7),
+        lambda p: p.call(1, times=0),
+        lambda p: p.call(1, 1 << 64),
+        lambda p: p.call(1, Result(0)),
+        lambda p: p.call(1, Buffer(0, 4, Kind.PLAIN)),
+        lambda p: p.fetch(p.buffer(size=8), 4, 5),
+        lambda p: p.fetch(p.buffer(size=8), up_to_call=0),
+        lambda p: p.fetch(p.buffer(size=8, kind=Kind.PARTIAL), 0, 5),
+        lambda p: p.fetch(p.buffer(size=8, kind=Kind.UNMAPPED), 0, 1),
+        lambda p: p.pointer(p.buffer(size=8), 1, p.buffer()),
+        lambda p: p.pointer(p.buffer(size=8, kind=Kind.UNMAPPED), 0, p.buffer()),
+        lambda p: p.barrier(1 << 16, 2),
+        lambda p: p.fork(0),
+        lambda p: p.fork(wire.ACTORS),
+    ],
+)
+def test_wrong_use_is_told_where_it_happens(mistake) -> None:  # type: ignore[no-untyped-def]  # any lambda
+    with pytest.raises(UsageError):
+        mistake(Program(X86_64))
+
+
+def test_too_much_for_a_frame() -> None:
+    program = Program(X86_64)
+    program.buffer(bytes(frames.MAX_FRAME))
+    with pytest.raises(UsageError, match="more than"):
+        program.encode()
+
+
+def head(**given_fields: int) -> bytes:
+    """Return the head of a reply."""
+    fields = dict.fromkeys(["trouble", "op", "detail", "calls", "data", "signals", "exited", "status"], 0)
+    fields |= dict.fromkeys(["signal", "code", "during", "address"], 0)
+    assert given_fields.keys() <= fields.keys()
+    return struct.pack("<IIqIIIIiIiIQ", *(fields | given_fields).values())
+
+
+def test_a_whole_reply() -> None:
+    payload = head(calls=2, data=1, signals=1, signal=11, code=2, during=wire.Op.LOAD, address=0x1000)
+    payload += struct.pack("<qQqQ", -11, 0, 5, 3)
+    payload += struct.pack("<Q", 3) + b"abc" + bytes(5)
+    payload += struct.pack("<iiiIqiIq", 10, -1, 42, 1000, -7, 0, 0, 0) + b"r" * 128
+    reply = decode_reply(payload, X86_64)
+    assert reply.calls == (CallResult(-11, 0), CallResult(5, 3))
+    assert (reply.calls[0].errno, reply.calls[1].errno) == (11, None)
+    assert reply.data == (b"abc",)
+    assert reply.fault == Fault(11, 2, 0x1000, "load")
+    (info,) = reply.signals
+    assert (info.signo, info.code, info.pid, info.uid, info.value, info.raw) == (
+        10, -1, 42, 1000, -7, b"r" * 128,
+    )  # fmt: skip
+    assert reply.exited is None
+
+
+def test_a_big_address_is_no_errno() -> None:
+    assert CallResult(-4096, 1).errno is None
+    assert CallResult(-4095, 0).errno == 4095
+
+
+def test_an_actor_that_died() -> None:
+    assert decode_reply(head(exited=1, status=9), X86_64) == Reply(exited=9)
+    assert decode_reply(head(exited=1, status=-1), X86_64) == Reply(exited=-1)
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        (head(trouble=3, op=2, detail=1), "barrier"),
+        (head(trouble=2, detail=-12), "errno 12"),
+        (head(trouble=99), "trouble 99"),
+        (head(calls=1), "too soon"),
+        (head() + b"x", "too many"),
+        (head(data=1) + struct.pack("<Q", 1 << 40), "too soon"),
+        (head(signal=11, during=77), "operation 77"),
+        (b"", "too soon"),
+    ],
+)
+def test_nonsense_is_an_error(payload: bytes, words: str) -> None:
+    with pytest.raises(AgentError, match=words):
+        decode_reply(payload, X86_64)
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_bring_anything_but_agent_errors(payload: bytes) -> None:
+    with contextlib.suppress(AgentError):
+        decode_reply(payload, X86_64)
+
+
+@given(st.lists(st.binary(max_size=50), min_size=1, max_size=5), st.integers(1, 40))
+def test_frames_come_out_as_they_went_in(payloads: list[bytes], piece: int) -> None:
+    stream = frames.Frames(X86_64)
+    sent = b"".join(stream.encode(frames.FrameType.DONE, i, each) for i, each in enumerate(payloads))
+    got = [
+        frame
+        for at in range(0, len(sent), piece)
+        for frame in stream.feed(sent[at : at + piece])
+    ]  # fmt: skip
+    assert got == [(frames.FrameType.DONE, i, each) for i, each in enumerate(payloads)]
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"Kernel panic - not syncing",
+        struct.pack("<IIII", frames.MAGIC, 67, frames.MAX_FRAME + 1, 1),
+        struct.pack("<IIII", frames.MAGIC, 12345, 0, 1),
+    ],
+)
+def test_noise_on_the_port(noise: bytes) -> None:
+    with pytest.raises(AgentError, match="not a frame"):
+        frames.Frames(X86_64).feed(noise)
