@@ -120,7 +120,7 @@ def machine(spec: BootSpec) -> list[str]:
         "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none",
         # A guest that restarts itself (panic=-1, a triple fault) ends instead: death is an event.
         "-no-reboot",
-        # News of a panic is an event, not the end at once: the kernel writes out the rest of its console first.
+        # News of a panic is an event, not the end at once: the kernel still writes out its console.
         "-action", "panic=none",
         # "Triple fault" and where the CPU stood go to stderr; nothing else tells that it was one.
         "-d", "cpu_reset",

@@ -8,19 +8,18 @@ import random
 import re
 import select
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from lab.errors import AgentError, BootFailed, GuestHung, GuestLost
+from lab.errors import AgentError, BootFailed, GuestHung, GuestLost, HostError
 from lab.guest import qemu
 from lab.guest.agent import Agent
+from lab.guest.symbols import Module, Symbols, parse_modules
 
 if TYPE_CHECKING:
     from lab.guest.agent import Hello
     from lab.guest.argv import BootSpec, Role
     from lab.guest.console import Console
-    from lab.guest.symbols import Symbols
 
 # A kernel that boots under TCG on a busy host takes its time; a dead one is noticed at once all the same.
 BOOT_SECONDS = 120.0
@@ -41,6 +40,7 @@ class Guest:
         self.restored = restored
         self.hello: Hello | None = None
         self.agent = Agent(self, spec.arch)
+        self._modules: list[Module] = []
         self._closed: str | None = None  # once closed: why it died, or that it did not
         self._poll = select.poll()
         self._poll.register(process.agent, select.POLLIN)
@@ -153,31 +153,47 @@ class Guest:
         )
 
     def _last_event(self) -> str:
-        """Return the reason of QEMU's SHUTDOWN event; the background thread may be a moment behind."""
-        for _ in range(50):
-            for event in reversed(self._process.qmp.events):
-                if event["event"] == "SHUTDOWN":
-                    return str(event["data"].get("reason", ""))
+        """Return 'guest-panic', or the reason of QEMU's SHUTDOWN event."""
+        for _ in range(50):  # the background thread may be a moment behind
+            events = {event["event"]: event.get("data", {}) for event in self._process.qmp.events}
+            if "GUEST_PANICKED" in events:
+                return "guest-panic"
+            if "SHUTDOWN" in events:
+                return str(events["SHUTDOWN"].get("reason", ""))
             if self._process.popen.returncode != 0:
                 return ""  # who is killed says nothing
             time.sleep(0.002)
         return ""
 
+    def learn_modules(self, timeout: float = 5.0) -> None:
+        """Ask the guest where its modules are: one that hangs later cannot tell. Raises what run() does."""
+        text = self.agent.read_file("/proc/modules", timeout).decode(errors="replace")
+        self._modules = parse_modules(text)
+
     def cpus(self, symbols: Symbols | None = None) -> list[str]:
-        """Return a line a CPU: where it stands now; [] when QEMU cannot say."""
+        """Return a line a CPU: where it stands now; [] when QEMU cannot say.
+
+        `symbols` are the kernel's, see lab.guest.symbols; modules are known by learn_modules().
+        """
         from lab.guest.registers import cpus  # noqa: PLC0415 - only wanted for guests that hang
 
-        with suppress(GuestLost, GuestHung):
-            return cpus(self._process.qmp, self._spec.arch, symbols)
-        return []
+        names = symbols if symbols is not None else Symbols({}, 0)
+        try:
+            return cpus(self._process.qmp, self._spec.arch, names.for_guest(self._modules))
+        except (GuestLost, GuestHung, HostError):
+            return []
 
     def private_kib(self) -> int:
-        """Return how much memory this guest has for itself; 0 when it is dead."""
+        """Return how much memory exists only for this guest; 0 when it is dead.
+
+        Clean pages do not count: they are the template's file and QEMU's program in the page cache, which
+        every clone has in common; the kernel calls them private as long as only one has looked at them.
+        """
         try:
             lines = Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()
         except OSError:
             return 0
-        return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty"))
 
     def close(self) -> None:
         """Kill the guest and wait for its end; what it printed and why it died can still be asked."""
@@ -197,7 +213,7 @@ def describe_death(code: int, reason: str, panic: str | None, complaints: list[s
     triple = any(line.startswith("Triple fault") for line in complaints)
     rest = [line for line in complaints if not line.startswith("Triple fault")]
     said = f" ({'; '.join(rest[-3:])})" if rest else ""
-    if code != 0:
+    if code != 0 and reason != "guest-panic":
         return qemu.how_it_ended(code) + said
     if triple:
         return "triple fault: a CPU could not even report a fault, and reset the machine" + said

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # What a guest may take beyond its template: what it writes, and QEMU's own. Measured: 60 to 80 MiB.
 _GUEST_MIB = 100
+_PAUSE_SECONDS = 0.01  # whoever has just taken a guest comes first
 _TRIES = 2  # one clone may be killed by chance; two in a row have a reason
 
 
@@ -103,15 +104,15 @@ class Pool:
         future, count = self._order()
         return _result(future), count
 
-    def _order(self) -> tuple[Future[Process], int]:
+    def _order(self, pause: float = 0.0) -> tuple[Future[Process], int]:
         """Have a QEMU started by the background thread, which outlives every pool: see PR_SET_PDEATHSIG."""
         assert self._template is not None
         self._count += 1
-        return qmp.begin(prepare_async(self.spec, self._template.ram)), self._count
+        return qmp.begin(_prepare(self.spec, self._template, pause)), self._count
 
     def _fill(self) -> None:
         while len(self._waiting) < self._wanted:
-            self._waiting.append(self._order())
+            self._waiting.append(self._order(_PAUSE_SECONDS if self._guests else 0.0))
 
     def _go_cold(self, why: str) -> None:
         self._cold = True
@@ -143,6 +144,11 @@ class Pool:
         for guest in self._guests:
             guest.close()
         self._guests.clear()
+
+
+async def _prepare(spec: BootSpec, template: Template, pause: float) -> Process:
+    await asyncio.sleep(pause)
+    return await prepare_async(spec, template.ram, template.state)
 
 
 def _result(future: Future[Process]) -> Process:

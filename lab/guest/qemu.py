@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.cache import digest, file_digest
 from lab.errors import HostError, UsageError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from lab.progress import Progress
     from lab.settings import Settings
 
+PANIC_SECONDS = 2.0
 _PDEATHSIG = ("--pdeathsig", "KILL", "--")
 # Where no setpriv is at hand: PR_SET_PDEATHSIG is 1.
 _PDEATHSIG_PYTHON = (
@@ -119,6 +121,15 @@ class Process:
         self._end()
         await self.qmp.close_async()
 
+    def after_panic(self, event: dict[str, Any]) -> None:
+        """Give a guest that panicked a moment to write out its console and restart; then it is ended."""
+        if event["event"] == "GUEST_PANICKED":
+            asyncio.get_running_loop().call_later(PANIC_SECONDS, self._kill)
+
+    def _kill(self) -> None:
+        if self.pidfd >= 0:  # still the same process: nobody has waited for it
+            self.popen.kill()
+
     def _end(self) -> None:
         if self.popen.poll() is None:
             self.popen.kill()
@@ -155,6 +166,7 @@ async def start_async(
 ) -> Process:
     """Do the work of start() in the background thread, which lives as long as the process."""
     process = _spawn(spec, role, ram, log)
+    process.qmp.on_event = process.after_panic
     try:
         await process.qmp.connect_async()
     except BaseException as error:

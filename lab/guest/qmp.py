@@ -85,6 +85,7 @@ class Qmp:
         self._changed: asyncio.Event | None = None
         self._listening: asyncio.Task[None] | None = None
         self.events: list[Event] = []  # what happened so far, the oldest first
+        self.on_event: Callable[[Event], None] | None = None  # called in the background thread
         self.connected = False
 
     async def connect_async(self) -> None:
@@ -103,6 +104,8 @@ class Qmp:
         async for event in listener:
             self.events.append(dict(event))
             self._changed.set()
+            if self.on_event is not None:
+                self.on_event(dict(event))
 
     async def execute_async(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
         """Make QEMU do something; raises HostError when it refuses, GuestLost when it is gone."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -70,22 +70,22 @@ def parse(text: str, arch: Architecture) -> list[Cpu]:
     return found
 
 
-def cpus(qmp: Qmp, arch: Architecture, symbols: Symbols | None) -> list[str]:
-    """Return a line a CPU; raises GuestLost or GuestHung when QEMU cannot say."""
+def cpus(qmp: Qmp, arch: Architecture, symbols: Symbols) -> list[str]:
+    """Return a line a CPU; raises GuestLost, GuestHung or HostError when QEMU cannot say."""
     found = parse(qmp.human("info registers -a"), arch)
-    if symbols is not None and symbols.shift is None:
-        symbols.shift = _shift(qmp, arch, found, symbols)
+    if symbols.names and symbols.shift is None:
+        symbols = replace(symbols, shift=_shift(qmp, arch, found, symbols))
     return [_line(qmp, cpu, symbols) for cpu in found]
 
 
-def _line(qmp: Qmp, cpu: Cpu, symbols: Symbols | None) -> str:
-    name = symbols.name(cpu.counter) if symbols is not None and not cpu.user else None
+def _line(qmp: Qmp, cpu: Cpu, symbols: Symbols) -> str:
+    name = symbols.name(cpu.counter) if not cpu.user else None
     where = f"{name} ({cpu.counter:#x})" if name else f"{cpu.counter:#x}"
     if cpu.user:
         where += ", in user space"
     elif cpu.idle:
         where += ", idle"
-    elif symbols is not None and cpu.stack is not None:
+    elif cpu.stack is not None:
         callers = _callers(qmp, cpu, symbols)
         if callers:
             where += f", on its stack: {' '.join(callers)}"

@@ -265,22 +265,20 @@ async def _migrated(process: Process, doing: str) -> None:
         raise HostError(f"{doing} a guest failed: {why.get('error-desc', 'QEMU does not say why')}")
 
 
-async def prepare_async(spec: BootSpec, ram: Path, log: Path | None = None) -> Process:
-    """Start a QEMU that waits for a template's state; raises what qemu.start() does."""
+async def prepare_async(spec: BootSpec, ram: Path, state: Path, log: Path | None = None) -> Process:
+    """Start a QEMU that has taken in a template's state and waits to go on.
+
+    Raises what qemu.start() does, HostError when the state does not fit, GuestLost when QEMU died of it.
+    """
     process = await qemu.start_async(spec, "clone", ram=ram, log=log)
     try:
         await process.qmp.execute_async("migrate-set-capabilities", _CAPABILITIES)
+        await process.qmp.execute_async("migrate-incoming", {"uri": f"file:{state}"})
+        await _migrated(process, "restoring")
     except BaseException:
         await process.close_async()
         raise
     return process
-
-
-async def restore_async(process: Process, state: Path) -> None:
-    """Bring a waiting QEMU to life; raises HostError when the state does not fit, GuestLost when it died."""
-    await process.qmp.execute_async("migrate-incoming", {"uri": f"file:{state}"})
-    await _migrated(process, "restoring")
-    await process.qmp.execute_async("cont")
 
 
 def restore(process: Process, made: Template, spec: BootSpec, *, seed: bytes, jitter_us: int) -> Guest:
@@ -290,12 +288,9 @@ def restore(process: Process, made: Template, spec: BootSpec, *, seed: bytes, ji
     """
     guest = Guest(process, spec, restored=True)
     try:
-        qmp.run(restore_async(process, made.state), RESTORE_SECONDS)
+        process.qmp.execute("cont")
         hello = guest.greet(seed=seed, jitter_us=jitter_us, timeout=RESTORE_SECONDS)
         _compare(hello.nonce, made.nonce)
-    except TimeoutError:
-        guest.close()
-        raise HostError(f"QEMU did not restore a guest within {RESTORE_SECONDS:g} s") from None
     except BaseException:
         guest.close()
         raise
@@ -313,7 +308,7 @@ def _compare(got: bytes, wanted: bytes) -> None:
 def _check(made: Template, spec: BootSpec) -> None:
     """Restore a clone as every user of the template will; raises GuestError or HostError."""
     material, jitter = clone_seed(0, 0)
-    process = qmp.run(prepare_async(spec, made.ram), RESTORE_SECONDS)
+    process = qmp.run(prepare_async(spec, made.ram, made.state), RESTORE_SECONDS)
     with restore(process, made, spec, seed=material, jitter_us=jitter):
         pass
 
