@@ -25,12 +25,14 @@ class Context:
         bound: Mapping[str, Any] | None = None,
         actors: Mapping[str, ActorFacts] | None = None,
         actor: str = "main",
+        modules: Mapping[str, bytes] | None = None,
     ) -> None:
         self.abi = abi
         self.seed = seed
         self.bound = bound if bound is not None else {}
         self.actors = actors if actors is not None else {}
         self.actor = actor
+        self.modules = modules if modules is not None else {}
         bits = abi.arch.word * 8
         self._builtin = {
             "PAGE_SIZE": abi.page_size,

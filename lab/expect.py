@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.layout import nearest
 from lab.memory import DataKind, Leaf, PlacedValue, read_form, read_tree
-from lab.nodes import MappingNode, Node, ScalarNode, SequenceNode, text_of
+from lab.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, text_of
 from lab.outcome import Outcome
 from lab.scope import kinds_of_outcome
-from lab.show import compare_data, show, show_value
+from lab.show import compare_data, show, show_data, show_value
 from lab.values import (
     AddressKind,
     IntKind,
     Kind,
     ListKind,
+    MapKind,
     RecordKind,
     TextKind,
     TreeKind,
@@ -168,6 +169,27 @@ class Fields:
 
 
 @dataclass(frozen=True)
+class StructLike:
+    """Data that is a struct: its named fields as wanted, and no byte more or less than the struct has."""
+
+    name: str
+    fields: Fields
+
+    def check(self, got: Any, path: str, context: Context) -> list[Mismatch]:
+        """Unpack and compare."""
+        if isinstance(got, Mapping):
+            return self.fields.check(got, path, context)
+        struct = context.struct(self.name)
+        if not isinstance(got, bytes):
+            return [Mismatch(path, self.fields.written, show(got, TreeKind(), context))]
+        longer = len(got) > struct.size and not any(field.flexible for field in struct.fields)
+        if len(got) < struct.size or longer:
+            wanted = f"struct {self.name}, {struct.size} bytes"
+            return [Mismatch(path, wanted, f"{len(got)} bytes: {show_data(got[:48])}")]
+        return self.fields.check(struct.unpack(got, context.abi.arch), path, context)
+
+
+@dataclass(frozen=True)
 class Like:
     """A scalar whose type the result tells: a number, or the content of a char array without its NULs."""
 
@@ -229,9 +251,11 @@ def matcher(kind: Kind, node: Node, scope: Scope, fields: Mapping[str, Any] | No
     """Return the wish that a node is, for a field of a kind; notes mistakes in the scope."""
     node = scope.given(node)
     written = text_of(node, 100)
-    pattern = _pattern(kind, node, scope, written)
-    if pattern is not None:
-        return pattern
+    special = _pattern(kind, node, scope, written) or _struct(kind, node, scope, written)
+    if special is not None:
+        return special
+    if isinstance(kind, MapKind):
+        return _map(kind, node, scope, written)
     if isinstance(kind, WishKind):
         return kind.wish(node, scope)
     if isinstance(kind, ListKind):
@@ -268,6 +292,24 @@ def _pattern(kind: Kind, node: Node, scope: Scope, written: str) -> Matcher | No
     return Between(low, high, kind, written)
 
 
+def _struct(kind: Kind, node: Node, scope: Scope, written: str) -> Matcher | None:
+    """Return the wish of ``{struct: NAME, …}`` for data: the named fields of what was got."""
+    if not isinstance(kind, (DataKind, TreeKind)) or not isinstance(node, MappingNode):
+        return None
+    pairs = scope.mistakes.pairs(node, scope.place)
+    if "struct" not in pairs:
+        return None
+    name_node = pairs.pop("struct")[1]
+    name = (scope.mistakes.scalar(name_node, "a struct's name") or "").removeprefix("struct ")
+    fields = scope.struct(name, name_node)
+    return StructLike(name, _fields(pairs, scope, dict.fromkeys(fields) if fields else None, written))
+
+
+def _map(kind: MapKind, node: Node, scope: Scope, written: str) -> Matcher:
+    pairs = scope.mistakes.pairs(node, scope.place)
+    return Fields({key: matcher(kind.of, value, scope) for key, (_, value) in pairs.items()}, written)
+
+
 def _record(kind: RecordKind, node: Node, scope: Scope, written: str) -> Matcher:
     pairs = scope.mistakes.pairs(node, scope.place)
     scope.mistakes.known(pairs, kind.parts, scope.place)
@@ -288,7 +330,10 @@ def _tree(node: Node, scope: Scope, written: str, fields: Mapping[str, Any] | No
     form = read_form(node, scope)
     if form is not None:
         return Equal(form, DataKind(), written)
-    pairs = scope.mistakes.pairs(node, scope.place)
+    return _fields(scope.mistakes.pairs(node, scope.place), scope, fields, written)
+
+
+def _fields(pairs: Pairs, scope: Scope, fields: Mapping[str, Any] | None, written: str) -> Fields:
     found = {}
     for key, (key_node, value) in pairs.items():
         if fields is not None and key not in fields:
@@ -385,7 +430,7 @@ def read_expectations(node: Node, verb: Verb, arguments: Mapping[str, Value], sc
     found: dict[str, Matcher] = {}
     dmesg: Matcher | None = None
     for key, (_, value) in pairs.items():
-        with scope.at(f"{key!r} in {what}"):
+        with scope.at(f"{key!r} in {what}"), scope.comparing():
             if key == "dmesg":
                 dmesg = read_dmesg(value, scope)
             elif key in kinds:

@@ -585,7 +585,6 @@ class MemoryKind(IntKind):
         "$map+PAGE_SIZE",
         "NULL",
     )
-    wants: ClassVar[str] = "address"
     text_is_content: bool = False  # a bare scalar is data, not a number
 
     def parse(self, node: Node, scope: Scope) -> Value:

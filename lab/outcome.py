@@ -22,7 +22,7 @@ class Outcome:
     errno: Errno | None = None  # why it failed
     signal: Signal | None = None  # the signal that a memory access gave, or that killed the actor
     code: Int | None = None  # si_code of that signal
-    address: Address | None = None  # si_addr of that signal
+    address: Address | None = None  # si_addr of that signal (of mmap: the mapping's)
     status: Int | None = None  # exit status, when the actor ended in the call
     completed: Int | None = None  # how often `times` was done as wanted
 

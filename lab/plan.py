@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lab.context import Context
-from lab.errors import Unsupported
+from lab.errors import Unsupported, UsageError
 from lab.guest import wire
+from lab.layout import nearest
 from lab.memory import Placed
 from lab.outcome import Outcome
 
@@ -37,9 +38,15 @@ class Call(Context):
 
     def __init__(self, context: Context, program: wire.Program, *, actor: str) -> None:
         super().__init__(
-            context.abi, seed=context.seed, bound=context.bound, actors=context.actors, actor=actor
+            context.abi,
+            seed=context.seed,
+            bound=context.bound,
+            actors=context.actors,
+            actor=actor,
+            modules=context.modules,
         )
         self.program = program
+        self.modules = context.modules
         self.times = 1
         self.want: tuple[int, int] | None = None  # the results that `times` goes on after
 
@@ -66,6 +73,12 @@ class Call(Context):
         if once:
             return self.program.call(self.nr(name), *raw)
         return self.program.call(self.nr(name), *raw, times=self.times, want=self.want)
+
+    def image(self, module: str) -> bytes:
+        """Return a module's image, to be loaded; UsageError when there is none of that name."""
+        if module not in self.modules:
+            raise UsageError(f"there is no module {module!r}{nearest(module, self.modules)}")
+        return self.modules[module]
 
     def text(self, text: str) -> wire.Buffer:
         """Put a C string into the program's memory."""

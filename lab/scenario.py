@@ -7,6 +7,7 @@ import itertools
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lab.abi import header_words, known_names, known_structs
@@ -15,12 +16,11 @@ from lab.layout import nearest
 from lab.nodes import MappingNode, Mistakes, Node, Pairs, ScalarNode, SequenceNode, compose, line_of, text_of
 from lab.requires import Requires, read_requires
 from lab.scope import Scope, Words
-from lab.steps import Step, read_inner, read_steps
+from lab.steps import Step, all_steps, read_inner, read_steps
 from lab.values import DurationKind, Fixed, IntKind, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from lab.abi import Abi
     from lab.header_words import HeaderWords
@@ -36,6 +36,7 @@ __all__ = [
     "Step",
     "check",
     "load",
+    "read_actors",
 ]
 
 _FILE_KEYS = (
@@ -105,6 +106,9 @@ class SplatWanted:
     kind: str
     matches: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.kind} that matches {self.matches!r}" if self.matches else self.kind
+
 
 @dataclass(frozen=True)
 class BootOptions:
@@ -136,6 +140,16 @@ class Scenario:
     parameters: tuple[tuple[str, str], ...] = ()
     constants: frozenset[str] = frozenset()  # all that it uses of headers
     structs: frozenset[str] = frozenset()
+
+    @property
+    def loads(self) -> tuple[str, ...]:
+        """The modules that it loads, before its first step or by one."""
+        found = [module.name for module in self.modules]
+        for step in all_steps(self.steps):
+            value = step.arguments.get("module")
+            if step.verb == "load" and isinstance(value, Fixed) and isinstance(value.value, str):
+                found.append(value.value)
+        return tuple(dict.fromkeys(found))
 
     def missing(self, abi: Abi) -> list[str]:
         """Return what it uses that a target's headers do not have: reasons for `unsupported`."""
@@ -170,9 +184,13 @@ def load(
     return _Reader(path, root, uapi or root / "kmod" / "uapi", modules).read()
 
 
-def check(paths: Iterable[Path], *, root: Path, uapi: Path | None = None) -> list[Mistake]:
-    """Return the mistakes of several files; directories mean the .yaml files in them."""
+def check(paths: Iterable[Path], *, root: Path | None = None, uapi: Path | None = None) -> list[Mistake]:
+    """Return the mistakes of several files; directories mean the .yaml files in them.
+
+    `root` is as in load(), by default the current directory.
+    """
     found: list[Mistake] = []
+    root = root or Path.cwd()
     for path in paths:
         for file in sorted(path.rglob("*.yaml")) if path.is_dir() else [path]:
             try:
@@ -310,7 +328,8 @@ class _Reader:
         found = []
         for parameters in self._parameters(own):
             scope = Scope(self.mistakes, words, parameters=parameters, inner=read_inner)
-            actors = self._actors(pairs, scope)
+            actors = read_actors(pairs["actors"][1], scope) if "actors" in pairs else ()
+            _who_makes_steps(pairs, actors, scope)
             shown = tuple((key, text_of(value, 40)) for key, value in parameters.items())
             tail = f" ({', '.join(f'{key}={text}' for key, text in shown)})" if shown else ""
             steps = read_steps(own["steps"][1], scope)
@@ -401,62 +420,83 @@ class _Reader:
             self.mistakes.add(pairs["expect_verdict"][1], f"expect_verdict is 'lost' or 'hung', not {word!r}")
         return None
 
-    # --- actors -------------------------------------------------------------------------------------
 
-    def _actors(self, pairs: Pairs, scope: Scope) -> tuple[ActorSpec, ...]:
-        """Return the actors: a list of names, a mapping to their properties, or a list that mixes both."""
-        if "actors" not in pairs:
-            return ()
-        node = pairs["actors"][1]
-        entries: list[tuple[Node, Node | None]] = []
-        for item in node.value if isinstance(node, (SequenceNode, MappingNode)) else ():
-            if isinstance(item, tuple):
-                entries.append(item)
-            elif isinstance(item, MappingNode):
-                entries += item.value
-            else:
-                entries.append((item, None))
-        if isinstance(node, ScalarNode):
-            self.mistakes.add(node, "actors are a list of names or a mapping of names to properties")
-        for key, _ in entries:
-            name = self.mistakes.scalar(key, "an actor's name") or ""
-            if not name.isidentifier():
-                self.mistakes.add(key, f"{name!r} is no name for an actor: letters, digits and _ only")
-            if scope.actors.get(name):
-                self.mistakes.add(key, f"actor {name!r} is given twice")
-            scope.actors[name] = line_of(key)
-        return tuple(self._actor(str(key.value), value, scope) for key, value in entries)
+def read_actors(node: Node, scope: Scope) -> tuple[ActorSpec, ...]:
+    """Return the actors: a list of names, a mapping to their properties, or a list that mixes both."""
+    mistakes = scope.mistakes
+    entries: list[tuple[Node, Node | None]] = []
+    for item in node.value if isinstance(node, (SequenceNode, MappingNode)) else ():
+        if isinstance(item, tuple):
+            entries.append(item)
+        elif isinstance(item, MappingNode):
+            entries += item.value
+        else:
+            entries.append((item, None))
+    if isinstance(node, ScalarNode):
+        mistakes.add(node, "actors are a list of names or a mapping of names to properties")
+    for key, _ in entries:
+        name = mistakes.scalar(key, "an actor's name") or ""
+        if not name.isidentifier():
+            mistakes.add(key, f"{name!r} is no name for an actor: letters, digits and _ only")
+        if scope.actors.get(name):
+            mistakes.add(key, f"actor {name!r} is given twice")
+        scope.actors[name] = line_of(key) or 1
+    return tuple(_read_actor(str(key.value), value, scope) for key, value in entries)
 
-    def _actor(self, name: str, node: Node | None, scope: Scope) -> ActorSpec:
-        if node is None or (isinstance(node, ScalarNode) and not node.value):
-            return ActorSpec(name)
-        what = f"actor {name!r}"
-        pairs = self.mistakes.pairs(node, what)
-        self.mistakes.known(pairs, _ACTOR_KEYS, what)
-        numbers: dict[str, Value] = {}
-        lists: dict[str, tuple[Value, ...]] = {}
-        for key, (_, value) in pairs.items():
-            with scope.at(f"{key!r} of {what}"):
-                if key in ("caps", "sigmask"):
-                    items = self.mistakes.items(value, scope.place)
-                    lists[key] = tuple(IntKind().parse(item, scope) for item in items)
-                elif key in ("uid", "gid", "word"):
-                    numbers[key] = IntKind().parse(value, scope)
-        thread_of = self._text(pairs, "thread_of") or None
-        if thread_of is not None:
-            scope.need_actor(thread_of, pairs["thread_of"][1])
-            if thread_of == name:
-                self.mistakes.add(pairs["thread_of"][1], f"{what} cannot be a thread of itself")
-            scope.sharing[name] = thread_of
-        return ActorSpec(
-            name,
-            uid=numbers.get("uid", Fixed(0)),
-            gid=numbers.get("gid", Fixed(0)),
-            caps=lists.get("caps"),
-            sigmask=lists.get("sigmask", ()),
-            word=numbers.get("word"),
-            thread_of=thread_of,
-        )
+
+def _read_actor(name: str, node: Node | None, scope: Scope) -> ActorSpec:
+    if node is None or (isinstance(node, ScalarNode) and not node.value):
+        return ActorSpec(name)
+    what = f"actor {name!r}"
+    pairs = scope.mistakes.pairs(node, what)
+    scope.mistakes.known(pairs, _ACTOR_KEYS, what)
+    numbers: dict[str, Value] = {}
+    lists: dict[str, tuple[Value, ...]] = {}
+    thread_of: str | None = None
+    for key, (_, value) in pairs.items():
+        with scope.at(f"{key!r} of {what}"):
+            if key in ("caps", "sigmask"):
+                items = scope.mistakes.items(scope.given(value), scope.place)
+                lists[key] = tuple(IntKind().parse(item, scope) for item in items)
+            elif key in ("uid", "gid", "word"):
+                numbers[key] = IntKind().parse(value, scope)
+            elif key == "thread_of":
+                thread_of = _read_owner(name, value, scope)
+    return ActorSpec(
+        name,
+        uid=numbers.get("uid", ROOT),
+        gid=numbers.get("gid", ROOT),
+        caps=lists.get("caps"),
+        sigmask=lists.get("sigmask", ()),
+        word=numbers.get("word"),
+        thread_of=thread_of,
+    )
+
+
+def _read_owner(name: str, node: Node, scope: Scope) -> str | None:
+    owner = scope.mistakes.scalar(node, "the actor after 'thread_of'")
+    if owner == name:
+        scope.mistakes.add(node, f"actor {name!r} cannot be a thread of itself")
+    elif owner is not None:
+        scope.actors.setdefault("main", 0)
+        scope.need_actor(owner, node)
+        scope.sharing[name] = owner
+    return owner
+
+
+def _who_makes_steps(pairs: Pairs, actors: tuple[ActorSpec, ...], scope: Scope) -> None:
+    """Settle who makes a step that does not say `by`: main, or the only actor there is."""
+    names = {actor.name for actor in actors}
+    if not names or "main" in names or any(actor.thread_of == "main" for actor in actors):
+        return
+    del scope.actors["main"]
+    said = any(
+        key.value == "by"
+        for step in pairs["steps"][1].value
+        if isinstance(step, MappingNode)
+        for key, _ in step.value
+    )
+    scope.default_by = next(iter(names)) if len(names) == 1 and not said else None
 
 
 @lru_cache(maxsize=256)

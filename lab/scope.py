@@ -85,11 +85,13 @@ class Scope:
         self.steps: Node | None = None  # all of them, to tell what a later one binds
         self.actors: dict[str, int] = {"main": 0}
         self.sharing: dict[str, str] = {}  # thread -> the actor whose files it shares
+        self.default_by: str | None = "main"  # who makes a step that does not say; None: it must say
         self.actor = "main"  # whose step is being read
         self.place = "the value"  # what is being read, for messages
         self.constants: set[str] = set()  # all that the scenario uses, for the target to have
         self.structs: set[str] = set()
         self._inner = inner
+        self._compares = False
 
     @contextmanager
     def at(self, place: str) -> Iterator[None]:
@@ -99,6 +101,15 @@ class Scope:
             yield
         finally:
             self.place = before
+
+    @contextmanager
+    def comparing(self) -> Iterator[None]:
+        """Read what is only compared with: another actor's file descriptor is a number there."""
+        before, self._compares = self._compares, True
+        try:
+            yield
+        finally:
+            self._compares = before
 
     def given(self, node: Node) -> Node:
         """Return the node that `with` gives where a step names its parameter, else the node itself."""
@@ -247,7 +258,7 @@ class Scope:
         if gives is not None and wants in _FITS and gives not in _FITS[wants]:
             called = _CALLED.get(wants, wants)
             self.mistakes.add(node, f"${path} is no {called}: it was {known.where}")
-        elif (gives == "fd" or wants == "fd") and self.actor not in known.owners:
+        elif (gives == "fd" or wants == "fd") and not self._compares and self.actor not in known.owners:
             owners = " and ".join(sorted(known.owners))
             self.mistakes.add(
                 node,

@@ -16,7 +16,7 @@ from lab.values import ActorKind, BoolKind, DurationKind, Fixed, IntKind, Refere
 from lab.verbs import table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from lab.verbs import Verb
 
@@ -43,6 +43,15 @@ class Step:
     def where(self) -> str:
         """File, line and the step itself."""
         return f"{self.file}:{self.line}: {self.text}"
+
+
+def all_steps(steps: Iterable[Step]) -> Iterator[Step]:
+    """Yield steps and those within them."""
+    for step in steps:
+        yield step
+        for value in step.arguments.values():
+            if isinstance(value, Fixed) and isinstance(value.value, tuple):
+                yield from all_steps(each for each in value.value if isinstance(each, Step))
 
 
 def read_steps(node: Node, scope: Scope) -> tuple[Step, ...]:
@@ -139,7 +148,7 @@ def _verb(node: Node, pairs: Pairs, scope: Scope) -> tuple[Verb | None, str]:
 
 def _actor(verb: Verb, own: Node, pairs: Pairs, scope: Scope) -> str:
     """Return who makes the step; sets it in the scope for what is read next."""
-    by = "main"
+    by = scope.default_by or "main"
     if "by" in pairs:
         name = scope.mistakes.scalar(pairs["by"][1], "the actor after 'by'")
         if name is not None:
@@ -149,6 +158,9 @@ def _actor(verb: Verb, own: Node, pairs: Pairs, scope: Scope) -> str:
         known = scope.bound.get(own.value.lstrip("$").partition(".")[0])
         if known is not None and known.owners and by not in known.owners:
             by = min(known.owners)  # who hands a file descriptor over is who has it
+    elif scope.default_by is None and (verb.plans or verb.inherits):
+        actors = ", ".join(name for name in scope.actors)
+        scope.mistakes.add(own, f"who makes this step? Say `by` ({actors}), or have an actor main")
     scope.actor = by
     return by
 

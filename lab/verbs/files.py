@@ -15,6 +15,7 @@ from lab.verbs import (
     Int,
     Memory,
     Outcome,
+    Placed,
     Plan,
     Size,
     Text,
@@ -48,6 +49,30 @@ class Answered(Outcome):
     bare: ClassVar[Mapping[str, str]] = {"fd": "returns", "int": "returns"}
 
     out: Annotated[Tree, TreeKind("arg")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piped(Outcome):
+    """The two ends of a pipe."""
+
+    read: Fd | None = None
+    write: Fd | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status(Outcome):
+    """What the file system says of a file; `rdev_major` and `rdev_minor` are a device node's."""
+
+    mode: Int | None = None
+    size: Size | None = None
+    uid: Int | None = None
+    gid: Int | None = None
+    ino: Int | None = None
+    nlink: Int | None = None
+    blksize: Size | None = None
+    blocks: Int | None = None
+    rdev_major: Int | None = None
+    rdev_minor: Int | None = None
 
 
 def number_in(data: bytes | None) -> int | None:
@@ -120,3 +145,302 @@ def write(
     source = given if given is not None else call.place(b"")
     index = call.syscall("write", fd, source, source.size if size is None else size)
     return call.plan(Outcome, index)
+
+
+@verb
+def pread(
+    call: Call, fd: Fd, *, offset: Int, size: Size | None = None, buffer: Memory | None = None
+) -> Plan[Got]:
+    """Read at an offset, wherever the file's position is.
+
+    pread(2). `size` and `buffer` are as in `read`.
+    """
+    into = call.room(buffer, size, default=call.abi.page_size)
+    index = call.syscall("pread64", fd, into, into.size if size is None else size, offset)
+    return got(call, index, into.fetch(call, up_to_call=index))
+
+
+@verb
+def pwrite(call: Call, fd: Fd, *, data: Content, offset: Int, size: Size | None = None) -> Plan[Outcome]:
+    """Write at an offset, wherever the file's position is.
+
+    pwrite(2). `data` and `size` are as in `write`.
+    """
+    count = data.size if size is None else size
+    return call.plan(Outcome, call.syscall("pwrite64", fd, data, count, offset))
+
+
+@verb
+def readv(call: Call, fd: Fd, *, sizes: list[Size]) -> Plan[Got]:
+    """Read into several pieces of memory.
+
+    readv(2). `sizes` are the pieces' sizes; `data` of the result is all that came, one piece after the other.
+    """
+    pieces = [call.place(b"", size) for size in sizes]
+    index = call.syscall("readv", fd, vector(call, pieces), len(pieces))
+    takes = [piece.fetch(call) for piece in pieces]
+
+    def take(reply: wire.Reply) -> bytes | None:
+        count = reply.calls[index].value
+        return b"".join(each(reply) for each in takes)[:count] if count >= 0 else None
+
+    return got(call, index, take)
+
+
+@verb
+def writev(call: Call, fd: Fd, *, iov: list[Content]) -> Plan[Outcome]:
+    """Write several pieces of memory.
+
+    writev(2). Each piece of `iov` is what `data` of `write` may be.
+    """
+    return call.plan(Outcome, call.syscall("writev", fd, vector(call, iov), len(iov)))
+
+
+def vector(call: Call, pieces: list[Placed]) -> wire.Buffer:
+    """Return an array of struct iovec in the program's memory."""
+    word, order = call.abi.arch.word, call.abi.arch.byteorder
+    packed = bytearray()
+    for piece in pieces:
+        address = piece.argument if isinstance(piece.argument, int) else 0
+        packed += (address % (1 << 8 * word)).to_bytes(word, order) + piece.size.to_bytes(word, order)
+    array = call.program.buffer(bytes(packed))
+    for index, piece in enumerate(pieces):
+        if isinstance(piece.argument, wire.Buffer):
+            call.program.pointer(array, 2 * word * index, piece.argument)
+    return array
+
+
+@verb
+def lseek(call: Call, fd: Fd, *, offset: Int, whence: Int) -> Plan[Outcome]:
+    """Move the file's position.
+
+    lseek(2).
+    """
+    return call.plan(Outcome, call.syscall("lseek", fd, offset, whence))
+
+
+@verb
+def dup(call: Call, fd: Fd) -> Plan[Opened]:
+    """Make another descriptor of the same open file.
+
+    dup(2).
+    """
+    return call.plan(Opened, call.syscall("dup", fd))
+
+
+@verb
+def fcntl(call: Call, fd: Fd, *, cmd: Int, arg: Memory | None = None) -> Plan[Answered]:
+    """Change or ask a file descriptor.
+
+    fcntl(2). `arg` is a number or memory, as the command wants it.
+    """
+    return request_plan(call, "fcntl", fd, cmd, arg)
+
+
+@verb
+def ioctl(call: Call, fd: Fd, *, request: Int, arg: Memory | None = None) -> Plan[Answered]:
+    """Make a request of the device's own.
+
+    ioctl(2). `arg` is a number, or memory: a struct, a buffer, a bad address. What the memory holds after the
+    call is `out`: of a struct its fields, of {u32: …} a number, else data.
+    """
+    return request_plan(call, "ioctl", fd, request, arg)
+
+
+def request_plan(call: Call, name: str, fd: int, request: int, arg: Placed | None) -> Plan[Answered]:
+    """Return the plan of a call that takes a request's number and its argument."""
+    index = call.syscall(name, fd, request, 0 if arg is None else arg)
+    if arg is None:
+        return call.plan(Answered, index)
+    return call.plan(Answered, index, out=arg.fetch(call))
+
+
+@verb
+def ftruncate(call: Call, fd: Fd, *, length: Size) -> Plan[Outcome]:
+    """Cut a file to a length.
+
+    ftruncate(2).
+    """
+    return call.plan(Outcome, call.syscall("ftruncate", fd, length))
+
+
+@verb
+def fsync(call: Call, fd: Fd) -> Plan[Outcome]:
+    """Bring a file's data to its device.
+
+    fsync(2).
+    """
+    return call.plan(Outcome, call.syscall("fsync", fd))
+
+
+@verb
+def fdatasync(call: Call, fd: Fd) -> Plan[Outcome]:
+    """Bring a file's data, without what need not be, to its device.
+
+    fdatasync(2).
+    """
+    return call.plan(Outcome, call.syscall("fdatasync", fd))
+
+
+@verb
+def stat(call: Call, path: Text, *, flags: Flags = 0) -> Plan[Status]:
+    """Ask what a path names.
+
+    stat(2), made with statx(2), whose struct is the same everywhere. `flags`: AT_SYMLINK_NOFOLLOW …
+    """
+    return _statx(call, call.constant("AT_FDCWD"), path, flags)
+
+
+@verb
+def fstat(call: Call, fd: Fd) -> Plan[Status]:
+    """Ask what a file descriptor is open on.
+
+    fstat(2), made with statx(2).
+    """
+    return _statx(call, fd, "", call.constant("AT_EMPTY_PATH"))
+
+
+def _statx(call: Call, fd: int, path: str, flags: int) -> Plan[Status]:
+    layout = call.struct("statx")
+    room = call.place(b"", layout.size)
+    mask = call.constant("STATX_BASIC_STATS")
+    index = call.syscall("statx", fd, call.text(path), flags, mask, room)
+    take = room.fetch(call)
+
+    def decode(reply: wire.Reply) -> Status:
+        fields = call.result(reply, index)
+        if fields.get("returns") is not None:
+            raw = layout.unpack(take(reply), call.abi.arch)
+            names = ("mode", "size", "uid", "gid", "ino", "nlink", "blksize", "blocks")
+            fields.update({name: raw[f"stx_{name}"] for name in (*names, "rdev_major", "rdev_minor")})
+        return Status(**fields)
+
+    return Plan(decode)
+
+
+@verb
+def access(call: Call, path: Text, *, mode: Flags = 0) -> Plan[Outcome]:
+    """Ask whether the actor's real user may use a path.
+
+    access(2). `mode`: R_OK, W_OK, X_OK; without it whether it is there.
+    """
+    return call.plan(Outcome, call.syscall("faccessat", call.constant("AT_FDCWD"), call.text(path), mode))
+
+
+@verb
+def chmod(call: Call, path: Text, *, mode: Flags) -> Plan[Outcome]:
+    """Change a file's mode.
+
+    chmod(2).
+    """
+    return call.plan(Outcome, call.syscall("fchmodat", call.constant("AT_FDCWD"), call.text(path), mode))
+
+
+@verb
+def unlink(call: Call, path: Text) -> Plan[Outcome]:
+    """Remove a file's name.
+
+    unlink(2).
+    """
+    return call.plan(Outcome, call.syscall("unlinkat", call.constant("AT_FDCWD"), call.text(path), 0))
+
+
+@verb
+def rmdir(call: Call, path: Text) -> Plan[Outcome]:
+    """Remove an empty directory.
+
+    rmdir(2).
+    """
+    flag = call.constant("AT_REMOVEDIR")
+    return call.plan(Outcome, call.syscall("unlinkat", call.constant("AT_FDCWD"), call.text(path), flag))
+
+
+@verb
+def mkdir(call: Call, path: Text, *, mode: Int = 0o755) -> Plan[Outcome]:
+    """Make a directory.
+
+    mkdir(2).
+    """
+    return call.plan(Outcome, call.syscall("mkdirat", call.constant("AT_FDCWD"), call.text(path), mode))
+
+
+@verb
+def symlink(call: Call, target: Text, *, path: Text) -> Plan[Outcome]:
+    """Make a symbolic link `path` that holds `target`.
+
+    symlink(2).
+    """
+    here = call.constant("AT_FDCWD")
+    return call.plan(Outcome, call.syscall("symlinkat", call.text(target), here, call.text(path)))
+
+
+@verb
+def readlink(call: Call, path: Text, *, size: Size = 4096) -> Plan[Got]:
+    """Read where a symbolic link points.
+
+    readlink(2).
+    """
+    into = call.place(b"", size)
+    index = call.syscall("readlinkat", call.constant("AT_FDCWD"), call.text(path), into, size)
+    return got(call, index, into.fetch(call, up_to_call=index))
+
+
+@verb
+def splice(
+    call: Call,
+    fd: Fd,
+    *,
+    to: Fd,
+    size: Size,
+    flags: Flags = 0,
+    offset: Memory | None = None,
+    to_offset: Memory | None = None,
+) -> Plan[Outcome]:
+    """Move data between two descriptors, one of them a pipe.
+
+    splice(2). The offsets are memory that holds a loff_t ({u64: 0}); without one the file's position counts.
+    """
+    places = (0 if offset is None else offset, 0 if to_offset is None else to_offset)
+    return call.plan(Outcome, call.syscall("splice", fd, places[0], to, places[1], size, flags))
+
+
+@verb
+def sendfile(call: Call, fd: Fd, *, to: Fd, size: Size, offset: Memory | None = None) -> Plan[Outcome]:
+    """Copy from a file to another descriptor, within the kernel.
+
+    sendfile(2). `offset` is memory that holds a loff_t; without it the file's position counts.
+    """
+    return call.plan(Outcome, call.syscall("sendfile", to, fd, 0 if offset is None else offset, size))
+
+
+@verb
+def pipe(call: Call, flags: Flags = 0) -> Plan[Piped]:
+    """Make a pipe: `$name.read` and `$name.write`.
+
+    pipe2(2).
+    """
+    room = call.place(b"", 8)
+    index = call.syscall("pipe2", room, flags)
+    take = room.fetch(call)
+
+    def decode(reply: wire.Reply) -> Piped:
+        fields = call.result(reply, index)
+        if fields.get("returns") == 0:
+            ends = take(reply)
+            order = call.abi.arch.byteorder
+            fields.update(
+                read=int.from_bytes(ends[:4], order, signed=True),
+                write=int.from_bytes(ends[4:], order, signed=True),
+            )
+        return Piped(**fields)
+
+    return Plan(decode)
+
+
+@verb
+def eventfd(call: Call, count: Int = 0, *, flags: Flags = 0) -> Plan[Opened]:
+    """Make a descriptor that counts.
+
+    eventfd(2).
+    """
+    return call.plan(Opened, call.syscall("eventfd2", count, flags))

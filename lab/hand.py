@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""Steps from Python: every verb as a method, with the checks and the report that a scenario file has.
+
+::
+
+    def test_square(guest):
+        dev = guest.open("/dev/lab_ioctl", flags="O_RDWR")
+        guest.ioctl(dev, request="LAB_IOC_SQUARE", arg={"struct": "lab_square", "n": 12},
+                    expect={"returns": 0, "out": {"square": 144}})
+
+A method's arguments are the step's keys (``for_`` for `for`), and `by`, `background`, `within`, `times`,
+`expect`; it returns what `as` would bind, which later calls take as an argument. Python's values are read
+as YAML's would be: a str is an expression where a number belongs, a dict is a form, bytes are data, seconds
+may be a float.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from lab.abi import header_words, known_names, known_structs
+from lab.errors import ScenarioError
+from lab.layout import nearest
+from lab.nodes import MappingNode, Mistakes, Node, ScalarNode, node_of
+from lab.scenario import ModuleLoad, read_actors
+from lab.scope import Scope, Words
+from lab.signature import word
+from lab.steps import read_inner, read_step
+from lab.verbs import Verb, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lab.session import Session
+    from lab.steps import Step
+
+
+class Hand:
+    """A guest in the hand of a Python test. Close it (or use it as a context manager) at the end."""
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        modules: Sequence[str | Mapping[str, Mapping[str, object]]] = (),
+        uapi: Sequence[Path] = (),
+    ) -> None:
+        """`modules` are loaded in order: names, or {name: {parameter: value}}; `uapi` are headers.
+
+        Raises StepFailed for a module that is refused.
+        """
+        self.session = session
+        self._scope = Scope(Mistakes(Path("test")), _words(uapi), inner=read_inner)
+        self._names: dict[int, tuple[str, object]] = {}  # what was given to the test, by identity
+        self._count = 0
+        self.later = Later(self)
+        loads = []
+        for module in modules:
+            named = {module: {}} if isinstance(module, str) else module
+            for name, params in named.items():
+                loads.append(ModuleLoad(name, tuple((key, str(value)) for key, value in params.items())))
+        session.load_modules(loads)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            self.close()
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *table()]
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Return the method of a verb; AttributeError names the nearest."""
+        verb = _verb(name)
+
+        def step(*arguments: Any, **keys: Any) -> Any:
+            return self._make(self.node(verb, arguments, keys, _caller()))
+
+        step.__name__, step.__doc__ = verb.name, verb.signature.about
+        return step
+
+    def actor(self, name: str, **properties: Any) -> str:
+        """Bring an actor to life, as under `actors` of a scenario (uid, gid, caps, sigmask, thread_of)."""
+        file, line = _caller()
+        self._scope.mistakes = Mistakes(file)
+        (spec,) = read_actors(node_of({name: properties}, line), self._scope)
+        self._scope.mistakes.raise_any()
+        self.session.spawn(spec)
+        return name
+
+    def together(self, *steps: MappingNode) -> list[Any]:
+        """Make steps at once (`guest.later.read(…)` makes one) and return what each gave, in their order."""
+        names = [self._bound_name(step) for step in steps]
+        node = self.node(table()["together"], (list(steps),), {}, _caller())
+        self._make(node)
+        found = [self.session.bound[name] for name in names]
+        for name, value in zip(names, found, strict=True):
+            self._names[id(value)] = (name, value)
+        return found
+
+    def close(self) -> None:
+        """End the actors and unload the modules.
+
+        Raises LeakedReference for what is not given back.
+        """
+        self.session.finish()
+
+    def node(
+        self, verb: Verb, arguments: Sequence[Any], keys: Mapping[str, Any], where: tuple[Path, int]
+    ) -> MappingNode:
+        """Return the step that a call of a method is."""
+        file, line = where
+        self._scope.mistakes = Mistakes(file)
+        given: dict[str, Any] = {verb.name: ScalarNode("tag:yaml.org,2002:str", "", style=None)}
+        parameters = list(verb.signature.parameters)
+        if len(arguments) > len(parameters):
+            raise TypeError(f"{verb.name}() takes at most {len(parameters)} arguments by position")
+        for key, value in zip(parameters, arguments, strict=False):
+            given[verb.name if key == verb.signature.first.key else key] = value
+        first = verb.signature.first
+        for key, value in keys.items():
+            name = word(key)
+            given[verb.name if name == first.key and name not in given else name] = value
+        self._count += 1
+        given.setdefault("as", f"_{self._count}")
+        node = node_of({key: self._known(value) for key, value in given.items() if value is not None}, line)
+        assert isinstance(node, MappingNode)
+        return node
+
+    def _known(self, value: Any) -> Any:
+        """Return a value with the results of earlier calls in it as references to them."""
+        if id(value) in self._names:
+            name, _ = self._names[id(value)]
+            return ScalarNode("tag:yaml.org,2002:str", f"${name}", style=None)
+        if isinstance(value, Node):
+            return value
+        if isinstance(value, Mapping):
+            return {key: self._known(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._known(item) for item in value]
+        return value
+
+    def _make(self, node: MappingNode) -> Any:
+        step = self._read(node)
+        outcome = self.session.step(step)
+        assert step.bind is not None
+        self._names[id(outcome)] = (step.bind, outcome)
+        return outcome
+
+    def _read(self, node: MappingNode) -> Step:
+        _set_marks(node)
+        step = read_step(node, self._scope)
+        self._scope.mistakes.raise_any()
+        if step is None:
+            raise ScenarioError([])
+        return step
+
+    @staticmethod
+    def _bound_name(step: MappingNode) -> str:
+        return next(str(value.value) for key, value in step.value if key.value == "as")
+
+
+class Later:
+    """Steps for `together`: the same methods, which make nothing yet."""
+
+    def __init__(self, hand: Hand) -> None:
+        self._hand = hand
+
+    def __getattr__(self, name: str) -> Callable[..., MappingNode]:
+        """Return the method of a verb that only describes its step."""
+        verb = _verb(name)
+        return lambda *arguments, **keys: self._hand.node(verb, arguments, keys, _caller())
+
+
+def _verb(name: str) -> Verb:
+    found = table().get(word(name))
+    if found is None or name.startswith("__"):
+        raise AttributeError(f"there is no verb {name!r}{nearest(name, table())}")
+    return found
+
+
+def _caller() -> tuple[Path, int]:
+    """Return the file and line of the test that called a method of this file."""
+    frame = sys._getframe(1)  # noqa: SLF001 - inspect.stack() reads every file of the stack
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return Path(frame.f_code.co_filename), frame.f_lineno
+
+
+def _set_marks(node: MappingNode) -> None:
+    """Give the nodes that were made without a place the step's."""
+    mark = node.start_mark
+    for _, value in node.value:
+        if value.start_mark is None:
+            value.start_mark = value.end_mark = mark
+
+
+def _words(headers: Sequence[Path]) -> Words:
+    constants, structs = known_names(), dict(known_structs())
+    for path in headers:
+        scanned = header_words(path)
+        constants |= scanned.constants
+        structs.update({name: tuple(fields) for name, fields in scanned.structs.items()})
+    return Words(constants, structs)

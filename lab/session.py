@@ -1,0 +1,519 @@
+# SPDX-License-Identifier: MIT
+"""One scenario's life inside one guest: its actors, what its steps bound, what they gave.
+
+The runner makes the steps of a YAML scenario with it, and `Hand` (lab/hand.py) those of a Python test.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from lab.context import Context
+from lab.errors import GuestError, LabError, Mistake, ScenarioError, UsageError
+from lab.expect import Expectations, Mismatch, match_messages
+from lab.expression import ExpressionError
+from lab.guest import wire
+from lab.hand import Hand
+from lab.outcome import ActorFacts, Outcome
+from lab.plan import Call, Plan, exit_fields
+from lab.scenario import ActorSpec, ModuleLoad, Scenario
+from lab.show import show
+from lab.steps import Step
+from lab.values import ErrnoKind, RecordKind
+from lab.verbs import Verb, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lab.abi import Abi
+    from lab.arch import Architecture
+    from lab.guest.agent import ActorState, Agent, KernelMessage, Pending
+
+__all__ = ["Hand", "LeakedReference", "Running", "Session", "StepFailed"]
+
+_BUSY_ERRNOS = ("EAGAIN", "EBUSY")  # a module in use; EBUSY while it is still being loaded
+_PAUSE = 0.003  # between two looks at something that only time changes
+
+
+class StepFailed(Exception):  # noqa: N818 - a verdict's name
+    """A step's result is not as wanted. `wanted` and `got` are for a report, several lines each."""
+
+    def __init__(
+        self, step: Step, wanted: str, got: str, notes: Sequence[str] = (), *, title: str = ""
+    ) -> None:
+        self.step = step
+        self.wanted = wanted
+        self.got = got
+        self.notes = list(notes)
+        self.title = title or f"{step.verb}: not as wanted"
+        super().__init__(self.title)
+
+    def __str__(self) -> str:
+        lines = [self.title, f"  at      {self.step.where}", f"  wanted  {_indented(self.wanted)}"]
+        lines += [f"  got     {_indented(self.got)}", *(f"  {note}" for note in self.notes)]
+        return "\n".join(lines)
+
+
+class LeakedReference(Exception):  # noqa: N818 - what happened
+    """The scenario is over, but a module cannot be unloaded or an actor cannot be killed."""
+
+
+@dataclass
+class Running:
+    """A call under way: what `background` binds and `finish` takes the result of."""
+
+    step: Step
+    verb: Verb
+    call: Call
+    plan: Plan[Any]
+    pending: Pending
+    mark: int  # how many kernel messages there were when it started
+    outcome: Outcome | None = field(default=None)
+
+    @property
+    def actor(self) -> str:
+        """Who makes it."""
+        return self.step.by
+
+
+class Session:
+    """One scenario inside one guest. Not to be used again after finish()."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        abi: Abi,
+        *,
+        arch: Architecture,
+        modules: Mapping[str, bytes],
+        seed: int = 0,
+        patience: float = 5.0,
+        config: Mapping[str, str] | None = None,
+    ) -> None:
+        """`modules` are images by name; `patience` is a step's default deadline in seconds, scaled."""
+        self.agent = agent
+        self.abi = abi
+        self.arch = arch
+        self.modules = modules
+        self.seed = seed
+        self.patience = patience
+        self.config = config or {}
+        self.bound: dict[str, Any] = {}
+        self.actors: dict[str, ActorFacts] = {}
+        self.messages: list[KernelMessage] = []
+        self.loaded: list[str] = []  # in order
+        self.current = Step(Path("session"), 0, "start", "")
+        self._running: dict[str, Running] = {}
+        self._dead: dict[str, str] = {}
+        self._within: float | None = None
+        self._meetings = 0
+        self._mark = 0  # how many kernel messages there were before the current step
+        self.earlier = 0  # and before the one before it
+
+    # --- the scenario's frame ---------------------------------------------------------------------------
+
+    def start(self, scenario: Scenario) -> None:
+        """Bring the actors to life and load the modules.
+
+        Raises StepFailed for a module that does not load, Unsupported for actors that cannot be made here.
+        """
+        self._within = scenario.within
+        self.current = Step(scenario.file, scenario.line, "load", f"modules of {scenario.name!r}")
+        self.load_modules(scenario.modules)
+        for spec in sorted(scenario.actors, key=lambda each: each.thread_of is not None):
+            self.spawn(spec)
+
+    def load_modules(self, modules: Sequence[ModuleLoad]) -> None:
+        """Load modules by the agent's own hand, in order; raises StepFailed when one is refused."""
+        for module in modules:
+            result = self.agent.load_module(self.image(module.name), module.text, timeout=self.patience)
+            self.take_messages()
+            if result.errno is not None:
+                shown = show(result.errno, ErrnoKind(), self.context())
+                tail = f" with {module.text}" if module.text else ""
+                self.fail(f"{module.name} loads{tail}", shown, title=f"{module.name} does not load")
+            self.loaded.append(module.name)
+
+    def image(self, name: str) -> bytes:
+        """Return a module's image; UsageError when there is none of that name."""
+        return Call(self.context(), self.program(), actor="main").image(name)
+
+    def spawn(self, spec: ActorSpec) -> None:
+        """Bring an actor to life."""
+        context = self.context()
+        word = spec.word.resolve(context) if spec.word is not None else self.arch.word * 8
+        if word != self.arch.word * 8:
+            raise UsageError(f"actor {spec.name!r}: {word}-bit actors are not there yet")
+        owner = spec.thread_of
+        if owner is not None:
+            self.need_actor(owner)
+        caps = None if spec.caps is None else _bits(each.resolve(context) for each in spec.caps)
+        actor = self.agent.spawn(
+            spec.name,
+            uid=spec.uid.resolve(context),
+            gid=spec.gid.resolve(context),
+            caps=caps,
+            sigmask=_bits(each.resolve(context) - 1 for each in spec.sigmask),
+            thread_of=owner,
+            timeout=self.patience,
+        )
+        self.actors[spec.name] = ActorFacts(pid=actor.pid, tid=actor.tid)
+
+    def need_actor(self, name: str) -> None:
+        """Make sure that an actor is there; `main` comes to life when it is first needed."""
+        self.note_exits()
+        if name in self._dead:
+            self.fail("a living actor", f"{name!r} {self._dead[name]}", title=f"actor {name!r} is dead")
+        if name in self.actors:
+            return
+        if name != "main":
+            self.fail(f"an actor {name!r}", "none of that name", title=f"there is no actor {name!r}")
+        self.spawn(ActorSpec("main"))
+
+    def need_free(self, name: str) -> None:
+        """Make sure that an actor is there and makes no other step."""
+        self.need_actor(name)
+        busy = self._running.get(name)
+        if busy is not None:
+            self.fail(
+                f"actor {name!r} is free",
+                f"it is still in line {busy.step.line}: {busy.step.text}",
+                *self.asleep(busy),
+                title=f"actor {name!r} is still busy",
+            )
+
+    def born(self, name: str, pid: int, tid: int | None = None) -> None:
+        """Note an actor that a step brought to life (fork, an upcall)."""
+        self.actors[name] = ActorFacts(pid=pid, tid=pid if tid is None else tid)
+        self._dead.pop(name, None)
+
+    def finish(self) -> None:
+        """Reap the actors and unload the modules in reverse.
+
+        Raises LeakedReference for what is not given back within the session's patience.
+        """
+        self.current = Step(self.current.file, self.current.line, "finish", "the end of the scenario")
+        left = self.agent.reap(timeout=self.patience)
+        self.take_messages()
+        if left:
+            names = (describe(each.actor or f"pid {each.pid}", each.state, self.abi) for each in left)
+            raise LeakedReference("killed, but still there: " + "\n".join(names))
+        for name in reversed(self.loaded):
+            self._unload(name)
+        self.loaded.clear()
+
+    def _unload(self, name: str) -> None:
+        deadline = time.monotonic() + self.patience
+        nonblock = self.abi.constants.get("O_NONBLOCK", 0o4000)
+        while True:
+            result = self.agent.unload_module(name, nonblock, timeout=self.patience)
+            self.take_messages()
+            error = None if result.errno is None else self.abi.errno_name(result.errno)
+            if error is None or error == "ENOENT":  # a step unloaded it by a raw system call
+                return
+            if error not in _BUSY_ERRNOS or time.monotonic() > deadline:
+                raise LeakedReference(f"{name} cannot be unloaded after the scenario: {error}")
+            time.sleep(_PAUSE)
+
+    # --- steps ------------------------------------------------------------------------------------------
+
+    def step(self, step: Step) -> Any:
+        """Make a step and return its outcome (of one in the background: the `Running` call).
+
+        Raises StepFailed when it is not as expected, ScenarioError for what turns out to make no sense on
+        this target, Unsupported for what the target cannot do, GuestHung and GuestLost as they happen.
+        """
+        self.current = step
+        verb = table()[step.verb]
+        self.earlier, self._mark = self._mark, len(self.messages)
+        try:
+            outcome = self._plan_step(step, verb) if verb.plans else self._control_step(step, verb)
+        except (UsageError, ExpressionError) as error:
+            if isinstance(error, ScenarioError):
+                raise
+            message = error.message if isinstance(error, LabError) else str(error)
+            raise ScenarioError([Mistake(step.file, step.line, f"step {step.verb!r}: {message}")]) from error
+        except GuestError as error:
+            error.add_note(f"in step {step.where}")
+            raise
+        finally:
+            self.take_messages()
+        self.bind(step, outcome)
+        return outcome
+
+    def bind(self, step: Step, outcome: Any) -> None:
+        """Keep what a step gave under its name."""
+        if step.bind is not None:
+            self.bound[step.bind] = outcome
+
+    def context(self, actor: str = "main") -> Context:
+        """Return what values resolve against."""
+        return Context(
+            self.abi,
+            seed=self.seed,
+            bound=self.bound,
+            actors=self.actors,
+            actor=actor,
+            modules=self.modules,
+        )
+
+    def prepare(self, step: Step, *, meeting: tuple[int, int] | None = None) -> Running:
+        """Plan a step and hand it to its actor; `meeting` is a barrier to wait at first (number, parties).
+
+        Fails the step when the actor is dead or busy.
+        """
+        self.need_free(step.by)
+        verb = table()[step.verb]
+        program = wire.Program(self.arch)
+        if meeting is not None:
+            program.barrier(*meeting)
+        call = Call(self.context(step.by), program, actor=step.by)
+        if step.times is not None:
+            call.times = int(step.times.resolve(call))
+            call.want = step.expect.range(call)
+        arguments = {name: value.resolve(call) for name, value in step.arguments.items()}
+        plan = verb.signature.function(call, **arguments)
+        running = Running(step, verb, call, plan, self.agent.submit(step.by, program), self._mark)
+        self._running[step.by] = running
+        return running
+
+    def program(self) -> wire.Program:
+        """Return an empty program for this target."""
+        return wire.Program(self.arch)
+
+    def run(self, program: wire.Program, by: str | None = None) -> wire.Reply:
+        """Let an actor (default: the step's) run a program of a control verb's own."""
+        actor = self.current.by if by is None else by
+        self.need_free(actor)
+        reply = self.agent.run(actor, program, timeout=self.patience)
+        if reply.exited is not None:
+            self._dead[actor] = self._death(reply.exited, self.current)
+            self.need_actor(actor)
+        return reply
+
+    def together(self, steps: Sequence[Step]) -> None:
+        """Make steps at once; each is judged on its own, the first that is not as expected fails."""
+        outer, number = self.current, self.meeting()
+        running: list[Running] = []
+        for step in steps:
+            self.current = step
+            running.append(self.prepare(step, meeting=(number, len(steps))))
+        failed: list[StepFailed] = []
+        for each in running:
+            self.current = each.step
+            if each.step.background:
+                self.bind(each.step, each)
+                continue
+            try:
+                outcome = self.take(each, self.within(each.step))
+                self.bind(each.step, outcome)
+                self.judge(each.step, outcome, each)
+            except StepFailed as failure:
+                failed.append(failure)
+        self.current = outer
+        if failed:
+            first, *rest = failed
+            first.notes += [f"and {other.step.where}: {other.title}" for other in rest]
+            raise first
+
+    def await_end(self, actor: str) -> int:
+        """Wait until an actor is dead and return its wait status; fails the step when it goes on living."""
+        within = self.within(self.current)
+        deadline = time.monotonic() + (self.patience if within is None else within)
+        while True:
+            for each in self.agent.exits:
+                if each.actor == actor:
+                    self.note_exits()
+                    return each.status
+            if time.monotonic() > deadline:
+                running = self._running.get(actor)
+                notes = self.asleep(running) if running else []
+                self.fail(f"the end of actor {actor!r}", "it is still there", *notes)
+            self.nudge()
+
+    def note_exits(self) -> None:
+        """Learn which actors died while they made no step."""
+        for each in self.agent.exits:
+            if each.actor in self.actors and each.actor not in self._running:
+                self._dead.setdefault(each.actor, self._death(each.status, None))
+
+    def nudge(self) -> None:
+        """Let a little time pass and ask the agent for anything: what was printed before comes with it."""
+        time.sleep(_PAUSE)
+        self.agent.read_file("/proc/uptime", timeout=self.patience)
+        self.take_messages()
+
+    def fail_awake(self, running: Running, wanted: str) -> NoReturn:
+        """Fail the step because a call in the background does not sleep: tell what it does instead."""
+        reply = self.agent.finish(running.pending, within=0.0, timeout=self.patience)
+        if reply is None:
+            self.fail(wanted, "it runs", *self.asleep(running), title=f"{running.step.verb} does not sleep")
+        outcome = self.take(running, None)
+        shown = show(outcome, RecordKind(record=type(outcome)), running.call)
+        self.fail(wanted, f"it ended: {shown}", title=f"{running.step.verb} ended instead of sleeping")
+
+    def meeting(self) -> int:
+        """Return a fresh number for a barrier."""
+        self._meetings = (self._meetings + 1) % 0x10000
+        return self._meetings
+
+    def _plan_step(self, step: Step, verb: Verb) -> Any:  # noqa: ARG002 - the two kinds look alike
+        running = self.prepare(step)
+        if step.background:
+            return running
+        outcome = self.take(running, self.within(step))
+        self.judge(step, outcome, running)
+        return outcome
+
+    def within(self, step: Step) -> float | None:
+        """Return how long a step may take, None for the session's patience."""
+        return step.within if step.within is not None else self._within
+
+    def take(self, running: Running, within: float | None) -> Outcome:
+        """Wait for a call and return its outcome.
+
+        One that does not come within the time given fails the step; without a time given it is GuestHung.
+        """
+        if running.outcome is not None:
+            self.fail("a call that was not finished before", f"line {running.step.line} was finished already")
+        timeout = self.patience + (within or 0.0)
+        reply = self.agent.finish(running.pending, within=within, timeout=timeout)
+        if reply is None:
+            self.fail(
+                f"an answer of {running.step.verb} within {within:g}s",
+                "it is still in the call",
+                *self.asleep(running),
+                title=f"{running.step.verb} did not end in time",
+            )
+        self._running.pop(running.actor, None)
+        if reply.exited is not None:
+            self._dead[running.actor] = self._death(reply.exited, running.step)
+        outcome: Outcome = running.plan.decode(reply)
+        running.outcome = outcome
+        if running.plan.effect is not None:
+            running.plan.effect(self, outcome)
+        return outcome
+
+    def _death(self, status: int, step: Step | None) -> str:
+        fields = exit_fields(status)
+        if "signal" in fields:
+            how = f"was killed by {self.abi.signal_name(fields['signal'])}"
+        else:
+            how = f"ended with status {fields.get('status', 'unknown')}"
+        return f"{how} in line {step.line}: {step.text}" if step else f"{how} between its steps"
+
+    def _control_step(self, step: Step, verb: Verb) -> Any:
+        context = self.context(step.by)
+        arguments = {name: value.resolve(context) for name, value in step.arguments.items()}
+        outcome = verb.signature.function(self, **arguments)
+        running = next((value for value in arguments.values() if isinstance(value, Running)), None)
+        finished = running is not None and outcome is running.outcome
+        self.judge(step, outcome, running if finished else None)
+        return outcome
+
+    def judge(self, step: Step, outcome: Outcome, running: Running | None = None) -> None:
+        """Compare an outcome with what the step expects; raises StepFailed where it differs."""
+        context: Context = running.call if running else self.context(step.by)
+        times = running.call.times if running else 1
+        mismatches = step.expect.check(outcome, context, times=times)
+        self.take_messages()
+        if step.expect.dmesg is not None:
+            mismatches += self._judge_messages(step, running.mark if running else self._mark)
+        if mismatches:
+            raise self._failure(step, mismatches, running)
+
+    def _failure(self, step: Step, mismatches: list[Mismatch], running: Running | None) -> StepFailed:
+        wanted, got = zip(*(mismatch.lines() for mismatch in mismatches), strict=True)
+        first = mismatches[0]
+        verb = running.verb.name if running else step.verb
+        if first.path:
+            parts = dict.fromkeys(mismatch.path.partition("[")[0] for mismatch in mismatches)
+            title = f"{verb}: {', '.join(parts)} not as wanted"
+        else:
+            title = f"{verb} failed: {first.got.partition(' (')[0]}"
+        notes = (
+            [f"it was started in line {running.step.line}: {running.step.text}"]
+            if (running is not None and running.step is not step)
+            else []
+        )
+        return StepFailed(step, "\n".join(wanted), "\n".join(got), notes, title=title)
+
+    def _judge_messages(self, step: Step, mark: int) -> list[Mismatch]:
+        wish = step.expect.dmesg
+        assert wish is not None
+        texts = self.await_messages(step.expect, mark, self.within(step))
+        if texts is None:
+            return []
+        got = "\n".join(texts[-12:]) if texts else "the kernel printed nothing"
+        return [Mismatch("dmesg", getattr(wish, "written", ""), got)]
+
+    def await_messages(self, expect: Expectations, mark: int, within: float | None) -> list[str] | None:
+        """Wait until the kernel printed what is expected; None when it did, else what it printed instead.
+
+        What a kernel thread prints comes when it comes: the wait lasts `within` or half the patience.
+        """
+        assert expect.dmesg is not None
+        deadline = time.monotonic() + (self.patience / 2 if within is None else within)
+        context = self.context()
+        while True:
+            texts = [message.text for message in self.messages[mark:]]
+            if match_messages(expect.dmesg, texts, context):
+                return None
+            if time.monotonic() > deadline:
+                return texts
+            self.nudge()
+
+    def take_messages(self) -> None:
+        """Take over what the kernel printed since."""
+        self.messages += self.agent.messages()
+
+    def asleep(self, running: Running) -> list[str]:
+        """Return lines that tell where an actor is, as far as the guest still answers."""
+        try:
+            return [describe(running.actor, self.agent.state(running.actor, timeout=self.patience), self.abi)]
+        except GuestError as error:
+            return [f"where actor {running.actor!r} is could not be asked: {error.message}"]
+
+    def whereabouts(self, timeout: float) -> list[str]:
+        """Return where every living actor is, for a report; raises GuestError when the agent is silent."""
+        lines = []
+        for name in self.actors:
+            if name in self._dead:
+                continue
+            if any(each.actor == name for each in self.agent.exits):
+                continue
+            running = self._running.get(name)
+            doing = f", in line {running.step.line}: {running.step.text}" if running else ""
+            lines.append(f"{describe(name, self.agent.state(name, timeout=timeout), self.abi)}{doing}")
+        return lines
+
+    def fail(self, wanted: str, got: str, *notes: str, title: str = "") -> NoReturn:
+        """Fail the current step."""
+        raise StepFailed(self.current, wanted, got, notes, title=title)
+
+
+_STATES = {"R": "runs", "S": "sleeps", "D": "sleeps and cannot be killed", "T": "is stopped", "Z": "is dead"}
+
+
+def describe(name: str, state: ActorState, abi: Abi) -> str:
+    """Return in one line (and its kernel stack below) where an actor is."""
+    first = state.syscall.split(" ", 1)[0]
+    call = f" in {abi.syscall_name(int(first))}" if first.isdigit() else ""
+    where = f", waiting in {state.wchan}" if state.wchan not in ("", "0") else ""
+    does = _STATES.get(state.state, "is in state")
+    text = f"actor {name!r} {does} ({state.state}){call}{where}"
+    return "\n".join([text, *(f"    {line}" for line in state.stack.splitlines())])
+
+
+def _bits(numbers: Any) -> int:
+    bits = 0
+    for number in numbers:
+        bits |= 1 << number
+    return bits
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n          ")

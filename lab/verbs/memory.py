@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""Mappings, and the actor's own loads and stores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lab.verbs import Address, Call, Data, Fd, Flags, Int, Outcome, Plan, Size, verb, wire
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapped(Outcome):
+    """A mapping; `$name` is its address."""
+
+    bare: ClassVar[Mapping[str, str]] = {"address": "address", "int": "address"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded(Outcome):
+    """What the memory held; `number` is that as one unsigned number where it has a number's size."""
+
+    bare: ClassVar[Mapping[str, str]] = {"data": "data", "int": "number"}
+
+    data: Data | None = None
+    number: Int | None = None
+
+
+def mapped(call: Call, index: int) -> Plan[Mapped]:
+    """Return the plan of a call that returns an address."""
+
+    def decode(reply: wire.Reply) -> Mapped:
+        fields = call.result(reply, index)
+        return Mapped(**{**fields, "address": fields.get("returns")})
+
+    return Plan(decode)
+
+
+@verb
+def mmap(
+    call: Call,
+    fd: Fd = -1,
+    *,
+    length: Size,
+    prot: Flags,
+    flags: Flags,
+    offset: Int = 0,
+    address: Address = 0,
+) -> Plan[Mapped]:
+    """Map a file or device into the actor's memory.
+
+    mmap(2). Without a descriptor (`mmap:`) it is -1, for MAP_ANONYMOUS. `$name` is the mapping's address.
+    """
+    return mapped(call, call.syscall("mmap", address, length, prot, flags, fd, offset))
+
+
+@verb
+def munmap(call: Call, address: Address, *, length: Size) -> Plan[Outcome]:
+    """Remove a mapping.
+
+    munmap(2).
+    """
+    return call.plan(Outcome, call.syscall("munmap", address, length))
+
+
+@verb
+def mprotect(call: Call, address: Address, *, length: Size, prot: Flags) -> Plan[Outcome]:
+    """Change what a mapping may be used for.
+
+    mprotect(2).
+    """
+    return call.plan(Outcome, call.syscall("mprotect", address, length, prot))
+
+
+@verb
+def msync(call: Call, address: Address, *, length: Size, flags: Flags) -> Plan[Outcome]:
+    """Bring a mapping's changes to its file.
+
+    msync(2).
+    """
+    return call.plan(Outcome, call.syscall("msync", address, length, flags))
+
+
+@verb
+def mremap(
+    call: Call,
+    address: Address,
+    *,
+    old_size: Size,
+    new_size: Size,
+    flags: Flags = 0,
+    new_address: Address = 0,
+) -> Plan[Mapped]:
+    """Change a mapping's size or place.
+
+    mremap(2).
+    """
+    return mapped(call, call.syscall("mremap", address, old_size, new_size, flags, new_address))
+
+
+@verb
+def madvise(call: Call, address: Address, *, length: Size, advice: Int) -> Plan[Outcome]:
+    """Tell the kernel how a mapping will be used.
+
+    madvise(2).
+    """
+    return call.plan(Outcome, call.syscall("madvise", address, length, advice))
+
+
+@verb
+def store(call: Call, address: Address, *, data: Data) -> Plan[Outcome]:
+    """Write to memory with the actor's own instructions.
+
+    No system call: a mapping's fault handler runs. An access that is refused gives `signal` (SIGSEGV,
+    SIGBUS), `code` and `address`.
+    """
+    call.program.store(address, data)
+    return call.plan(Outcome)
+
+
+def load_memory(call: Call, address: int, size: int) -> Plan[Loaded]:
+    """Return the plan of the actor's own load; the verb `load` is in modules.py, for it loads those too."""
+    index = call.program.load(address, size)
+
+    def decode(reply: wire.Reply) -> Loaded:
+        fields = call.result(reply)
+        data = reply.data[index] if reply.exited is None and reply.fault is None else None
+        number = None
+        if data is not None and len(data) in (1, 2, 4, 8):
+            number = int.from_bytes(data, call.abi.arch.byteorder)
+        return Loaded(**fields, data=data, number=number)
+
+    return Plan(decode)
