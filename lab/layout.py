@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -276,9 +277,17 @@ def _load(raw: bytes, member: Field, arch: Architecture) -> object:
 class Structs(Mapping[str, Struct]):
     """Structs by name, made from their JSON when they are first asked for: thousands cost nothing."""
 
-    def __init__(self, raw: Mapping[str, Any]) -> None:
-        self.raw = raw
+    def __init__(self, raw: Mapping[str, Any] | str | bytes) -> None:
+        self._raw = raw
         self._made: dict[str, Struct] = {}
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """The structs as JSON has them."""
+        if isinstance(self._raw, str | bytes):  # many runs never ask
+            self._raw = json.loads(self._raw)
+        assert isinstance(self._raw, Mapping)
+        return self._raw
 
     def __getitem__(self, name: str) -> Struct:
         made = self._made.get(name)

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""The constants and structs of a target, as its own compiler sees the headers that come with it.
+
+The kernel's own uapi headers (linux-libc-dev) come first: they describe what a raw system call takes. The C
+library's are only asked for what these leave to it.
+
+``python -m lab.kernels.uapi --names`` writes lab/abi_names.txt anew, from all compilers' headers.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.abi import Abi, Structs
+from lab.cache import digest, tree_digest
+from lab.errors import BuildFailed
+from lab.kernels import uapi_headers
+from lab.kernels.toolchain import compiler, system_includes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.arch import Architecture
+    from lab.cache import Cache
+    from lab.kernels.probe import Found, Probe
+    from lab.kernels.roots import Root
+    from lab.progress import Progress
+
+_FORMAT = 2  # goes into the keys: what this package makes of the same headers
+
+
+def system_abi(toolchain: Root, arch: Architecture, cache: Cache, progress: Progress) -> Abi:
+    """Return what the system headers of a compiler's root say; asked once, then read from the cache.
+
+    Raises BuildFailed when they do not compile: a damaged root.
+    """
+
+    def make(building: Path, _final: Path) -> None:
+        with progress.task(f"reading the system headers of {arch.name}"):
+            (building / "abi.json").write_text(_system(toolchain, arch).to_json())
+
+    key = digest("system-abi", _FORMAT, _headers_digest(), arch.name, toolchain.digest)
+    return Abi.from_json((cache.entry("abi", key, make) / "abi.json").read_text(), arch)
+
+
+def header_abi(
+    headers: Sequence[Path],
+    include: Path,
+    toolchain: Root,
+    arch: Architecture,
+    cache: Cache,
+    progress: Progress,
+) -> Abi:
+    """Return what a user's headers define, each of which must stand alone; `include` is where they lie.
+
+    Raises BuildFailed with the compiler's lines (a missing file is one, too).
+    """
+    names = [
+        str(path.relative_to(include)) if path.is_relative_to(include) else str(path) for path in headers
+    ]
+
+    def make(building: Path, _final: Path) -> None:
+        with progress.task(f"reading {', '.join(names)} for {arch.name}"):
+            (building / "abi.json").write_text(_user(names, include, toolchain, arch).to_json())
+
+    key = digest("header-abi", _FORMAT, names, tree_digest(include), arch.name, toolchain.digest)
+    return Abi.from_json((cache.entry("abi", key, make) / "abi.json").read_text(), arch)
+
+
+def _headers_digest() -> str:
+    words = (uapi_headers.KERNEL, uapi_headers.KERNEL_WITH_LIBRARY, uapi_headers.LIBRARY)
+    return digest(words, uapi_headers.EXTRA, uapi_headers.ALIASES)
+
+
+def _includes(headers: Sequence[str]) -> str:
+    return "".join(f"#if __has_include(<{name}>)\n#include <{name}>\n#endif\n" for name in headers)
+
+
+def _probe(text: str, toolchain: Root, arch: Architecture, scratch: str, *options: str) -> Probe:
+    from lab.kernels.probe import Probe  # noqa: PLC0415 - brings pyelftools, which a warm run need not wait for
+
+    argv = [*toolchain.command(compiler(toolchain, arch)), *system_includes(toolchain, arch), *options]
+    return Probe(text, argv, toolchain, Path(scratch))
+
+
+def _system(toolchain: Root, arch: Architecture) -> Abi:
+    with tempfile.TemporaryDirectory(prefix="chanlab-probe-") as scratch:
+        text = "#include <stddef.h>\n" + _includes(uapi_headers.KERNEL) + uapi_headers.EXTRA
+        kernel = _probe(text, toolchain, arch, scratch).find()
+        text = _includes([*uapi_headers.LIBRARY, *uapi_headers.KERNEL_WITH_LIBRARY])
+        library = _probe(text, toolchain, arch, scratch, "-D_GNU_SOURCE").find()
+    constants = {**_public(library.constants), **kernel.constants}
+    structs = {**_public(library.structs), **kernel.structs}
+    structs.update({name: same for name, same in uapi_headers.ALIASES.items() if same in structs})
+    calls = {name[5:]: constants.pop(name) for name in list(constants) if name.startswith("__NR_")}
+    # Limits of the table, not calls.
+    calls = {
+        name: number for name, number in calls.items() if name not in ("syscalls", "arch_specific_syscall")
+    }
+    return Abi(arch, constants, {**_public(library.strings), **kernel.strings}, Structs(structs), calls)
+
+
+def _public(names: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is the C library's private business, but not what its public structs are made of."""
+    return {
+        name: value for name, value in names.items() if not name.startswith("_") or isinstance(value, list)
+    }
+
+
+def _user(names: Sequence[str], include: Path, toolchain: Root, arch: Architecture) -> Abi:
+    include = include.resolve()
+    text = "".join(f'#include "{name}"\n' for name in names)
+    with tempfile.TemporaryDirectory(prefix="chanlab-probe-") as scratch:
+        probe = _probe(text, toolchain, arch, scratch, f"-I{include}")
+        try:
+            found: Found = probe.find(below=include)
+        except BuildFailed as error:
+            raise BuildFailed(
+                f"{', '.join(names)}: no program could include it on {arch.name}",
+                error.output.replace(f"{include}/", f"{include.name}/"),
+                hint="a uapi header includes <linux/types.h> for __u32 and nothing that programs do not have",
+            ) from None
+    return Abi(arch, found.constants, found.strings, Structs(found.structs))
+
+
+# --- lab/abi_names.txt -----------------------------------------------------------------------------------
+
+
+def write_names(path: Path, toolchains: Sequence[Root], arches: Sequence[Architecture], cache: Cache) -> None:
+    """Write the names that any of these targets has, by family."""
+    from lab.progress import Progress  # noqa: PLC0415 - only this command talks by itself
+
+    families: dict[str, set[str]] = {
+        name: set() for name in ("errno", "signal", "constant", "string", "syscall")
+    }
+    structs: dict[str, dict[str, None]] = {}
+    for toolchain in toolchains:
+        for arch in arches:
+            abi = system_abi(toolchain, arch, cache, Progress())
+            with tempfile.TemporaryDirectory(prefix="chanlab-probe-") as scratch:
+                for family, header, start in (
+                    ("errno", "linux/errno.h", "E"),
+                    ("signal", "linux/signal.h", "SIG"),
+                ):
+                    macros = _probe(_includes([header]), toolchain, arch, scratch).macros()
+                    families[family].update(
+                        name for name in macros if name.startswith(start) and name.isalnum()
+                    )
+            families["constant"].update(abi.constants)
+            families["string"].update(abi.strings)
+            families["syscall"].update(abi.syscalls)
+            for name in abi.structs:
+                structs.setdefault(name, {}).update(dict.fromkeys(f.name for f in abi.structs[name].fields))
+    families["signal"] -= {"SIGSTKSZ"}
+    families["constant"] -= families["errno"] | families["signal"]
+    lines = ["# Names that system headers define on some target, made by: python -m lab.kernels.uapi --names"]
+    for family, names in families.items():
+        lines += [f"[{family}]", *textwrap.wrap(" ".join(sorted(names)), 110, break_on_hyphens=False)]
+    lines += ["[struct]", *(f"{name}: {' '.join(structs[name])}" for name in sorted(structs))]
+    path.write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write lab/abi_names.txt from every compiler that kernels are built with."""
+    from lab import abi, settings  # noqa: PLC0415 - only this command makes its own world
+    from lab.arch import ARCHITECTURES  # noqa: PLC0415 - the same
+    from lab.cache import Cache  # noqa: PLC0415 - the same
+    from lab.kernels.roots import root  # noqa: PLC0415 - the same
+    from lab.progress import Progress  # noqa: PLC0415 - the same
+
+    if list(argv) != ["--names"]:
+        print("usage: python -m lab.kernels.uapi --names", file=sys.stderr)
+        return 2
+    chosen = settings.load()
+    cache = Cache(chosen.cache, Progress())
+    toolchains = [root(name, chosen, cache, Progress()) for name in ("gcc-10", "gcc-12", "gcc-14")]
+    write_names(
+        Path(abi.__file__).with_name("abi_names.txt"), toolchains, list(ARCHITECTURES.values()), cache
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
