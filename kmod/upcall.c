@@ -68,12 +68,15 @@ static unsigned int upcall_pending(void)
 /*
  * Runs in the new process, still in the kernel, with the credentials that it will
  * have. An error here is what the caller gets, and the program is not run.
+ *
+ * Not everything can be changed: a process is counted as its user's (RLIMIT_NPROC),
+ * and what moves it to another user's count is not exported. A module that writes
+ * new->uid all the same gets a warning when the program ends.
  */
 static int upcall_init(struct subprocess_info *info, struct cred *new)
 {
 	const struct upcall_job *job = info->data;
 	const struct lab_upcall *request = &job->request;
-	kuid_t uid;
 	kgid_t gid;
 
 	WRITE_ONCE(upcall_init_uid, from_kuid(&init_user_ns, new->uid));
@@ -81,21 +84,19 @@ static int upcall_init(struct subprocess_info *info, struct cred *new)
 
 	if (request->flags & LAB_UPCALL_REFUSE)
 		return -EACCES;
-	if (!(request->flags & LAB_UPCALL_AS))
+	if (!(request->flags & LAB_UPCALL_DROP))
 		return 0;
 
-	uid = make_kuid(&init_user_ns, request->uid);
 	gid = make_kgid(&init_user_ns, request->gid);
-	if (!uid_valid(uid) || !gid_valid(gid))
+	if (!gid_valid(gid))
 		return -EINVAL;
-	new->uid = uid;
-	new->euid = uid;
-	new->suid = uid;
-	new->fsuid = uid;
 	new->gid = gid;
 	new->egid = gid;
 	new->sgid = gid;
 	new->fsgid = gid;
+	/* What it has now is nothing to take away: root gets all that is in the set by exec. */
+	cap_clear(new->cap_bset);
+	cap_clear(new->cap_inheritable);
 	return 0;
 }
 
@@ -209,7 +210,7 @@ static struct upcall_job *get_job(const struct lab_upcall __user *from)
 	if (copy_from_user(&job->request, from, sizeof(job->request)))
 		goto free_job;
 	err = -EINVAL;
-	if (job->request.flags & ~(LAB_UPCALL_AS | LAB_UPCALL_REFUSE | LAB_UPCALL_MESSAGE))
+	if (job->request.flags & ~(LAB_UPCALL_DROP | LAB_UPCALL_REFUSE | LAB_UPCALL_MESSAGE))
 		goto free_job;
 	err = fill_vectors(job);
 	if (err)

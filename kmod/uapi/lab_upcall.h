@@ -20,7 +20,7 @@
 #define LAB_UPCALL_KILLABLE	4
 
 /* What the module does in the new process, before the program: LAB_UPCALL_EXEC only. */
-#define LAB_UPCALL_AS		1	/* become uid and gid; without it: root */
+#define LAB_UPCALL_DROP		1	/* give up all capabilities, and become gid */
 #define LAB_UPCALL_REFUSE	2	/* say no: the program is not run, EACCES */
 /* Append the store's oldest message (which stays) to argv; EAGAIN when there is none. */
 #define LAB_UPCALL_MESSAGE	4
@@ -35,8 +35,7 @@ struct lab_upcall {
 	__u32 envc;
 	__u32 wait;
 	__u32 flags;
-	__u32 uid;
-	__u32 gid;
+	__u32 gid;		/* for LAB_UPCALL_DROP */
 };
 
 struct lab_upcall_counters {
@@ -45,7 +44,7 @@ struct lab_upcall_counters {
 	__u32 cleanups;		/* how many are over and done with, as the kernel sees it */
 	__u32 pending;		/* started - cleanups; each keeps the module loaded */
 	__s32 retval;		/* of the last one cleaned up: -errno, or the wait status after WAIT_PROC */
-	__u32 init_uid;		/* who the last new process was before init changed it */
+	__u32 init_uid;		/* who the last new process was, as init saw it */
 };
 
 /*
