@@ -29,6 +29,7 @@ R = TypeVar("R")
 
 STREAMS = 6  # downloads side by side
 _TRIES = 5  # of one request that breaks off
+_BACKOFF_SECONDS = 0.3  # doubled from try to try
 _CHUNK = 1 << 18
 _IDLE_SECONDS = 30.0  # without a byte: the connection counts as broken
 _MAX_UNSIGNED = 16 << 20  # bytes that are read before anything vouches for them
@@ -184,7 +185,7 @@ class Fetcher:
         headers = {"Cache-Control": "no-cache"} if fresh else {}
         trouble: object = ""
         for attempt in range(_TRIES):
-            if self._stop.wait(0 if attempt == 0 else 0.3 * 2**attempt):
+            if self._stop.wait(0 if attempt == 0 else _BACKOFF_SECONDS * 2**attempt):
                 raise FetchError(f"{url}: given up, since another download failed")
             start = have()
             ranged = {"Range": f"bytes={start}-"} if start else {}
