@@ -6,13 +6,15 @@ from __future__ import annotations
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lab.arch import X86_64
 from lab.cache import Cache
-from lab.errors import BuildFailed, UsageError
+from lab.errors import BuildFailed, LabError, UsageError
+from lab.kernels import process
 from lab.kernels.build import Modules, build_agent, build_modules
 from lab.kernels.model import Headers, Kernel
 from lab.kernels.process import run
@@ -235,3 +237,18 @@ def test_run_keeps_the_order_of_what_is_said(tmp_path: Path) -> None:
         "import os,sys; os.write(1, b'a'); os.write(2, b'b'); sys.stdout.write(sys.stdin.read()); sys.exit(3)"
     )
     assert run([sys.executable, "-c", script], cwd=tmp_path, env={}, stdin=b"c") == (3, "abc")
+
+
+def test_what_threads_wait_for_ends_with_the_run(tmp_path: Path) -> None:
+    script = "import os,sys,time; os.fork(); print(os.getpid()); sys.stdout.flush(); time.sleep(60)"
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(run, [sys.executable, "-c", script], cwd=tmp_path, env={})
+        while not process._running:
+            time.sleep(0.01)
+        started = time.monotonic()
+        process.end_all()
+        with pytest.raises(LabError, match="interrupted"):
+            waiting.result(timeout=20)
+    assert time.monotonic() - started < 20
+    assert not process._running | process._ended
+    assert run([sys.executable, "-c", ""], cwd=tmp_path, env={}) == (0, "")

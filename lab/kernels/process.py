@@ -6,14 +6,20 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from lab.errors import LabError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _GRACE_SECONDS = 3.0
+_lock = threading.Lock()
+_running: set[subprocess.Popen[bytes]] = set()
+_ended: set[subprocess.Popen[bytes]] = set()
 
 
 def run(
@@ -29,24 +35,42 @@ def run(
     The program and all that it starts are a process group of their own, which is ended when anything is
     raised meanwhile (Ctrl+C in particular): make removes half-made files when it is told to end. Descriptors
     in `keep` stay open in it, so that a lock outlives this process as long as the work does. Raises OSError
-    when it cannot be started.
+    when it cannot be started, LabError when end_all() ended it.
     """
-    process = subprocess.Popen(
-        argv,
-        cwd=cwd,
-        env=env,
-        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        pass_fds=keep,
-    )
+    with _lock:
+        process = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=keep,
+        )
+        _running.add(process)
     try:
         output, _ = process.communicate(stdin)
     except BaseException:
         _end(process)
         raise
+    finally:
+        with _lock:
+            _running.discard(process)
+            ended = process in _ended
+            _ended.discard(process)
+    if ended:
+        raise LabError("interrupted", hint="start again: what was complete is kept")
     return process.returncode, output.decode("utf-8", "replace")
+
+
+def end_all() -> None:
+    """End all programs that threads wait for, which get a LabError: Ctrl+C reaches the main thread only."""
+    with _lock:
+        for process in _running:
+            _ended.add(process)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
