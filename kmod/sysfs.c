@@ -3,7 +3,7 @@
  * sysfs.c - the sysfs door, in three places:
  *
  * /sys/kernel/lab_sysfs/, a kobject of the module's own
- *   message      0644  read: the oldest message, left in the store (at most a page),
+ *   message      0644  read: the oldest message, left in the store (what fits a page),
  *                      ENODATA when there is none; write: puts one message without
  *                      its closing newline, ENOSPC when the store is full
  *   count        0444  messages in the store; poll() for POLLPRI tells of changes
@@ -69,7 +69,8 @@ static inline struct lab_object *to_lab_object(struct kobject *kobj)
 
 static ssize_t message_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
-	ssize_t len = lab_store_copy(0, buf, PAGE_SIZE - 1);
+	/* The newline, and one byte less than a page: sysfs complains of a whole one. */
+	ssize_t len = lab_store_copy(0, buf, PAGE_SIZE - 2);
 
 	if (len == -ENOENT)
 		return -ENODATA;
