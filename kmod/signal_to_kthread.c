@@ -40,7 +40,7 @@ static bool held;
 module_param(held, bool, 0444);
 MODULE_PARM_DESC(held, "leave signals pending from the start, until LAB_SIG_RELEASE (default N)");
 
-#define SIG_RECORDS 64		/* how many the thread keeps for readers */
+#define SIG_RECORDS 8		/* how many the thread keeps for readers */
 
 static const int sig_allowed[] = { SIGHUP, SIGKILL, SIGUSR1, SIGRTMIN + 3, SIGRTMIN + 5 };
 
