@@ -65,6 +65,7 @@ def _head(kind: str, pattern: str, *, where: bool = True, priority: int = WARNIN
 
 
 _OOPS = r"(?:divide error|invalid opcode|stack segment|overflow|bounds|int3|double fault|stack guard page"
+_FLAGS = r"(?: [A-Z]\w+(?:\(\w+\))?)*$"  # 'PREEMPT SMP NOPTI', and no more
 # In this order; the first that matches says what it is. Each is matched from the beginning of the line.
 _HEADS = (
     _head("panic", r"(?P<say>Kernel panic - not syncing.*)", where=False),
@@ -112,7 +113,7 @@ _HEADS = (
     _head("BUG", r"(?P<say>usercopy: Kernel memory (?:exposure|overwrite) attempt detected)"),
     _head("BUG", r"(?P<say>\S+ \S+: Slab cache still has objects)", where=False),
     _head("general protection fault", r"(?:Oops: )?(?P<say>general protection fault)[,:]"),
-    _head("Oops", rf"(?:Oops: )?(?P<say>{_OOPS}|[\w -]+)): [0-9a-f]{{4}} \[#\d+\]"),
+    _head("Oops", rf"(?:Oops: )?(?P<say>{_OOPS}|[\w -]+)): [0-9a-f]{{4}} \[#\d+\]{_FLAGS}"),
     _head("Oops", r"(?P<say>Oops|Internal error): .*\[#\d+\]"),
     _head("WARNING", r"(?P<say>sysfs: cannot create duplicate filename .*)", where=False),
     _head("WARNING", r"(?P<say>unregister_netdevice: waiting for \S+ to become free)", where=False),
@@ -140,6 +141,7 @@ _BODY = re.compile(
     |Fixing\ recursive|Sending\ NMI|NMI\ backtrace
     |rcu:|task:|"echo\ 0|INFO:\ lockdep|\d+\ locks?\ held|page:|raw:|flags:|page\ dumped|head:|Disabling\ lock
     |irq\ event|hardirqs|softirqs|preempt|stack\ backtrace|RIP:|RSP:|FS:|Stack:|CR2:|Kernel\ code|in_atomic
+    |RCU\ nest
     |(?:invalid\ opcode|stack\ guard\ page|divide\ error|general\ protection).*\[\#
     |kernel\ BUG\ at|\.\.\.|\?\ |\S+\+0x[0-9a-f]+/0x[0-9a-f]+|handlers:|Showing\ |allocated\ by|freed\ by
     |which\ lock|Preemption\ disabled|Tail\ call|sched_clock""",
@@ -161,6 +163,7 @@ _NOT_CULPRIT = re.compile(
 
 
 _TRACE = ("Call Trace", "Call trace")
+_TRACE_LINE = re.compile("Call [Tt]race")
 # The console's own words, amid whatever it was printing.
 _NOISE = re.compile(r"\*\* (?:replaying previous|\d+) printk messages? (?:dropped )?\*\*")
 
@@ -259,6 +262,8 @@ class _Reader:
         self._open = report = _Report(kind.kind, kind, say)
         if kind.kind in ("KASAN", "KFENCE", "KMSAN", "KCSAN"):
             report.until = _RULE
+        elif kind.kind == "lockdep":
+            report.until = _TRACE_LINE
         elif kind.kind in ("Oops", "general protection fault") or "BUG: " in text[:24]:
             report.until = None if _NO_END.match(text) else _END
         report.add(raw, text)
