@@ -32,6 +32,7 @@ from lab.values import (
     SizeKind,
     Value,
     check_name,
+    with_parameters,
 )
 
 if TYPE_CHECKING:
@@ -239,6 +240,7 @@ def _read_leaf(node: ScalarNode, scope: Scope) -> Leaf:
         tree = expression.parse(text)
     except ExpressionError:
         return Leaf(text)
+    tree = with_parameters(tree, node, scope)
     if plain(node):
         for name in expression.names(tree):
             # An unknown lower-case word is probably the content of a char array: the target tells.

@@ -132,7 +132,7 @@ class Scope:
             self.constants.add(name)
             return
         what = "constant" if name.isupper() or "_" in name else "word"
-        hint = nearest(name, self.words.constants | BUILTIN)
+        hint = nearest(name, _likely(name, self.words.constants | BUILTIN))
         self.mistakes.add(node, f"unknown {what} {name!r} in {self.place}{hint}")
 
     def struct(self, name: str, node: Node) -> Collection[str] | None:
@@ -284,6 +284,13 @@ class Scope:
                 return None
             kind = fields[part][0]
         return kind.gives
+
+
+def _likely(name: str, words: Collection[str]) -> list[str]:
+    """Return the words worth a comparison: there are many thousands, and a comparison is slow."""
+    first = name[:1].upper()
+    near = (word for word in words if abs(len(word) - len(name)) <= 3)
+    return [word for word in near if word[:1] == first or name in word or word in name]
 
 
 def kinds_of_outcome(outcome: type) -> dict[str, Kind]:

@@ -171,7 +171,7 @@ class IntKind(Kind):
             return NOTHING
         if isinstance(tree, Number):
             return Fixed(tree.value)
-        tree = _with_parameters(tree, node, scope)
+        tree = with_parameters(tree, node, scope)
         for name in expression.names(tree):
             check_name(name, node, scope)
         return Computed(tree)
@@ -192,7 +192,7 @@ def check_name(name: Name | Sizeof | Bound, node: Node, scope: Scope) -> None:
             scope.refer(path, node, "int")
 
 
-def _with_parameters(tree: Expression, node: Node, scope: Scope) -> Expression:
+def with_parameters(tree: Expression, node: Node, scope: Scope) -> Expression:
     """Put the values of `with` where an expression names them (`$size+1`)."""
     match tree:
         case Bound(path) if path in scope.parameters:
@@ -203,10 +203,10 @@ def _with_parameters(tree: Expression, node: Node, scope: Scope) -> Expression:
                 scope.mistakes.add(given, f"${path} in {text_of(node, 40)!r} is no number: {error}")
                 return Number(0)
         case expression.Unary(operator, operand):
-            return expression.Unary(operator, _with_parameters(operand, node, scope))
+            return expression.Unary(operator, with_parameters(operand, node, scope))
         case expression.Binary(operator, left, right):
             return expression.Binary(
-                operator, _with_parameters(left, node, scope), _with_parameters(right, node, scope)
+                operator, with_parameters(left, node, scope), with_parameters(right, node, scope)
             )
     return tree
 
