@@ -34,7 +34,7 @@ def deb(files: Mapping[str, bytes | str | tuple[str, str]]) -> bytes:
         for name, what in files.items():
             member = tarfile.TarInfo(f"./{name}")
             if isinstance(what, bytes):
-                member.size, member.mode = len(what), 0o4755 if "bin/" in name else 0o644
+                member.size, member.mode = len(what), 0o4755 if "bin/" in name or "/ld-" in name else 0o644
                 archive.addfile(member, io.BytesIO(what))
             elif isinstance(what, str):
                 member.type, member.linkname = tarfile.SYMTYPE, what
@@ -162,6 +162,9 @@ class TinyArchive:
         (keys / "own.asc").write_text(str(self.key.extract_certificate()))
         (data / "debian.yaml").write_text(suites)
         (data / "roots.yaml").write_text(roots_yaml)
+        patch.setattr(
+            "lab.cache._sync", lambda *_, **__: None
+        )  # a busy disk would decide how long this takes
         patch.setattr(debian_archive, "KEYS", keys)
         patch.setattr(debian_archive, "_HOST_KEYRINGS", ())
         patch.setattr(debian_archive, "DATA", data)

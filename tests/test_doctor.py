@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""What `lab doctor` finds, and what long work tells the user."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab import doctor
+from lab.doctor import Finding, file_system, findings, worst
+from lab.progress import Progress
+from lab.settings import SETTINGS, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def found(cache: Path) -> dict[str, Finding]:
+    settings = load({}, {"CHANLAB_CACHE": str(cache)}, apt=cache / "none")
+    kvm = Finding("kvm", "note", "it lies")
+    return {finding.topic: finding for finding in findings(settings, kvm=kvm, network=False)}
+
+
+def test_all_is_looked_at(tmp_path: Path) -> None:
+    topics = found(tmp_path)
+    assert {"python", "host", "kvm", "cache", "disk", "file system", "cpus", "memory"} <= set(topics)
+    assert {setting.name for setting in SETTINGS} <= set(topics)
+    assert "(environment)" in topics["CHANLAB_CACHE"].text
+
+
+def test_a_full_disk_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+    assert found(tmp_path)["disk"].grade == "bad"
+    assert "CHANLAB_CACHE" in found(tmp_path)["disk"].remedy
+
+
+def test_an_unusable_cache_is_bad(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    topics = found(tmp_path / "file/cache")
+    assert topics["cache"].grade == "bad"
+    assert "disk" not in topics
+
+
+@pytest.mark.parametrize(("kind", "grade"), [("nfs4", "note"), ("tmpfs", "note"), ("ext4", "good")])
+def test_the_file_system_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, grade: str
+) -> None:
+    monkeypatch.setattr(doctor, "file_system", lambda _: kind)
+    assert found(tmp_path)["file system"].grade == grade
+
+
+def test_the_innermost_mount_counts(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:1 / /home rw shared:1 - tmpfs t rw\n"
+        "3 1 0:2 / /home rw shared:2 - nfs4 s:/ rw\n4 3 0:3 / /home/my\\040own rw - btrfs b rw\n"
+    )
+    from pathlib import Path
+
+    assert file_system(Path("/srv/x"), mounts) == "ext4"
+    assert file_system(Path("/home/x"), mounts) == "nfs4"
+    assert file_system(Path("/home/my own/x"), mounts) == "btrfs"
+    assert file_system(Path("/x"), tmp_path / "none") == "unknown"
+
+
+def test_memory_obeys_the_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "cgroup_values", lambda _: ["max", "500000000"])
+    assert doctor.memory_bytes() == 500000000
+    assert found(tmp_path)["memory"].grade == "bad"
+
+
+def test_the_worst_grade() -> None:
+    assert worst([]) == "good"
+    assert worst([Finding("a", "note", ""), Finding("b", "good", "")]) == "note"
+    assert worst([Finding("a", "note", ""), Finding("b", "bad", "")]) == "bad"
+
+
+def test_plain_progress_is_one_line_a_piece() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream)
+    with progress.task("fetching", 10, unit="bytes") as task:
+        task.advance(5)
+        task.total(20)
+        progress.note("by the way")
+    assert stream.getvalue() == "fetching ...\nby the way\n"
+
+
+def test_quiet_progress_says_nothing() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream, quiet=True)
+    with progress.task("fetching"):
+        progress.note("by the way")
+    assert stream.getvalue() == ""
+
+
+def test_bars_on_a_terminal() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    progress = Progress(stream)
+    with progress.task("outer"), progress.task("fetching [x]", 2000, unit="bytes") as task:
+        task.advance(1000)
+        progress.note("by [the] way")
+    assert "by [the] way" in stream.getvalue()
+    assert "fetching [x]" in stream.getvalue()
