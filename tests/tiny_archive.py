@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def deb(files: Mapping[str, bytes | str | tuple[str, str]]) -> bytes:
     """Return a package: bytes are contents, a string a link's target, ('hard', name) a hard link."""
     body = io.BytesIO()
-    with tarfile.open(fileobj=body, mode="w:xz") as archive:
+    with tarfile.open(fileobj=body, mode="w:xz", preset=0) as archive:
         for name, what in files.items():
             member = tarfile.TarInfo(f"./{name}")
             if isinstance(what, bytes):
