@@ -229,12 +229,12 @@ def describe_death(code: int, reason: str, panic: str | None, complaints: list[s
     return words.get(reason, f"QEMU ended by itself{f' ({reason})' if reason else ''}") + said
 
 
-def clone_seed(seed: int, count: int) -> tuple[bytes, int]:
+def clone_seed(seed: int, what: str) -> tuple[bytes, int]:
     """Return what sets a guest apart: bytes for its entropy, and how many µs it waits before it begins.
 
-    The same run seed and count give the same again.
+    The same run's seed and the same use give the same again.
     """
-    material = hashlib.sha256(f"chanlab guest {seed} {count}".encode()).digest()
+    material = hashlib.sha256(f"chanlab guest {seed} {what}".encode()).digest()
     jitter = random.Random(material).randrange(500)  # noqa: S311 - a starting point, not a secret
     return material, jitter
 
@@ -246,14 +246,14 @@ def boot(
     ram: Path | None = None,
     log: Path | None = None,
     seed: int = 0,
-    count: int = 0,
+    what: str = "",
     timeout: float = BOOT_SECONDS,
 ) -> Guest:
     """Boot a guest until its agent answers; `timeout` in seconds.
 
     Raises BootFailed when no agent comes up, HostError when QEMU cannot be started at all.
     """
-    material, jitter = clone_seed(seed, count)
+    material, jitter = clone_seed(seed, what)
     started = time.monotonic()
     process = qemu.start(spec, role, ram=ram, log=log)
     guest = Guest(process, spec, restored=False)

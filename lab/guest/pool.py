@@ -43,9 +43,8 @@ class Pool:
         self.spec = spec
         self._template = template
         self._seed = seed
-        self._count = 0
         self._guests: list[Guest] = []
-        self._waiting: deque[tuple[Future[Process], int]] = deque()
+        self._waiting: deque[Future[Process]] = deque()
         self._cold = cold or template is None
         if not self._cold and template is not None and template.refused:
             self._go_cold(template.refused)
@@ -63,56 +62,56 @@ class Pool:
         """Whether guests are booted, not restored."""
         return self._cold
 
-    def take(self) -> Guest:
+    def take(self, what: str = "") -> Guest:
         """Return a fresh guest whose agent has answered; it is the caller's to close.
 
-        Raises BootFailed or HostError when there is none to be had, restored or booted.
+        `what` it is for, a scenario's id: together with the run's seed it decides the guest's entropy and
+        starting point, so that one scenario alone gets what it got among others. Raises BootFailed or
+        HostError when there is no guest to be had, restored or booted.
         """
         self._guests = [guest for guest in self._guests if guest.alive()]
-        guest = self._restored() or self._booted()
+        guest = self._restored(what) or boot(self.spec, seed=self._seed, what=what)
         self._guests.append(guest)
         self._fill()
         return guest
 
-    def _restored(self) -> Guest | None:
+    def _restored(self, what: str) -> Guest | None:
         """Return a clone; None, and cold boots from now on, when the template gives none."""
         why = ""
         for _ in range(_TRIES):
             if self._cold or self._template is None:
                 return None
             try:
-                process, count = self._next()
-                material, jitter = clone_seed(self._seed, count)
-                return restore(process, self._template, self.spec, seed=material, jitter_us=jitter)
+                material, jitter = clone_seed(self._seed, what)
+                return restore(self._next(), self._template, self.spec, seed=material, jitter_us=jitter)
             except (GuestError, HostError) as error:
                 why = error.message
         self._go_cold(why)
         return None
 
-    def _booted(self) -> Guest:
-        self._count += 1
-        return boot(self.spec, seed=self._seed, count=self._count)
-
-    def _next(self) -> tuple[Process, int]:
-        """Return a QEMU that waits for its state, and its number."""
-        while self._waiting:
-            future, count = self._waiting.popleft()
-            process = _result(future)
+    def _next(self) -> Process:
+        """Return a QEMU that waits to go on."""
+        while True:
+            if not self._waiting:
+                self._order()
+            try:
+                process = _result(self._waiting[0])
+            except (GuestError, HostError):
+                self._waiting.popleft()
+                raise
+            self._waiting.popleft()  # not before: interrupted in between, close() still finds it
             if process.popen.poll() is None:
-                return process, count
+                return process
             process.close()  # somebody killed it while it waited: that says nothing about the next one
-        future, count = self._order()
-        return _result(future), count
 
-    def _order(self, pause: float = 0.0) -> tuple[Future[Process], int]:
+    def _order(self, pause: float = 0.0) -> None:
         """Have a QEMU started by the background thread, which outlives every pool: see PR_SET_PDEATHSIG."""
         assert self._template is not None
-        self._count += 1
-        return qmp.begin(_prepare(self.spec, self._template, pause)), self._count
+        self._waiting.append(qmp.begin(_prepare(self.spec, self._template, pause)))
 
     def _fill(self) -> None:
         while len(self._waiting) < self._wanted:
-            self._waiting.append(self._order(_PAUSE_SECONDS if self._guests else 0.0))
+            self._order(_PAUSE_SECONDS if self._guests else 0.0)
 
     def _go_cold(self, why: str) -> None:
         self._cold = True
@@ -133,9 +132,8 @@ class Pool:
 
     def _drop_waiting(self) -> None:
         while self._waiting:
-            future, _ = self._waiting.popleft()
             with suppress(GuestError, HostError):
-                _result(future).close()
+                _result(self._waiting.popleft()).close()
 
     def close(self) -> None:
         """End the clones that wait, and every guest that is still there."""

@@ -307,7 +307,7 @@ def _compare(got: bytes, wanted: bytes) -> None:
 
 def _check(made: Template, spec: BootSpec) -> None:
     """Restore a clone as every user of the template will; raises GuestError or HostError."""
-    material, jitter = clone_seed(0, 0)
+    material, jitter = clone_seed(0, "self-check")
     process = qmp.run(prepare_async(spec, made.ram, made.state), RESTORE_SECONDS)
     with restore(process, made, spec, seed=material, jitter_us=jitter):
         pass
