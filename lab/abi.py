@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from lab.errors import UsageError
 from lab.header_words import HeaderWords, header_words
-from lab.layout import Field, Joined, LayoutError, Struct, Structs, nearest, raw_structs
+from lab.layout import Field, LayoutError, Struct, nearest
+from lab.structs import Joined, Structs, raw_structs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -82,8 +82,9 @@ def build_modules(
 
     def make(building: Path, _final: Path) -> None:
         text = f"building {name} for {headers.kernel.release}"
+        wanted = patched(files, patches, toolchain)
         with progress.task(text), _build_tree(source, headers, toolchain, cache) as (tree, lock):
-            synchronise(tree, patched(files, patches, toolchain))
+            synchronise(tree, wanted)
             built = Kbuild(tree, name, headers, toolchain, lock=lock).build()
             _collect(built, tree, building, toolchain)
 
@@ -113,10 +114,15 @@ def _build_tree(source: Path, headers: Headers, toolchain: Root, cache: Cache) -
         while not _locked(descriptor):
             time.sleep(_POLL_SECONDS)
         if dirty.exists():
-            shutil.rmtree(kept / "tree")
+            for name in ("tree", "out"):
+                shutil.rmtree(kept / name, ignore_errors=True)
             (kept / "tree").mkdir()
         dirty.touch()
-        yield kept / "tree", descriptor
+        try:
+            yield kept / "tree", descriptor
+        except BuildFailed:  # make came to its end
+            dirty.unlink()
+            raise
         dirty.unlink()
     finally:
         os.close(descriptor)
@@ -131,20 +137,47 @@ def _locked(descriptor: int) -> bool:
 
 
 def _collect(built: Built, tree: Path, building: Path, toolchain: Root) -> None:
+    """Put the modules into an entry. One that is as it was is a link to what the entry before holds."""
+    outputs = tree.parent / "out"  # beside the tree: what was handed out last, and from which files
     for kind in ("ko", "debug"):
         (building / kind).mkdir()
-    copies = []
-    for module, path in built.modules.items():
-        shutil.copyfile(tree / path, building / "debug" / f"{module}.ko")
-        copies.append(shutil.copyfile(tree / path, building / "ko" / f"{module}.ko"))
-    if copies:
+        (outputs / kind).mkdir(parents=True, exist_ok=True)
+    before = _read_stamps(outputs / "stamps.json")
+    stamps = {module: _stamp(tree / path) for module, path in built.modules.items()}
+    fresh = [module for module, stamp in stamps.items() if before.get(module) != stamp]
+    (outputs / "stamps.json").unlink(missing_ok=True)
+    for module in fresh:
+        for kind in ("ko", "debug"):
+            copy = outputs / kind / f"{module}.ko"
+            copy.unlink(missing_ok=True)  # an entry that is out has it by another link: never write to it
+            shutil.copyfile(tree / built.modules[module], copy)
+    if fresh:
         # .BTF and the symbols stay: the kernel and its reports need them.
-        argv = [*toolchain.command("strip"), "--strip-debug", *map(str, copies)]
+        copies = [str(outputs / "ko" / f"{module}.ko") for module in fresh]
+        argv = [*toolchain.command("strip"), "--strip-debug", *copies]
         status, output = run(argv, cwd=building, env=toolchain.environment())
         if status:
             raise BuildFailed("strip refuses what was built", output)
-    result = {"modules": sorted(built.modules), "failed": built.failed, "warnings": built.warnings}
+    for module in stamps:
+        for kind in ("ko", "debug"):
+            (building / kind / f"{module}.ko").hardlink_to(outputs / kind / f"{module}.ko")
+    (outputs / "stamps.json").write_text(json.dumps(stamps))
+    result = {"modules": sorted(stamps), "failed": built.failed, "warnings": built.warnings}
     (building / "result.json").write_text(json.dumps(result))
+
+
+def _stamp(path: Path) -> list[int]:
+    """Return what tells a file that was made again: the linker makes a new one, at a new time."""
+    status = path.stat()
+    return [status.st_ino, status.st_mtime_ns, status.st_size]
+
+
+def _read_stamps(path: Path) -> dict[str, list[int]]:
+    try:
+        stamps: dict[str, list[int]] = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return stamps
 
 
 def build_agent(source: Path, toolchain: Root, arch: Architecture, cache: Cache, progress: Progress) -> Path:
