@@ -21,7 +21,7 @@ from lab.abi import (
     known_structs,
     known_syscalls,
 )
-from lab.arch import X86_64
+from lab.arch import X86_64, Architecture
 from lab.errors import UsageError
 
 BIG = replace(X86_64, name="s390x", byteorder="big")
@@ -128,14 +128,14 @@ def test_too_little_data_is_refused() -> None:
 
 
 @given(a=st.integers(-(1 << 31), (1 << 31) - 1), b=st.integers(0, 65535), arch=st.sampled_from([X86_64, BIG]))
-def test_what_is_packed_comes_back(a: int, b: int, arch: object) -> None:
-    assert INNER.unpack(INNER.pack({"a": a, "b": b}, arch), arch) == {"a": a, "b": b}  # type: ignore[arg-type] # a strategy of records
+def test_what_is_packed_comes_back(a: int, b: int, arch: Architecture) -> None:
+    assert INNER.unpack(INNER.pack({"a": a, "b": b}, arch), arch) == {"a": a, "b": b}
 
 
 @given(lo=st.integers(0, 7), hi=st.integers(-64, 63), arch=st.sampled_from([X86_64, BIG]))
-def test_bit_fields_come_back(lo: int, hi: int, arch: object) -> None:
-    packed = BITS_LITTLE.pack({"lo": lo, "hi": hi}, arch)  # type: ignore[arg-type] # a strategy of records
-    assert BITS_LITTLE.unpack(packed, arch) == {"lo": lo, "hi": hi}  # type: ignore[arg-type] # the same
+def test_bit_fields_come_back(lo: int, hi: int, arch: Architecture) -> None:
+    packed = BITS_LITTLE.pack({"lo": lo, "hi": hi}, arch)
+    assert BITS_LITTLE.unpack(packed, arch) == {"lo": lo, "hi": hi}
 
 
 def abi() -> Abi:
