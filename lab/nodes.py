@@ -35,7 +35,7 @@ __all__ = [
 # Of PyYAML's loaders the base one takes every scalar as text. The C one composes ten times as fast.
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _PLAIN_TAGS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"})
-_SIMPLE = re.compile(r"[^\s,\[\]{}#&*!|>'\"%@`:?-][^,\[\]{}\n#:\"']*|-?\d[\w.]*")
+_SIMPLE = re.compile(r"[^\s\d$,\[\]{}#&*!|>'\"%@`:?-][^,\[\]{}\n#:\"']*")
 
 Pairs: TypeAlias = dict[str, tuple[ScalarNode, Node]]
 

@@ -226,6 +226,7 @@ class _Reader:
         channel = self._text(head, "channel")
         modules, uapi = self._modules(head, None), self._headers(head)
         words = self._words(uapi)
+        self.requires = read_requires(head, self.mistakes)
         scenarios: list[Scenario] = []
         names: dict[str, int] = {}
         if "scenarios" in head:
@@ -324,7 +325,7 @@ class _Reader:
         headers = self._headers(own)
         if headers:
             words = self._words((*self._headers(head), *headers))
-        requires = read_requires(head, self.mistakes).merged(read_requires(own, self.mistakes))
+        requires = self.requires.merged(read_requires(own, self.mistakes))
         found = []
         for parameters in self._parameters(own):
             scope = Scope(self.mistakes, words, parameters=parameters, inner=read_inner)

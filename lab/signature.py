@@ -85,7 +85,7 @@ class Signature:
         parameters = self.parameters
         first = self.first
         if not (is_empty(own) and not first.required):
-            with scope.at(f"{first.key!r} of {what}" if first.key != self.name else what):
+            with scope.at(what if first.key == self.name else f"the {first.key} of {what}"):
                 found[first.name] = first.kind.parse(own, scope)
         for key, (key_node, node) in pairs.items():
             parameter = parameters.get(key)

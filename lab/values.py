@@ -554,7 +554,7 @@ def kind_of(annotation: Any) -> Kind:
     origin = typing.get_origin(annotation)
     arguments = typing.get_args(annotation)
     if origin is Annotated:
-        for extra in arguments[1:]:
+        for extra in reversed(arguments[1:]):  # the outermost annotation is the last
             if isinstance(extra, Kind):
                 return extra
         return kind_of(arguments[0])
