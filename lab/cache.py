@@ -24,12 +24,12 @@ import shutil
 import tempfile
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import CacheError
+from lab.errors import CacheError, LabError
 from lab.progress import Progress
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, err
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _POLL_SECONDS = 0.05  # between two looks at a lock: a blocking flock() in a thread would not see Ctrl+C
 _TOUCH_SECONDS = 600.0  # how exact "last used" is: a hit shall write nothing
+
+
+_MAKING: set[Path] = set()  # locks that this process has
 
 
 def digest(*parts: object) -> str:
@@ -112,6 +115,7 @@ class Cache:
         self._base = root / f"v{FORMAT}"
         self._held: dict[Path, int] = {}  # entry -> the descriptor that holds its lock
         self._mutex = threading.Lock()
+        self._interrupted = threading.Event()
         with self._explained():
             for name in ("tmp", "locks", "facts"):
                 (self._base / name).mkdir(parents=True, exist_ok=True)
@@ -171,6 +175,11 @@ class Cache:
             return None
         return final
 
+    def keys(self, kind: str) -> list[str]:
+        """Return the keys of a kind's entries."""
+        place = self._base / kind
+        return sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+
     @contextmanager
     def hold(self, entry: Path) -> Iterator[None]:
         """Keep an entry from being removed while the block runs; raises CacheError when it is gone."""
@@ -197,6 +206,24 @@ class Cache:
             for descriptor in self._held.values():
                 os.close(descriptor)
             self._held.clear()
+
+    def interrupt(self) -> None:
+        """Let all threads that wait for another run, fetch or unpack end with a LabError, for good.
+
+        Ctrl+C reaches the main thread only, which then waits for the others.
+        """
+        self._interrupted.set()
+
+    def check_interrupt(self) -> None:
+        """Raise LabError after interrupt(); long work asks now and then."""
+        if self._interrupted.is_set():
+            raise LabError("interrupted", hint="start again: what was complete is kept")
+
+    def another(self) -> Cache:
+        """Return the same cache with holds of its own, interrupted together with this one."""
+        other = Cache(self.root, self.progress)
+        other._interrupted = self._interrupted
+        return other
 
     def remember(self, name: str, value: Any) -> None:
         """Keep a small JSON value under a name; raises CacheError for a full or unwritable disk."""
@@ -307,12 +334,18 @@ class Cache:
         path = self._base / "locks" / f"{kind}+{key}"
         descriptor = _lock_alone(path)
         if descriptor is None:
-            with self.progress.task(f"waiting for another run: {text or f'{kind} {key}'}"):
+            # What another thread of this run makes is announced by that.
+            own = path in _MAKING
+            said = nullcontext() if own else self.progress.task(f"waiting for another run: {text or kind}")
+            with said:
                 while (descriptor := _lock_alone(path)) is None:
+                    self.check_interrupt()
                     time.sleep(_POLL_SECONDS)
+        _MAKING.add(path)
         try:
             yield
         finally:
+            _MAKING.discard(path)
             path.unlink(missing_ok=True)  # while it is held: _lock_alone() looks whether the name still is it
             os.close(descriptor)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -12,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lab.arch import architecture
-from lab.cache import Cache
 from lab.errors import LabError
-from lab.progress import Progress
 from lab.settings import SETTINGS, cgroup_values, cpu_quota
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from lab.cache import Cache
+    from lab.progress import Progress
     from lab.settings import Settings
 
 Grade = Literal["good", "note", "bad"]
@@ -28,6 +29,7 @@ _WANTED_BYTES = 3 << 30
 # Two clones at once, their host's Python and a compiler.
 _WANTED_MEMORY = 1 << 30
 _SLOW = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "afs"}
+_KVM = "/dev/kvm"
 _IN_MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
 
 
@@ -35,32 +37,48 @@ _IN_MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
 class Finding:
     """One thing that was looked at."""
 
-    topic: str
-    grade: Grade
+    subject: str
+    mark: Grade
     text: str  # what was found
-    remedy: str = ""  # what the user can do about it
+    hint: str = ""  # what the user can do about it
+
+    @property
+    def bad(self) -> bool:
+        """Whether the lab cannot work like that."""
+        return self.mark == "bad"
 
 
-def findings(settings: Settings, *, kvm: Finding | None = None, network: bool = True) -> Iterator[Finding]:
-    """Yield what was found, one after the other, since some take a moment; raises nothing.
+def examine(
+    settings: Settings,
+    cache: Cache,
+    progress: Progress,
+    *,
+    kvm: Finding | None = None,
+    network: bool = True,
+) -> list[Finding]:
+    """Return what was found; raises nothing.
 
-    `kvm` is what trying the accelerator gave, which needs a guest and is not done here.
+    `kvm` is what trying the accelerator gave, which needs a guest; None: what an earlier run found.
     """
+    with progress.task("looking at this host"):
+        return list(_findings(settings, cache, kvm, network=network))
+
+
+def _findings(settings: Settings, cache: Cache, kvm: Finding | None, *, network: bool) -> Iterator[Finding]:
     yield _python()
     yield _host()
-    if kvm is not None:
-        yield kvm
-    yield from _cache_place(settings)
+    yield kvm if kvm is not None else _kvm(cache)
+    yield from _cache_place(settings, cache)
     yield from _limits()
     yield from _setting_values(settings)
     if network and not settings.offline:
-        yield from _suites(settings)
+        yield from _suites(settings, cache)
 
 
 def worst(found: Sequence[Finding]) -> Grade:
     """Return the worst grade among findings; `good` for none."""
     grades: tuple[Grade, ...] = ("good", "note", "bad")
-    return max((finding.grade for finding in found), key=grades.index, default="good")
+    return max((finding.mark for finding in found), key=grades.index, default="good")
 
 
 def _python() -> Finding:
@@ -81,10 +99,32 @@ def _host() -> Finding:
     return Finding("host", "good", f"{machine}, Linux {os.uname().release}")
 
 
-def _cache_place(settings: Settings) -> Iterator[Finding]:
+def _kvm(cache: Cache) -> Finding:
+    """Say what the last try found: a device that opens may still run no guest."""
+    tried = [cache.peek("accel", key) for key in cache.keys("accel")]
+    for path in sorted(filter(None, tried), key=lambda path: path.stat().st_mtime, reverse=True):
+        with suppress(OSError, ValueError, KeyError):
+            answer = json.loads((path / "accel.json").read_text())
+            return Finding(
+                "kvm", "good" if answer["name"] == "kvm" else "note", answer["why"], _slower(answer["name"])
+            )
+    try:
+        os.close(os.open(_KVM, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return Finding("kvm", "note", f"this host has no {_KVM}", _slower("tcg"))
+    except OSError as error:
+        hint = f"be in the group that may open it: {_KVM}"
+        return Finding("kvm", "note", f"{_KVM} cannot be opened: {error.strerror}; guests are emulated", hint)
+    return Finding("kvm", "note", f"{_KVM} opens; whether a guest boots with it is found by the first run")
+
+
+def _slower(name: str) -> str:
+    return "" if name == "kvm" else "nothing to do: guests are emulated, which is slower and as good"
+
+
+def _cache_place(settings: Settings, cache: Cache) -> Iterator[Finding]:
     place = settings.cache
     try:
-        cache = Cache(place, Progress(quiet=True))
         usage = cache.usage()
         cache.remember("doctor", os.getpid())
         cache.forget("doctor")
@@ -169,15 +209,11 @@ def _setting_values(settings: Settings) -> Iterator[Finding]:
         yield Finding(setting.name, "good", f"{settings.value(setting.name)} ({source}): {setting.meaning}")
 
 
-def _suites(settings: Settings) -> Iterator[Finding]:
+def _suites(settings: Settings, cache: Cache) -> Iterator[Finding]:
     """Ask each suite's signed list."""
     from lab.kernels import debian_archive as archive  # noqa: PLC0415 - only where the network is asked
     from lab.kernels.debian_fetch import Fetcher  # noqa: PLC0415 - the same
 
-    try:
-        cache = Cache(settings.cache)
-    except LabError:
-        return  # said already
     certificates = archive.keys()
     with Fetcher(settings, cache) as fetcher:
         for suite in archive.suites():

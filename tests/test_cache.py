@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from lab.cache import MANIFEST, Cache, digest, file_digest, tree_digest
-from lab.errors import CacheError
+from lab.errors import CacheError, LabError
 from lab.progress import Progress
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +41,7 @@ def python(text: str, *args: object) -> subprocess.Popen[str]:
         [sys.executable, "-c", head + textwrap.dedent(text), *map(str, args)],
         cwd=ROOT,
         text=True,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -104,36 +105,56 @@ def test_two_threads_make_it_once(tmp_path: Path) -> None:
     assert len(made) == 1
 
 
+MAKER = """
+    def make(building, final):
+        (building / "half").write_text("x" * 100000)
+        print("now", flush=True)
+        sys.stdin.readline()
+    Cache(Path(sys.argv[1])).entry("root", "a", make)
+"""
+
+
 def test_waiting_for_another_is_said(tmp_path: Path) -> None:
-    cache, started, goes_on = Cache(tmp_path), threading.Event(), threading.Event()
+    with python(MAKER, tmp_path) as run, (tmp_path / "said").open("w") as stream:
+        assert run.stdout is not None
+        assert run.stdin is not None
+        assert run.stdout.readline() == "now\n"
+        threading.Timer(0.2, run.stdin.close).start()
+        Cache(tmp_path, Progress(stream)).entry("root", "a", refuse, progress_text="the root")
+    assert (tmp_path / "said").read_text() == "waiting for another run: the root ...\n"
+
+
+def test_threads_of_one_run_wait_in_silence(tmp_path: Path) -> None:
+    started, goes_on = threading.Event(), threading.Event()
 
     def make(_building: Path, _final: Path) -> None:
         started.set()
         goes_on.wait(10)
 
-    thread = threading.Thread(target=cache.entry, args=("root", "a", make))
+    thread = threading.Thread(target=Cache(tmp_path).entry, args=("root", "a", make))
     thread.start()
     started.wait(10)
+    threading.Timer(0.1, goes_on.set).start()
     with (tmp_path / "said").open("w") as stream:
-        other = Cache(tmp_path, Progress(stream))
-        threading.Timer(0.2, goes_on.set).start()
-        other.entry("root", "a", refuse, progress_text="the root")
+        Cache(tmp_path, Progress(stream)).entry("root", "a", refuse)
     thread.join()
-    assert (tmp_path / "said").read_text() == "waiting for another run: the root ...\n"
+    assert (tmp_path / "said").read_text() == ""
+
+
+def test_an_interrupt_ends_waiting(tmp_path: Path) -> None:
+    run = python(MAKER, tmp_path)
+    assert run.stdout is not None
+    assert run.stdout.readline() == "now\n"
+    cache = Cache(tmp_path)
+    threading.Timer(0.1, cache.interrupt).start()
+    with pytest.raises(LabError, match="interrupted"):
+        cache.another().entry("root", "a", refuse)
+    run.communicate(timeout=30)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_maker_is_in_nobodys_way(tmp_path: Path, how: signal.Signals) -> None:
-    run = python(
-        """
-        def make(building, final):
-            (building / "half").write_text("x" * 100000)
-            print("now", flush=True)
-            time.sleep(60)
-        Cache(Path(sys.argv[1])).entry("root", "a", make)
-        """,
-        tmp_path,
-    )
+    run = python(MAKER, tmp_path)
     assert run.stdout is not None
     assert run.stdout.readline() == "now\n"
     run.send_signal(how)

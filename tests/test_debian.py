@@ -215,6 +215,13 @@ def test_no_mirror_names_the_setting(cache: Cache, tmp_path: Path) -> None:
     assert "CHANLAB_DEBIAN_SECURITY_MIRROR" in error.value.hint
 
 
+def test_an_interrupt_ends_downloads(tiny: TinyArchive, cache: Cache) -> None:
+    cache.interrupt()
+    with pytest.raises(LabError, match="interrupted"):
+        fetch(tiny, cache, "pool/x", DATA)
+    assert not list((cache.root / "v1/tmp").glob("*"))
+
+
 def test_offline_asks_nobody(tiny: TinyArchive, cache: Cache) -> None:
     settings = tiny.settings(cache.root, CHANLAB_OFFLINE="1")
     with Fetcher(settings, cache) as fetcher, pytest.raises(FetchError, match="not in the cache"):

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab import doctor
-from lab.doctor import Finding, file_system, findings, worst
+from lab.cache import Cache
+from lab.doctor import Finding, examine, file_system, worst
+from lab.errors import CacheError
 from lab.progress import Progress
 from lab.settings import SETTINGS, load
 
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 
 def found(cache: Path) -> dict[str, Finding]:
     settings = load({}, {"CHANLAB_CACHE": str(cache)}, apt=cache / "none")
-    kvm = Finding("kvm", "note", "it lies")
-    return {finding.topic: finding for finding in findings(settings, kvm=kvm, network=False)}
+    examined = examine(settings, Cache(cache), Progress(quiet=True), network=False)
+    return {finding.subject: finding for finding in examined}
 
 
 def test_all_is_looked_at(tmp_path: Path) -> None:
@@ -34,15 +36,32 @@ def test_all_is_looked_at(tmp_path: Path) -> None:
 def test_a_full_disk_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
-    assert found(tmp_path)["disk"].grade == "bad"
-    assert "CHANLAB_CACHE" in found(tmp_path)["disk"].remedy
+    assert found(tmp_path)["disk"].mark == "bad"
+    assert "CHANLAB_CACHE" in found(tmp_path)["disk"].hint
 
 
-def test_an_unusable_cache_is_bad(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    topics = found(tmp_path / "file/cache")
-    assert topics["cache"].grade == "bad"
-    assert "disk" not in topics
+def test_an_unusable_cache_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise CacheError("full", hint="free some")
+
+    monkeypatch.setattr(Cache, "remember", refuse)
+    subjects = found(tmp_path)
+    assert (subjects["cache"].mark, subjects["cache"].hint) == ("bad", "free some")
+    assert subjects["cache"].bad
+    assert "disk" not in subjects
+
+
+def test_kvm_is_what_trying_gave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_KVM", str(tmp_path / "none"))
+    assert "this host has no" in found(tmp_path)["kvm"].text
+    monkeypatch.setattr(doctor, "_KVM", "/dev/null")
+    assert "found by the first run" in found(tmp_path)["kvm"].text
+
+    def answer(place: Path, _final: Path) -> None:
+        (place / "accel.json").write_text('{"name": "tcg", "why": "it opens, but no guest boots with it"}')
+
+    Cache(tmp_path).entry("accel", "a", answer)
+    assert found(tmp_path)["kvm"].text == "it opens, but no guest boots with it"
 
 
 @pytest.mark.parametrize(("kind", "grade"), [("nfs4", "note"), ("tmpfs", "note"), ("ext4", "good")])
@@ -50,7 +69,7 @@ def test_the_file_system_is_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, grade: str
 ) -> None:
     monkeypatch.setattr(doctor, "file_system", lambda _: kind)
-    assert found(tmp_path)["file system"].grade == grade
+    assert found(tmp_path)["file system"].mark == grade
 
 
 def test_the_innermost_mount_counts(tmp_path: Path) -> None:
@@ -70,7 +89,7 @@ def test_the_innermost_mount_counts(tmp_path: Path) -> None:
 def test_memory_obeys_the_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(doctor, "cgroup_values", lambda _: ["max", "500000000"])
     assert doctor.memory_bytes() == 500000000
-    assert found(tmp_path)["memory"].grade == "bad"
+    assert found(tmp_path)["memory"].mark == "bad"
 
 
 def test_the_worst_grade() -> None:

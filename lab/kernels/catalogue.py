@@ -187,6 +187,17 @@ def load(
     return _catalogue(fresh)
 
 
+def is_cached(kernel: Kernel, cache: Cache) -> bool:
+    """Whether a kernel is in the cache, unpacked."""
+    name = entry_name(kernel)
+    return bool(kernel.release) and any(key.startswith(name) for key in cache.keys("kernel"))
+
+
+def entry_name(kernel: Kernel) -> str:
+    """Return what the keys of a kernel's cache entries start with, for people who look there."""
+    return f"{kernel.arch}-{kernel.release.replace('+', '_')}-"
+
+
 def offer(kernel: Kernel, settings: Settings, cache: Cache) -> dict[str, Any]:
     """Return the packages of a kernel that load() gave: Offer.to_json().
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.cache import digest, file_digest
 from lab.errors import FetchError, LabError
-from lab.kernels.catalogue import DATA, offer
+from lab.kernels.catalogue import DATA, entry_name, offer
 from lab.kernels.debian_kernels import Piece
 from lab.kernels.model import Headers, KernelFiles
 from lab.kernels.modules_dep import write_modules_dep
@@ -102,7 +102,7 @@ def fetch_headers(kernel: Kernel, settings: Settings, cache: Cache, progress: Pr
 
 
 def _key(kernel: Kernel, what: str) -> str:
-    return f"{kernel.arch}-{kernel.release.replace('+', '_')}-{what[:16]}"
+    return f"{entry_name(kernel)}{what[:16]}"
 
 
 def _modules_skipped() -> str:

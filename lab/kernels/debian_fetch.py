@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
-from lab.cache import Cache, file_digest
+from lab.cache import file_digest
 from lab.errors import FetchError, HashMismatch, HostError
 from lab.progress import Task
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from lab.cache import Cache
     from lab.settings import Settings
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ STREAMS = 6  # downloads side by side
 _TRIES = 5  # of one request that breaks off
 _BACKOFF_SECONDS = 0.3  # doubled from try to try
 _CHUNK = 1 << 18
-_IDLE_SECONDS = 30.0  # without a byte: the connection counts as broken
+_IDLE_SECONDS = 15.0  # without a byte: the connection counts as broken
 _MAX_UNSIGNED = 16 << 20  # bytes that are read before anything vouches for them
 
 
@@ -55,7 +56,7 @@ class Fetcher:
     def __init__(self, settings: Settings, cache: Cache) -> None:
         self._settings = settings
         # Its own hold on what it fetched: drop() must not take a file from under another thread's fetcher.
-        self._cache = Cache(cache.root, cache.progress)
+        self._cache = cache.another()
         self._client: httpx.Client | None = None
         self._mutex = threading.Lock()
         self._stop = threading.Event()
@@ -185,8 +186,8 @@ class Fetcher:
         headers = {"Cache-Control": "no-cache"} if fresh else {}
         trouble: object = ""
         for attempt in range(_TRIES):
-            if self._stop.wait(0 if attempt == 0 else _BACKOFF_SECONDS * 2**attempt):
-                raise FetchError(f"{url}: given up, since another download failed")
+            self._stop.wait(0 if attempt == 0 else _BACKOFF_SECONDS * 2**attempt)
+            self._check(url)
             start = have()
             ranged = {"Range": f"bytes={start}-"} if start else {}
             try:
@@ -197,8 +198,7 @@ class Fetcher:
                         again()
                     if response.status_code in (200, 206):
                         for chunk in response.iter_raw(_CHUNK):
-                            if self._stop.is_set():
-                                raise FetchError(f"{url}: given up, since another download failed")
+                            self._check(url)
                             yield chunk
                         return
                     trouble = f"HTTP {response.status_code} {response.reason_phrase}"
@@ -207,6 +207,11 @@ class Fetcher:
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 trouble = str(error) or type(error).__name__
         raise FetchError(f"cannot fetch {url}: {trouble}", hint=f"is the network up? {_other_mirror(url)}")
+
+    def _check(self, url: str) -> None:
+        self._cache.check_interrupt()
+        if self._stop.is_set():
+            raise FetchError(f"{url}: given up, since another download failed")
 
     def _http(self) -> httpx.Client:
         import httpx  # noqa: PLC0415 - see _stream()

@@ -184,6 +184,10 @@ def fetch_packages(
     from lab.kernels.debian_fetch import Fetcher  # noqa: PLC0415 - only what is missing is fetched
     from lab.kernels.debian_unpack import unpack  # noqa: PLC0415 - the same
 
+    def take(path: str) -> bool:
+        cache.check_interrupt()  # asked for every file, and so often enough
+        return wanted is None or wanted(path)
+
     total = sum(item.size for item in items)
     with (
         progress.task(f"{text}: {len(items)} packages, {total / 1e6:.0f} MB", total, unit="bytes") as task,
@@ -192,7 +196,7 @@ def fetch_packages(
         # The largest first: the last one alone decides when it is over.
         fetcher.each(
             sorted(items, key=lambda item: -item.size),
-            lambda item: unpack(fetcher.file(item, task), to, wanted),
+            lambda item: unpack(fetcher.file(item, task), to, take),
         )
         fetcher.drop(items)
 
