@@ -267,5 +267,6 @@ long proc_read(uint32_t tid, const char *file, char *buffer, size_t size);
 void proc_sample(uint32_t tid, struct sample *sample);
 char proc_state(uint32_t tid, int *exit_code);
 void proc_describe(uint32_t tid, struct text *text);
+size_t proc_wchan(uint32_t tid, char *buffer, size_t size);
 
 #endif

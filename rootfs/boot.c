@@ -187,5 +187,6 @@ void boot(void)
 	/* The console shows everything from here on. */
 	write_file("/proc/sys/kernel/printk", "8 4 1 7");
 	setpriority(PRIO_PROCESS, 0, -10);
+	write_file("/proc/self/oom_score_adj", "-1000");
 	load_modules();
 }

@@ -127,7 +127,7 @@ static bool push(uint32_t number, struct chunk *chunk)
 
 void peers_init(void)
 {
-	const struct setup lab = { .thread_of = NONE, .name = "lab" };
+	const struct setup lab = { .flags = SETUP_LAB, .thread_of = NONE, .name = "lab" };
 	struct chunk *chunk;
 	uint32_t i;
 

@@ -77,14 +77,44 @@ void proc_sample(uint32_t tid, struct sample *sample)
 	sample->in_call = end != buffer && sample->nr >= 0;
 }
 
+/*
+ * Where it sleeps. x86's get_wchan() was no use between the ORC unwinder (4.14) and
+ * 5.16, the file says 0 then: the first line of the stack tells.
+ */
+size_t proc_wchan(uint32_t tid, char *buffer, size_t size)
+{
+	static const char mark[] = "[<0>] ";
+	char stack[4096];
+	const char *at;
+	size_t length;
+	long got = proc_read(tid, "wchan", buffer, size);
+
+	if (got > 0 && strcmp(buffer, "0"))
+		return got;
+	buffer[0] = 0;
+	if (proc_read(tid, "stack", stack, sizeof(stack)) <= 0)
+		return 0;
+	at = strstr(stack, mark);
+	if (!at)
+		return 0;
+	at += sizeof(mark) - 1;
+	length = strcspn(at, "+ \n");
+	if (length >= size)
+		length = size - 1;
+	memcpy(buffer, at, length);
+	buffer[length] = 0;
+	return length;
+}
+
 void proc_describe(uint32_t tid, struct text *text)
 {
-	static const char *const files[] = { "comm", "stat", "wchan", "syscall", "stack" };
+	static const char *const files[] = { "comm", "stat", NULL, "syscall", "stack" };
 	char buffer[4096];
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(files); i++) {
-		long got = proc_read(tid, files[i], buffer, sizeof(buffer));
+		long got = files[i] ? proc_read(tid, files[i], buffer, sizeof(buffer)) :
+				      (long)proc_wchan(tid, buffer, sizeof(buffer));
 
 		text_add(text, buffer, got > 0 ? got : 0);
 	}

@@ -44,6 +44,9 @@ static long set_handler(int signo, void (*handler)(int, siginfo_t *, void *), ui
 {
 	struct raw_sigaction action = { .handler = handler, .flags = flags };
 
+	/* One handler at a time, so that the ring has them in the order of their delivery. */
+	if (handler == record)
+		memset(action.mask, 0xff, sizeof(action.mask));
 #ifdef ARCH_RESTORER_CODE
 	action.flags |= ARCH_RESTORER;
 	action.restorer = lab_restorer;

@@ -6,6 +6,7 @@
 #include "agent.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -268,6 +269,9 @@ void supervise(void)
 	const struct ready ready = { PROTOCOL, MAX_FRAME, ACTORS, 0 };
 	struct chunk *chunk;
 
+	/* Memory of big frames is kept for the next one: new pages cost more than they are worth. */
+	mallopt(M_MMAP_THRESHOLD, 4 << 20);
+	mallopt(M_TRIM_THRESHOLD, 8 << 20);
 	queue_init(&me.out);
 	hello_init();
 	open_signals();

@@ -51,11 +51,11 @@ static void answer(struct wait *wait, uint32_t outcome, const struct peer *peer)
 	struct text text = { 0 };
 	char wchan[128];
 	struct chunk *chunk;
-	long got = 0;
+	size_t got = 0;
 
 	if (peer && outcome == WAIT_YES)
-		got = proc_read(peer->tid, "wchan", wchan, sizeof(wchan));
-	text_add(&text, wchan, got > 0 ? got : 0);
+		got = proc_wchan(peer->tid, wchan, sizeof(wchan));
+	text_add(&text, wchan, got);
 	chunk = chunk_with_text(FRAME_ANSWER, wait->id, &head, sizeof(head), &text);
 	if (chunk)
 		host_send(chunk);

@@ -233,6 +233,7 @@ struct setup {
 };
 
 #define SETUP_CAPS 1		/* exactly these capabilities, whatever the uid */
+#define SETUP_LAB 2		/* the agent's own: memory trouble is not to end it */
 
 struct setup_answer {
 	int64_t status;		/* 0 or -errno */
