@@ -23,7 +23,7 @@ PANIC = "[    2.568345] Kernel panic - not syncing: sysrq triggered crash"
         (0, "guest-panic", PANIC, [], "Kernel panic - not syncing: sysrq triggered crash"),
         (-9, "guest-panic", PANIC, [], "Kernel panic - not syncing: sysrq triggered crash"),
         (0, "guest-reset", PANIC, [], "Kernel panic - not syncing: sysrq triggered crash"),
-        (0, "guest-panic", None, [], "kernel panic, not a word"),
+        (0, "guest-panic", None, [], "kernel panic, without a line"),
         (0, "guest-reset", None, ["Triple fault"], "triple fault"),
         (0, "guest-reset", None, [], "restarted itself"),
         (0, "guest-shutdown", None, [], "powered itself off"),

@@ -147,9 +147,9 @@ def test_a_waiting_qemu_that_somebody_killed(house: House) -> None:
         while not house.processes:
             time.sleep(0.001)
         house.processes[0].popen.ended = -9
-        guest = guests.take()
+        guest: Any = guests.take()
         assert guest.restored
-        assert guest.process == house.processes[1]
+        assert guest.process is house.processes[1]
         assert len(house.processes) >= 2
         assert not guests.notes
 

@@ -221,8 +221,8 @@ def describe_death(code: int, reason: str, panic: str | None, complaints: list[s
     if panic is not None:
         return re.sub(r"^\[[^]]*\]\s*(\[[^]]*\]\s*)?", "", panic) + said
     words = {
-        "guest-panic": "kernel panic, not a word of it on the console",
-        "guest-reset": "the guest restarted itself, not a word of it on the console",
+        "guest-panic": "kernel panic, without a line about it on the console",
+        "guest-reset": "the guest restarted itself, without a panic on its console",
         "guest-shutdown": "the guest powered itself off",
         "host-signal": "QEMU was told to end by a signal",
     }
