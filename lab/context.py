@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lab.abi import known_names
 from lab.errors import Unsupported, UsageError
 from lab.outcome import ActorFacts, Outcome
 
@@ -54,6 +55,8 @@ class Context:
         found = self._builtin.get(name)
         if found is None:
             found = self.abi.constants.get(name)
+        if found is None and name.islower() and name not in known_names():
+            raise UsageError(f"{name!r} is no number and no constant")
         if found is None:
             raise Unsupported(f"the headers of this target have no {name}")
         return found

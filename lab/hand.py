@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Hand:
-    """A guest in the hand of a Python test. Close it (or use it as a context manager) at the end."""
+    """A guest in the hand of a Python test: end() it, or use it as a context manager."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Hand:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None:
-            self.close()
+            self.end()
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *table()]
@@ -103,7 +103,7 @@ class Hand:
             self._names[id(value)] = (name, value)
         return found
 
-    def close(self) -> None:
+    def end(self) -> None:
         """End the actors and unload the modules.
 
         Raises LeakedReference for what is not given back.
