@@ -215,6 +215,12 @@ def test_messages_come_with_answers(fake: Fake, agent: Agent) -> None:
     assert agent.messages() == []
 
 
+def test_sync_brings_messages(fake: Fake, agent: Agent) -> None:
+    fake.answers.append(lambda i: [(T.MESSAGES, 0, text(b"6,1,10,-;one\n")), (T.ANSWER, i, waited(YES))])
+    agent.sync(timeout=1)
+    assert [message.text for message in agent.messages()] == ["one"]
+
+
 def test_blocked(fake: Fake, agent: Agent) -> None:
     pending = agent.submit("main", call())
     fake.answers.append(lambda i: [(T.ANSWER, i, waited(YES, "S", 0, b"pipe_read"))])

@@ -212,6 +212,10 @@ class Agent:
         """Take what the kernel printed since last asked, up to the last answer that came."""
         return self._port.messages()
 
+    def sync(self, timeout: float) -> None:
+        """Make one round trip that no actor takes part in: messages() has all that was printed before it."""
+        self._wait_answer(FrameType.FINISH, self._wait_request(0, 0.0), timeout)
+
     def reap(self, timeout: float) -> list[Leftover]:
         """Kill all actors and helpers and wait for their end; those that do not die in `timeout` are named.
 
