@@ -9,7 +9,7 @@ import pytest
 
 from lab.arch import X86_64
 from lab.errors import UsageError
-from lab.guest.argv import BootSpec, Qemu, Wiring, argv, command_line
+from lab.guest.argv import BootSpec, Qemu, Wiring, argv, command_line, kernel_stub
 from lab.kernels.model import Kernel, KernelFiles
 
 KERNEL = Kernel("6.12", "6.12.1", "6.12.1-1", "6.12.1-amd64", "x86_64", "stock", "debian", "gcc-14", True)
@@ -104,6 +104,19 @@ def test_a_name_with_a_comma_ends_no_value() -> None:
 def test_the_accelerator_decides_the_cpu() -> None:
     assert option(argv(spec(accel="kvm"), "cold", WIRING), "-cpu") == ["host"]
     assert option(argv(spec(), "cold", WIRING), "-cpu") == ["max"]
+
+
+def test_a_clone_needs_no_more_than_the_head_of_a_kernel() -> None:
+    image = bytearray(1 << 20)
+    image[0x1F1] = 39
+    image[0x202:0x206] = b"HdrS"
+    stub = kernel_stub(bytes(image), X86_64)
+    assert stub is not None
+    assert len(stub) == 40 * 512 + 4096
+    assert kernel_stub(bytes(1 << 20), X86_64) is None
+    ram = replace(WIRING, ram=Path("/ram"), kernel=Path("/t/kernel"))
+    assert option(argv(spec(), "clone", ram), "-kernel") == ["/t/kernel"]
+    assert option(argv(spec(), "template", ram), "-kernel") == ["/k/vmlinuz"]
 
 
 CHANGES: dict[str, dict[str, Any]] = {

@@ -90,7 +90,7 @@ def house(monkeypatch: pytest.MonkeyPatch) -> House:
 
 
 def facts(**changes: Any) -> template.Facts:
-    known = template.Facts("00", 2.0, 0.01, time.time(), 4096, "", "", "6.12", ["qemu"])
+    known = template.Facts("00", 2.0, 0.01, time.time(), 4096, "", "", "6.12", ["qemu"], kernel_stub=False)
     return replace(known, **changes)
 
 

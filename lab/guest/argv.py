@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Role = Literal["cold", "template", "clone"]
 
 # Raised when what a template holds, or how it is restored, changes without any of its parts changing.
-TEMPLATE_FORMAT = 1
+TEMPLATE_FORMAT = 2
 AGENT_PORT = "chanlab.agent"  # the agent finds its port by this name in /sys/class/virtio-ports
 
 # Devices that a scenario may ask for in `boot: {devices: […]}`.
@@ -80,6 +80,7 @@ class Wiring:
     qmp: int  # a connected socket
     console: int  # the writing end of a pipe
     ram: Path | None = None  # template: made into this file; clone: taken from it
+    kernel: Path | None = None  # clone: what QEMU is given for a kernel, see kernel_stub()
 
 
 def argv(spec: BootSpec, role: Role, wiring: Wiring) -> list[str]:
@@ -97,7 +98,7 @@ def argv(spec: BootSpec, role: Role, wiring: Wiring) -> list[str]:
         *machine(spec),
         *_memory(spec, role, wiring.ram),
         *_ports(wiring),
-        *_kernel(spec),
+        *_kernel(spec, wiring.kernel if role == "clone" else None),
         *(("-incoming", "defer") if role == "clone" else ()),
     ]
 
@@ -187,9 +188,23 @@ def _ports(wiring: Wiring) -> list[str]:
     ]  # fmt: skip
 
 
-def _kernel(spec: BootSpec) -> list[str]:
+def _kernel(spec: BootSpec, stub: Path | None) -> list[str]:
+    if stub is not None:
+        return ["-kernel", str(stub)]
     image, initrd = (str(path) for path in (spec.kernel.image, spec.initrd))
     return ["-kernel", image, "-initrd", initrd, "-append", command_line(spec)]
+
+
+def kernel_stub(image: bytes, arch: Architecture) -> bytes | None:
+    """Return as much of a kernel as a clone's QEMU has to be given; None: all of it.
+
+    A clone's kernel is in its memory. -kernel is still needed, for it brings an option ROM that is part of
+    the machine; but QEMU would read and keep all of the image, 12 MiB for each clone. x86: the boot sector,
+    as many sectors of setup code as it says at 0x1f1 (Documentation/arch/x86/boot.rst), and a page.
+    """
+    if arch.kernel != "x86" or image[0x202:0x206] != b"HdrS":
+        return None
+    return image[: ((image[0x1F1] or 4) + 1) * 512 + 4096]
 
 
 def host_cpu() -> str:

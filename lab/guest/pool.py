@@ -146,7 +146,7 @@ class Pool:
 
 async def _prepare(spec: BootSpec, template: Template, pause: float) -> Process:
     await asyncio.sleep(pause)
-    return await prepare_async(spec, template.ram, template.state)
+    return await prepare_async(spec, template)
 
 
 def _result(future: Future[Process]) -> Process:

@@ -163,9 +163,10 @@ async def start_async(
     *,
     ram: Path | None = None,
     log: Path | None = None,
+    kernel: Path | None = None,
 ) -> Process:
     """Do the work of start() in the background thread, which lives as long as the process."""
-    process = _spawn(spec, role, ram, log)
+    process = _spawn(spec, role, ram, log, kernel)
     process.qmp.on_event = process.after_panic
     try:
         await process.qmp.connect_async()
@@ -183,7 +184,9 @@ async def start_async(
     return process
 
 
-def _spawn(spec: argv.BootSpec, role: argv.Role, ram: Path | None, log: Path | None) -> Process:
+def _spawn(
+    spec: argv.BootSpec, role: argv.Role, ram: Path | None, log: Path | None, kernel: Path | None
+) -> Process:
     with ExitStack() as undo, ExitStack() as theirs:
         agent, agent_theirs = _pair(undo, theirs)
         monitor, monitor_theirs = _pair(undo, theirs)
@@ -193,7 +196,7 @@ def _spawn(spec: argv.BootSpec, role: argv.Role, ram: Path | None, log: Path | N
         undo.callback(console.close)
         stderr = os.memfd_create("chanlab-qemu-stderr")
         undo.callback(os.close, stderr)
-        wiring = argv.Wiring(agent_theirs.fileno(), monitor_theirs.fileno(), writing, ram)
+        wiring = argv.Wiring(agent_theirs.fileno(), monitor_theirs.fileno(), writing, ram, kernel)
         command = argv.argv(spec, role, wiring)
         try:
             popen = subprocess.Popen(

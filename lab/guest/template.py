@@ -5,6 +5,7 @@
 
     ram         the guest's memory; clones map it copy-on-write
     state       the state of its devices and CPUs
+    kernel      as much of the kernel's image as a clone needs, where not all of it
     template.json   what is known of it
 """
 
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from lab.cache import digest, file_digest
 from lab.errors import BootFailed, GuestError, HostError
 from lab.guest import qemu, qmp
+from lab.guest.argv import kernel_stub
 from lab.guest.machine import Guest, boot, clone_seed
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class Facts:
     state_digest: str
     release: str  # `uname -r` of the guest
     command: list[str]  # QEMU's argv, for people
+    kernel_stub: bool
     refused: str = ""  # why it must not be restored; '': it was restored once, and all was well
 
 
@@ -76,6 +79,11 @@ class Template:
     def state(self) -> Path:
         """The file that holds the state of devices and CPUs."""
         return self.path / "state"
+
+    @property
+    def kernel(self) -> Path | None:
+        """What a clone's QEMU is given for a kernel; None: the kernel itself."""
+        return self.path / "kernel" if self.facts.kernel_stub else None
 
     @property
     def nonce(self) -> bytes:
@@ -179,7 +187,7 @@ def _make(spec: BootSpec, key: str, building: Path, cache: Cache, progress: Prog
             _check(made, spec)
         except (GuestError, HostError) as error:
             made = Template(building, Facts(**facts | {"refused": str(error)}))
-            made.ram.unlink()
+            made.ram.unlink()  # 256 MiB of no use
             made.state.unlink()
         (building / _MANIFEST).write_text(json.dumps(asdict(made.facts), indent=1))
         if not made.refused:
@@ -222,6 +230,9 @@ def _freeze(guest: Guest, spec: BootSpec, building: Path, booted: float) -> dict
     except GuestError as error:
         raise BootFailed(f"{spec.name} died before it was frozen: {error}", guest.console_text()) from error
     frozen = time.monotonic() - started
+    stub = kernel_stub(spec.kernel.image.read_bytes(), spec.arch)
+    if stub is not None:
+        (building / "kernel").write_bytes(stub)
     command = list(guest.process.command)
     release = guest.hello.release if guest.hello is not None else ""
     guest.close()
@@ -235,6 +246,7 @@ def _freeze(guest: Guest, spec: BootSpec, building: Path, booted: float) -> dict
         "state_digest": file_digest(building / "state"),
         "release": release,
         "command": command,
+        "kernel_stub": stub is not None,
     }
 
 
@@ -265,15 +277,15 @@ async def _migrated(process: Process, doing: str) -> None:
         raise HostError(f"{doing} a guest failed: {why.get('error-desc', 'QEMU does not say why')}")
 
 
-async def prepare_async(spec: BootSpec, ram: Path, state: Path, log: Path | None = None) -> Process:
+async def prepare_async(spec: BootSpec, made: Template, log: Path | None = None) -> Process:
     """Start a QEMU that has taken in a template's state and waits to go on.
 
     Raises what qemu.start() does, HostError when the state does not fit, GuestLost when QEMU died of it.
     """
-    process = await qemu.start_async(spec, "clone", ram=ram, log=log)
+    process = await qemu.start_async(spec, "clone", ram=made.ram, log=log, kernel=made.kernel)
     try:
         await process.qmp.execute_async("migrate-set-capabilities", _CAPABILITIES)
-        await process.qmp.execute_async("migrate-incoming", {"uri": f"file:{state}"})
+        await process.qmp.execute_async("migrate-incoming", {"uri": f"file:{made.state}"})
         await _migrated(process, "restoring")
     except BaseException:
         await process.close_async()
@@ -308,7 +320,7 @@ def _compare(got: bytes, wanted: bytes) -> None:
 def _check(made: Template, spec: BootSpec) -> None:
     """Restore a clone as every user of the template will; raises GuestError or HostError."""
     material, jitter = clone_seed(0, "self-check")
-    process = qmp.run(prepare_async(spec, made.ram, made.state), RESTORE_SECONDS)
+    process = qmp.run(prepare_async(spec, made), RESTORE_SECONDS)
     with restore(process, made, spec, seed=material, jitter_us=jitter):
         pass
 
