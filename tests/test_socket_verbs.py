@@ -322,6 +322,7 @@ def test_draining_goes_on_behind_an_error() -> None:
     got = plan.decode(wire.Reply(calls=calls, data=(b"", error(0), error(22), b"")))
     assert (got.returns, got.errno, got.sizes) == (None, 105, [36, 36])
     assert [each["error"] for each in got.messages] == [0, 22]
+    assert got.flags == nlmsg.NLM_F_CAPPED
 
 
 def test_recvmsg_tells_flags_sender_and_control() -> None:

@@ -49,9 +49,13 @@ class NetlinkGot(Datagram):
 
 @dataclass(frozen=True, kw_only=True)
 class Drained(Outcome):
-    """All that was there: `returns` datagrams, `sizes` their bytes; `errno` of the first that failed."""
+    """All that was there: `returns` datagrams, `sizes` their bytes; `errno` of the first that failed.
+
+    `flags` are those of all messages, or'ed: NLM_F_DUMP_INTR may be in any of them.
+    """
 
     sizes: list[Int] | None = None
+    flags: Flags | None = None
     messages: Annotated[Any, ReceivedKind()] = None
 
 
@@ -89,12 +93,12 @@ def netlink_drain(
 
     A dump's answers are all there. An error on the way (ENOBUFS) does not end it.
     """
-    flags = call.constant("MSG_DONTWAIT")
+    dont_wait = call.constant("MSG_DONTWAIT")
     gone = -call.constant("EAGAIN")
     taken = []
     for _ in range(most):
         into = call.room(None, size)
-        index = call.syscall("recvfrom", fd, into, size, flags, 0, 0, once=True)
+        index = call.syscall("recvfrom", fd, into, size, dont_wait, 0, 0, once=True)
         taken.append((index, into.fetch(call, up_to_call=index)))
 
     def decode(reply: wire.Reply) -> Drained:
@@ -106,9 +110,11 @@ def netlink_drain(
         messages = _joined([views(piece, call) for piece in pieces])
         sizes = [each.value for each, _ in results if each.errno is None]
         errno = failed[0] if failed else None
-        return Drained(
-            returns=len(sizes) if errno is None else None, errno=errno, sizes=sizes, messages=messages
-        )
+        flags = 0
+        for each in messages:
+            flags |= each["flags"] if isinstance(each, View) else 0
+        returns = len(sizes) if errno is None else None
+        return Drained(returns=returns, errno=errno, sizes=sizes, flags=flags, messages=messages)
 
     return Plan(decode)
 
