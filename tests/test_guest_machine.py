@@ -132,11 +132,11 @@ def test_registers_as_qemu_prints_them() -> None:
 
 
 def test_where_each_cpu_stands() -> None:
-    names = Symbols.of(KALLSYMS).for_guest(parse_modules(MODULES))
+    names = Symbols.of(KALLSYMS).for_guest(parse_modules(MODULES), {})
     lines = cpus(Monitor(), X86_64, names)  # type: ignore[arg-type]  # only this method is used
     assert lines == [
         "CPU 0: idle+0xf (0xffffffffbd50fa3f), idle",
-        "CPU 1: lab_x+0x83 [lab_x] (0xffffffffc0161083), on its stack: busy+0x5",
+        "CPU 1: +0x83 [lab_x] (0xffffffffc0161083), on its stack: busy+0x5",
         "CPU 2: 0x422c39, in user space",
     ]
 

@@ -17,6 +17,8 @@ from lab.guest.agent import Agent
 from lab.guest.symbols import Module, Symbols, parse_modules
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lab.guest.agent import Hello
     from lab.guest.argv import BootSpec, Role
     from lab.guest.console import Console
@@ -170,16 +172,17 @@ class Guest:
         text = self.agent.read_file("/proc/modules", timeout).decode(errors="replace")
         self._modules = parse_modules(text)
 
-    def cpus(self, symbols: Symbols | None = None) -> list[str]:
+    def cpus(self, symbols: Symbols | None = None, images: Mapping[str, bytes] | None = None) -> list[str]:
         """Return a line a CPU: where it stands now; [] when QEMU cannot say.
 
-        `symbols` are the kernel's, see lab.guest.symbols; modules are known by learn_modules().
+        `symbols` are the kernel's, see lab.guest.symbols; where modules are is known by learn_modules(), and
+        their `images` name the functions.
         """
         from lab.guest.registers import cpus  # noqa: PLC0415 - only wanted for guests that hang
 
         names = symbols if symbols is not None else Symbols({}, 0)
         try:
-            return cpus(self._process.qmp, self._spec.arch, names.for_guest(self._modules))
+            return cpus(self._process.qmp, self._spec.arch, names.for_guest(self._modules, images or {}))
         except (GuestLost, GuestHung, HostError):
             return []
 

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lab.cache import digest
+from lab.errors import HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from lab.cache import Cache
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _TEXT = "_text"
 _CODE = frozenset("tTwW")
+_CODE_FLAGS = 0x2 | 0x4  # SHF_ALLOC | SHF_EXECINSTR
 _KALLSYMS_SECONDS = 60.0  # ten megabytes, made by an emulated CPU
 
 
@@ -44,6 +47,36 @@ def parse_modules(text: str) -> list[Module]:
     return found
 
 
+def functions(image: bytes) -> dict[int, str]:
+    """Return the functions of a module's image by their place behind its base; {} for what is no module.
+
+    The loader puts the sections that are code one behind the other, in the image's order, those for
+    initialisation elsewhere (layout_sections() in kernel/module/main.c).
+    """
+    from elftools.common.exceptions import ELFError  # noqa: PLC0415 - only wanted for guests that hang
+    from elftools.elf.elffile import ELFFile  # noqa: PLC0415 - as above
+    from elftools.elf.sections import SymbolTableSection  # noqa: PLC0415 - as above
+
+    found: dict[int, str] = {}
+    try:
+        elf = ELFFile(io.BytesIO(image))
+        places: dict[int, int] = {}
+        end = 0
+        for index, section in enumerate(elf.iter_sections()):
+            code = section["sh_flags"] & _CODE_FLAGS == _CODE_FLAGS
+            if code and not section.name.startswith(".init"):
+                end += -end % max(section["sh_addralign"], 1)
+                places[index] = end
+                end += section["sh_size"]
+        table = elf.get_section_by_name(".symtab")
+        for symbol in table.iter_symbols() if isinstance(table, SymbolTableSection) else ():
+            if symbol["st_shndx"] in places and symbol["st_info"]["type"] == "STT_FUNC":
+                found.setdefault(places[symbol["st_shndx"]] + symbol["st_value"], symbol.name)
+    except ELFError:
+        return {}
+    return found
+
+
 @dataclass(frozen=True)
 class Symbols:
     """Names of code addresses. `shift`: how far KASLR moved the kernel in question; None: not known yet."""
@@ -52,6 +85,7 @@ class Symbols:
     text: int  # of _text, as it was in the guest that these come from
     shift: int | None = None
     modules: tuple[Module, ...] = ()
+    images: Mapping[str, bytes] = field(default_factory=dict)  # of modules, by name
 
     @classmethod
     def of(cls, kallsyms: str) -> Symbols:
@@ -71,19 +105,29 @@ class Symbols:
             raise ValueError(f"no {_TEXT} among {len(names)} kernel symbols")
         return cls(names, text)
 
-    def for_guest(self, modules: list[Module]) -> Symbols:
-        """Return these for another guest with the same kernel and these modules."""
-        return replace(self, shift=None, modules=tuple(modules))
+    def for_guest(self, modules: Sequence[Module], images: Mapping[str, bytes]) -> Symbols:
+        """Return these for another guest with the same kernel, these modules, and images of some of them."""
+        return replace(self, shift=None, modules=tuple(modules), images=images)
 
     @cached_property
     def _sorted(self) -> list[int]:
         return sorted(self.names)
 
+    @cached_property
+    def _functions(self) -> dict[str, dict[int, str]]:
+        return {name: functions(image) for name, image in self.images.items()}
+
+    def _in_module(self, module: Module, offset: int) -> str:
+        own = self._functions.get(module.name, {})
+        start = max((start for start in own if start <= offset), default=None)
+        name = f"+{offset:#x}" if start is None else f"{own[start]}+{offset - start:#x}"
+        return f"{name} [{module.name}]"
+
     def name(self, address: int) -> str | None:
-        """Return 'function+0x1c' or 'module+0x30 [module]'; None for what is no code of the kernel's."""
+        """Return 'function+0x1c', 'function+0x1c [module]' or '+0x30 [module]'; None for what is no code."""
         for module in self.modules:
             if module.base <= address < module.base + module.size:
-                return f"{module.name}+{address - module.base:#x} [{module.name}]"
+                return self._in_module(module, address - module.base)
         if self.shift is None or not self.names:
             return None
         linked = address - self.shift
@@ -97,7 +141,7 @@ class Symbols:
 def kernel_symbols(spec: BootSpec, take: Callable[[], Guest], cache: Cache, progress: Progress) -> Symbols:
     """Return the symbols of a spec's kernel: read once, from a guest that `take` gives, and kept.
 
-    Raises GuestError, BootFailed or HostError when that guest cannot be had, OSError when it refuses.
+    Raises GuestError, BootFailed or HostError when there is no such guest, or it does not tell.
     """
 
     def make(building: Path, _final: Path) -> None:
@@ -106,5 +150,8 @@ def kernel_symbols(spec: BootSpec, take: Callable[[], Guest], cache: Cache, prog
         lines = [line for line in text.splitlines() if " " in line and line.split()[1] in _CODE]
         (building / "kallsyms").write_text("\n".join(lines))
 
-    path = cache.entry("symbols", digest(spec.kernel.digest, 1), make, durable=False)
-    return Symbols.of((path / "kallsyms").read_text(encoding="utf-8"))
+    try:
+        path = cache.entry("symbols", digest(spec.kernel.digest, 1), make, durable=False)
+        return Symbols.of((path / "kallsyms").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HostError(f"the symbols of {spec.kernel.kernel.release} are not to be had: {error}") from error
