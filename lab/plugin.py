@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: MIT
+"""The lab as pytest sees it: options, collection, one item per scenario and target, reports.
+
+The only file of the lab that imports pytest.
+"""
+
+from __future__ import annotations
+
+import random
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.errors import BootFailed, BuildFailed, LabError, Unsupported, UsageError
+from lab.verdict import Result, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    from lab.kernels.model import Target
+    from lab.prepare import Lab
+    from lab.scenario import Scenario, ScenarioFile
+    from lab.session import Hand
+
+DEFAULT_KERNEL = "6.12"  # the line that Debian's stable release ships
+SCENARIOS = "scenarios"  # YAML files below a directory of this name are scenario files
+_LAB = pytest.StashKey["Run"]()
+_SEED_BITS = 32
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the lab's options, and its settings as ini options of the same names."""
+    group = parser.getgroup("chanlab", "guests under QEMU")
+    group.addoption(
+        "--kernel",
+        action="append",
+        default=None,
+        metavar="SPEC",
+        help="6.12, 6.12.107, '>=6.1', oldest, newest or all; repeatable "
+        f"(default: {DEFAULT_KERNEL}; `lab kernels` lists what there is)",
+    )
+    group.addoption(
+        "--arch", action="append", default=None, metavar="ARCH", help="repeatable (default: x86_64)"
+    )
+    group.addoption(
+        "--flavour", action="append", default=None, metavar="NAME", help="stock, cloud, rt (default: stock)"
+    )
+    group.addoption(
+        "--cold", action="store_true", help="boot a guest for each scenario instead of cloning one"
+    )
+    group.addoption(
+        "--seed", type=int, default=None, help="the run's seed (default: a new one, which is printed)"
+    )
+    group.addoption("--qemu", type=Path, default=None, metavar="PATH", help="a QEMU of your own")
+    group.addoption(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="apply kmod/faults/NAME.patch to a copy of the modules, to see a scenario fail; repeatable",
+    )
+    from lab.settings import SETTINGS  # noqa: PLC0415 - pytest starts without the lab's parts
+
+    for setting in SETTINGS:
+        parser.addini(setting.name, f"{setting.meaning} (default: {setting.default})", default="")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register what is known before anything is collected; nothing is fetched here."""
+    config.addinivalue_line("markers", "scenario: a scenario from a YAML file, run in a guest")
+    config.addinivalue_line("markers", "guest: a Python test that is given a guest")
+    if config.option.seed is None:
+        # Made here, in the controller, so that the workers of one run share it.
+        config.option.seed = random.SystemRandom().getrandbits(_SEED_BITS)
+    config.stash[_LAB] = Run(config)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let go of guests and locks, however the run ended."""
+    run = config.stash.get(_LAB, None)
+    if run is not None:
+        run.close()
+
+
+class Run:
+    """What one pytest process knows of the lab; everything is made when first needed."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._lab: Lab | None = None
+        self._targets: tuple[Target, ...] | None = None
+        self.files: dict[Path, ScenarioFile] = {}
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self._config.option.seed)
+
+    @property
+    def lab(self) -> Lab:
+        """The lab of this process."""
+        if self._lab is None:
+            from lab import prepare, settings  # noqa: PLC0415 - only runs that have scenarios pay for it
+            from lab.progress import Progress  # noqa: PLC0415 - as above
+
+            option = self._config.option
+            ini = {setting.name: str(self._config.getini(setting.name)) for setting in settings.SETTINGS}
+            wishes = prepare.Wishes(
+                seed=self.seed,
+                cold=option.cold,
+                patches=tuple(prepare.fault(name) for name in option.fault),
+                qemu=option.qemu,
+            )
+            quiet = self._config.option.verbose < 0 or hasattr(self._config, "workerinput")
+            self._lab = prepare.Lab(
+                settings.load(ini), wishes, Progress(_real_stderr(self._config), quiet=quiet)
+            )
+        return self._lab
+
+    def targets(self) -> tuple[Target, ...]:
+        """Return the targets that the command line asks for.
+
+        Raises pytest.UsageError with the lab's own words where it asks for what is not there.
+        """
+        if self._targets is None:
+            option = self._config.option
+            try:
+                self._targets = self.lab.targets(
+                    option.kernel or [DEFAULT_KERNEL],
+                    option.arch or ["x86_64"],
+                    option.flavour or ["stock"],
+                    fetch=not option.collectonly,
+                )
+            except LabError as error:
+                raise pytest.UsageError(str(error)) from error
+        return self._targets
+
+    def again(self, nodeid: str, target: Target) -> str:
+        """Return the one line that runs an item again as it ran here."""
+        option = self._config.option
+        words = ["pytest", nodeid, "--kernel", target.name]
+        if target.kernel.arch != "x86_64":
+            words += ["--arch", target.kernel.arch]
+        if target.kernel.flavour != "stock":
+            words += ["--flavour", target.kernel.flavour]
+        words += ["--seed", str(self.seed)]
+        words += ["--cold"] if option.cold else []
+        words += [word for name in option.fault for word in ("--fault", name)]
+        return shlex.join(words)
+
+    def notes(self) -> list[str]:
+        """Return what the lab wants said once at the end of a run."""
+        return self._lab.notes() if self._lab is not None else []
+
+    def close(self) -> None:
+        """Let go of everything."""
+        if self._lab is not None:
+            self._lab.close()
+            self._lab = None
+
+
+def _real_stderr(config: pytest.Config) -> Any:
+    """Return a stream past pytest's capturing: progress is for whoever waits, not for a report."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    del capture
+    return sys.__stderr__
+
+
+# --- collection -----------------------------------------------------------------------------------
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect YAML files below a directory named scenarios, and those named on the command line."""
+    if file_path.suffix not in (".yaml", ".yml"):
+        return None
+    if SCENARIOS in file_path.parent.parts or parent.session.isinitpath(file_path):
+        return YamlFile.from_parent(parent, path=file_path)
+    return None
+
+
+class YamlFile(pytest.File):
+    """A scenario file."""
+
+    def collect(self) -> Iterable[pytest.Item]:
+        """Yield one item per scenario and target; a mistake in the file is a collection error."""
+        from lab import scenario  # noqa: PLC0415 - only runs that have scenarios pay for it
+
+        run = self.config.stash[_LAB]
+        file = scenario.load(self.path, root=self.config.rootpath)
+        run.files[self.path] = file
+        channel = _mark(self.config, file.channel)
+        for target in run.targets():
+            for entry in file.scenarios:
+                item: ScenarioItem = ScenarioItem.from_parent(
+                    self, name=f"{entry.id}[{target}]", scenario=entry, target=target
+                )
+                item.add_marker(pytest.mark.scenario)
+                item.add_marker(channel)
+                yield item
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ARG002 - pytest's signature
+        """Show the lab's own errors in their own words, without a traceback."""
+        if isinstance(excinfo.value, LabError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo)
+
+
+def _mark(config: pytest.Config, channel: str) -> pytest.MarkDecorator:
+    """Return the marker of a channel, registered so that --strict-markers knows it."""
+    line = f"{channel}: scenarios of the channel {channel}"
+    if line not in config.getini("markers"):
+        config.addinivalue_line("markers", line)
+    mark: pytest.MarkDecorator = getattr(pytest.mark, channel)
+    return mark
+
+
+class Failed(Exception):  # noqa: N818 - an outcome, not an error
+    """A scenario did not pass; pytest shows the result's own report."""
+
+    def __init__(self, result: Result, again: str) -> None:
+        super().__init__(result.title)
+        self.result = result
+        self.again = again
+
+
+class ScenarioItem(pytest.Item):
+    """One scenario on one target."""
+
+    def __init__(self, *, scenario: Scenario, target: Target, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scenario = scenario
+        self.target = target
+
+    def setup(self) -> None:
+        """Make what the target needs; what fails here is no verdict on the scenario."""
+        run = self.config.stash[_LAB]
+        for name, value in (
+            ("target", str(self.target)),
+            ("kernel", self.target.kernel.release),
+            ("seed", str(run.seed)),
+        ):
+            self.user_properties.append((name, value))
+        try:
+            run.lab.ready(self.target, self.scenario)
+        except Unsupported as error:
+            self._verdict(Verdict.UNSUPPORTED)
+            pytest.skip(f"unsupported on {self.target}: {error.reason}")
+        except BuildFailed:
+            self._verdict(Verdict.BUILD_FAILED)
+            raise
+        except BootFailed:
+            self._verdict(Verdict.BOOT_FAILED)
+            raise
+        except LabError:
+            self._verdict(Verdict.LAB_ERROR)
+            raise
+
+    def runtest(self) -> None:
+        """Run the scenario in a guest of its own."""
+        run = self.config.stash[_LAB]
+        try:
+            result = run.lab.run(self.target, self.scenario)
+        except Unsupported as error:
+            self._verdict(Verdict.UNSUPPORTED)
+            pytest.skip(f"unsupported on {self.target}: {error.reason}")
+        self._verdict(result.verdict)
+        self.user_properties.append(("guest", "clone" if result.restored else "booted"))
+        if result.findings:
+            self.user_properties.append(("title", result.title))
+            raise Failed(result, run.again(self.nodeid, self.target))
+
+    def _verdict(self, verdict: Verdict) -> None:
+        self.user_properties.append(("verdict", verdict.value))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Show the scenario's own report; a traceback only for a mistake of the lab's."""
+        error = excinfo.value
+        if isinstance(error, Failed):
+            return error.result.report(error.again)
+        if isinstance(error, LabError):
+            verdict = next((v for k, v in reversed(self.user_properties) if k == "verdict"), "lab error")
+            again = self.config.stash[_LAB].again(self.nodeid, self.target)
+            return f"{verdict}: {error}\nsee it again:\n  {again}"
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Return where the scenario stands, so that -v and editors lead there."""
+        return self.path, self.scenario.line - 1, self.name
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Report trouble of the harness or the host as an ERROR: it says nothing about the module."""
+    report = yield
+    error = call.excinfo.value if call.excinfo is not None else None
+    ours = isinstance(error, LabError) or (
+        isinstance(error, Failed)
+        and error.result.verdict in (Verdict.LAB_ERROR, Verdict.BOOT_FAILED, Verdict.BUILD_FAILED)
+    )
+    if ours and call.when == "call" and isinstance(item, ScenarioItem):
+        report.when = "setup"  # what pytest and its junitxml count as an error instead of a failure
+    return report
+
+
+# --- Python tests ---------------------------------------------------------------------------------
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a Python test that asks for a guest once per target."""
+    if "target" in metafunc.fixturenames:
+        targets = metafunc.config.stash[_LAB].targets()
+        metafunc.parametrize("target", targets, ids=[str(target) for target in targets], scope="session")
+
+
+@pytest.fixture
+def guest(target: Target, request: pytest.FixtureRequest) -> Iterator[Hand]:
+    """Give a pristine guest of the target: every verb is a method of it, with the same checks and report.
+
+    ``@pytest.mark.guest(modules=["lab_core", "lab_ioctl"], uapi=["lab_ioctl.h"])`` says what it loads.
+    """
+    run = request.config.stash[_LAB]
+    mark = request.node.get_closest_marker("guest")
+    wants = dict(mark.kwargs) if mark is not None else {}
+    try:
+        with run.lab.hand(target, **wants) as hand:
+            yield hand
+    except Unsupported as error:
+        pytest.skip(f"unsupported on {target}: {error.reason}")
+
+
+# --- what the terminal says -----------------------------------------------------------------------
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what makes this run repeatable."""
+    return [f"chanlab: seed {config.stash[_LAB].seed}"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say once what the reader should know: the accelerator and why, cold boots and why."""
+    notes = config.stash[_LAB].notes()
+    counts: dict[str, dict[str, int]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            facts = dict(getattr(report, "user_properties", ()))
+            if "verdict" in facts and getattr(report, "when", "") in ("call", "setup"):
+                row = counts.setdefault(facts["target"], {})
+                row[facts["verdict"]] = row.get(facts["verdict"], 0) + 1
+    if not notes and not counts:
+        return
+    terminalreporter.section("chanlab", sep="-")
+    for target, row in sorted(counts.items()):
+        terminalreporter.write_line(f"{target}: " + ", ".join(f"{n} {verdict}" for verdict, n in row.items()))
+    for note in notes:
+        terminalreporter.write_line(note)
+
+
+__all__ = ["ScenarioItem", "UsageError", "YamlFile", "guest"]

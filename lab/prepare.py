@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: MIT
+"""What a target needs before its first scenario, made once and cached by content; and the lab that has it.
+
+Fetching, compiling and booting go side by side as far as they do not need one another, since the
+time from an empty cache to the first result is what a newcomer sees.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab import runner
+from lab.arch import Architecture, architecture
+from lab.cache import Cache, file_digest
+from lab.errors import BootFailed, BuildFailed, LabError, Unsupported, UsageError
+from lab.guest.argv import BootSpec
+from lab.verdict import Finding, Result, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from concurrent.futures import Future
+
+    from lab.abi import Abi
+    from lab.guest.argv import Qemu
+    from lab.guest.pool import Pool
+    from lab.guest.symbols import Symbols
+    from lab.guest.template import Template
+    from lab.hand import Hand
+    from lab.kernels.build import Modules
+    from lab.kernels.catalogue import Catalogue
+    from lab.kernels.model import Headers, KernelFiles, Target
+    from lab.kernels.roots import Root
+    from lab.progress import Progress
+    from lab.scenario import BootOptions, Scenario
+    from lab.settings import Settings
+
+HOUSE = Path(__file__).resolve().parent.parent  # the tree that holds kmod/ and rootfs/
+_STEP_SECONDS = 5.0  # a step's deadline on a target that boots as fast as _BOOT_SECONDS
+_BOOT_SECONDS = 2.5
+_POOLS = 2  # kinds of guest kept waiting side by side
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line says about how to run, the same for every target."""
+
+    seed: int
+    cold: bool = False
+    source: Path = HOUSE / "kmod"
+    patches: tuple[Path, ...] = ()
+    qemu: Path | None = None
+
+
+def fault(name: str) -> Path:
+    """Return the patch of a deliberate mistake in kmod/faults/.
+
+    Raises UsageError naming those there are.
+    """
+    path = HOUSE / "kmod" / "faults" / f"{name}.patch"
+    if not path.is_file():
+        known = ", ".join(sorted(patch.stem for patch in path.parent.glob("*.patch")))
+        raise UsageError(f"no fault is called {name!r}", hint=f"there are: {known}")
+    return path
+
+
+class Unwell(Exception):  # noqa: N818 - a verdict
+    """The guest of a Python test is not well after it."""
+
+    def __init__(self, found: Finding) -> None:
+        super().__init__("\n".join(found.lines()))
+
+
+class Ready:
+    """One target's parts, each ready when first asked for; all of them are begun at once."""
+
+    def __init__(
+        self, target: Target, wishes: Wishes, settings: Settings, cache: Cache, progress: Progress
+    ) -> None:
+        self.target = target
+        self.arch: Architecture = architecture(target.kernel.arch)
+        self._wishes = wishes
+        self._settings = settings
+        self._cache = cache
+        self._progress = progress
+        self._abis: dict[tuple[str, ...], Abi] = {}
+        self._templates: dict[BootOptions, Template] = {}
+        # As many threads as there are jobs: some wait for others.
+        self._jobs = ThreadPoolExecutor(max_workers=8, thread_name_prefix=f"prepare {target}")
+        submit = self._jobs.submit
+        self._kernel: Future[KernelFiles] = submit(self._fetch_kernel)
+        self._qemu: Future[Qemu] = submit(self._fetch_qemu)
+        self._toolchain: Future[Root] = submit(self._fetch_toolchain)
+        self._headers: Future[Headers] = submit(self._fetch_headers)
+        self._initrd: Future[Path] = submit(self._make_initrd)
+        self._modules: Future[Modules] = submit(self._build_modules)
+        self._abi: Future[Abi] = submit(self._system_abi)
+
+    def _fetch_kernel(self) -> KernelFiles:
+        from lab.kernels import debian  # noqa: PLC0415 - a thread's own
+
+        return debian.fetch_kernel(self.target.kernel, self._settings, self._cache, self._progress)
+
+    def _fetch_toolchain(self) -> Root:
+        from lab.kernels import toolchain  # noqa: PLC0415 - as above
+
+        return toolchain.toolchain(self.target.kernel, self._settings, self._cache, self._progress)
+
+    def _fetch_headers(self) -> Headers:
+        from lab.kernels import debian  # noqa: PLC0415 - as above
+
+        return debian.fetch_headers(self.target.kernel, self._settings, self._cache, self._progress)
+
+    def _fetch_qemu(self) -> Qemu:
+        from lab.guest import qemu  # noqa: PLC0415 - as above
+
+        path = self._wishes.qemu or self._settings.qemu
+        settings = replace(self._settings, qemu=path)
+        return qemu.qemu(settings, self.arch, self._cache, self._progress)
+
+    def _make_initrd(self) -> Path:
+        from lab.guest.initramfs import initramfs  # noqa: PLC0415 - as above
+        from lab.kernels.build import build_agent  # noqa: PLC0415 - as above
+
+        toolchain = self._toolchain.result()
+        agent = build_agent(HOUSE / "rootfs", toolchain, self.arch, self._cache, self._progress)
+        return initramfs(agent, self._kernel.result(), self._cache)
+
+    def _build_modules(self) -> Modules:
+        from lab.kernels.build import build_modules  # noqa: PLC0415 - as above
+
+        headers, toolchain = self._headers.result(), self._toolchain.result()
+        wishes = self._wishes
+        return build_modules(wishes.source, headers, toolchain, self._cache, self._progress, wishes.patches)
+
+    def _system_abi(self) -> Abi:
+        from lab.kernels.uapi import system_abi  # noqa: PLC0415 - as above
+
+        return system_abi(self._toolchain.result(), self.arch, self._cache, self._progress)
+
+    @property
+    def kernel(self) -> KernelFiles:
+        """The kernel's files."""
+        return self._kernel.result()
+
+    @cached_property
+    def config(self) -> Mapping[str, str]:
+        """The kernel's configuration: CONFIG_X -> y, m or a value; what is unset is absent."""
+        text = self.kernel.config.read_text()
+        return dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE))
+
+    @property
+    def modules(self) -> Modules:
+        """The built modules."""
+        return self._modules.result()
+
+    @cached_property
+    def images(self) -> Mapping[str, bytes]:
+        """The modules' files as they are sent to a guest, by module name."""
+        return {name: path.read_bytes() for name, path in self.modules.ko.items()}
+
+    def patched(self, patches: Sequence[Path]) -> Mapping[str, bytes]:
+        """Return the modules as they are with patches applied to a copy of their sources.
+
+        Raises BuildFailed when one of them does not compile any more.
+        """
+        from lab.kernels.build import build_modules  # noqa: PLC0415 - only deliberate faults are built here
+
+        headers, toolchain = self._headers.result(), self._toolchain.result()
+        built = build_modules(
+            self._wishes.source, headers, toolchain, self._cache, self._progress, tuple(patches)
+        )
+        for name, output in built.failed.items():
+            raise BuildFailed(
+                f"{name} does not compile with {', '.join(path.stem for path in patches)}", output
+            )
+        return {name: path.read_bytes() for name, path in built.ko.items()}
+
+    def abi(self, uapi: Sequence[str]) -> Abi:
+        """Return the system's constants and structs together with those of the module's own headers."""
+        names = tuple(uapi)
+        if names not in self._abis:
+            from lab.kernels.uapi import header_abi  # noqa: PLC0415 - only scenarios with headers need it
+
+            own = self._abi.result()
+            if names:
+                directory = self._wishes.source / "uapi"
+                headers = [directory / name for name in names]
+                toolchain = self._toolchain.result()
+                own = own.merged(
+                    header_abi(headers, directory, toolchain, self.arch, self._cache, self._progress)
+                )
+            self._abis[names] = own
+        return self._abis[names]
+
+    def spec(self, boot: BootOptions) -> BootSpec:
+        """Return what a guest of this target is, with what a scenario adds."""
+        initrd = self._initrd.result()
+        spec = BootSpec(
+            arch=self.arch,
+            qemu=self._qemu.result(),
+            kernel=self.kernel,
+            initrd=initrd,
+            initrd_digest=file_digest(initrd),
+            cmdline=boot.cmdline,
+            devices=boot.devices,
+            name=str(self.target),
+        )
+        from lab.guest.accel import accelerator  # noqa: PLC0415 - as above
+
+        self.accel = accelerator(self._settings, spec, self._cache, self._progress)
+        return replace(spec, accel=self.accel.name)
+
+    def check(self, scenario: Scenario) -> None:
+        """Raise Unsupported where this target cannot do what a scenario requires, with what was found."""
+        kernel = self.target.kernel
+        unmet = scenario.requires.unmet(config=self.config, arch=kernel.arch, version=kernel.version)
+        if unmet is not None:
+            raise Unsupported(unmet)
+        missing = scenario.missing(self.abi(scenario.uapi))
+        if missing:
+            raise Unsupported(f"its headers have no {', no '.join(missing)}")
+
+    @property
+    def patience(self) -> float:
+        """A step's default deadline in seconds, by how slow this target was measured to be."""
+        boots = [template.boot_seconds for template in self._templates.values()]
+        return _STEP_SECONDS * max(1.0, max(boots, default=_BOOT_SECONDS) / _BOOT_SECONDS)
+
+    def template(self, boot: BootOptions, spec: BootSpec) -> Template:
+        """Return the template of a kind of guest, made where there is none.
+
+        Raises BootFailed.
+        """
+        if boot not in self._templates:
+            from lab.guest.template import template  # noqa: PLC0415 - as above
+
+            self._templates[boot] = template(spec, self._cache, self._progress)
+        return self._templates[boot]
+
+    def close(self) -> None:
+        """Let nothing new begin; what is under way ends by itself."""
+        self._jobs.shutdown(wait=False, cancel_futures=True)
+
+
+class Lab:
+    """Everything that one process has of the lab; close it."""
+
+    def __init__(self, settings: Settings, wishes: Wishes, progress: Progress) -> None:
+        self.settings = settings
+        self.wishes = wishes
+        self.progress = progress
+        self.cache = Cache(settings.cache, progress)
+        self._ready: dict[Target, Ready] = {}
+        self._broken: dict[tuple[Target, BootOptions | None], LabError] = {}
+        self._pools: dict[tuple[Target, BootOptions], Pool] = {}
+        self._notes: dict[str, None] = {}  # in order, each once
+
+    def catalogue(self, *, fetch: bool = True) -> Catalogue:
+        """Return what kernels there are."""
+        from lab.kernels import catalogue  # noqa: PLC0415 - `lab clean` needs none
+
+        return catalogue.load(self.settings, self.cache, self.progress, fetch=fetch)
+
+    def targets(
+        self, kernels: Sequence[str], arches: Sequence[str], flavours: Sequence[str], *, fetch: bool = True
+    ) -> tuple[Target, ...]:
+        """Return the targets that were asked for.
+
+        Raises UsageError, KernelNotOffered among them.
+        """
+        for name in arches:
+            architecture(name)
+        return tuple(self.catalogue(fetch=fetch).select(kernels, arches, flavours))
+
+    def target(self, target: Target) -> Ready:
+        """Return a target's parts, begun if they are not."""
+        if target not in self._ready:
+            self._ready[target] = Ready(target, self.wishes, self.settings, self.cache, self.progress)
+        return self._ready[target]
+
+    def ready(self, target: Target, scenario: Scenario) -> None:
+        """Make what a scenario needs on a target.
+
+        Raises Unsupported, BuildFailed, BootFailed and other LabErrors; what failed once is not tried again.
+        """
+        with self._once(target, None):
+            parts = self.target(target)
+            failed = parts.modules.failed
+        parts.check(scenario)
+        for name in runner.module_names(scenario):
+            if name in failed:
+                raise BuildFailed(f"{name} does not compile against {target.kernel.release}", failed[name])
+        with self._once(target, scenario.boot):
+            self.pool(target, scenario.boot)
+
+    @contextlib.contextmanager
+    def _once(self, target: Target, boot: BootOptions | None) -> Iterator[None]:
+        """Remember a failure, so that the other scenarios of the target end at once."""
+        if (target, boot) in self._broken:
+            raise self._broken[target, boot]
+        try:
+            yield
+        except LabError as error:
+            self._broken[target, boot] = error
+            raise
+
+    def pool(self, target: Target, boot: BootOptions) -> Pool:
+        """Return where guests of a kind come from."""
+        key = (target, boot)
+        if key not in self._pools:
+            from lab.guest.pool import Pool  # noqa: PLC0415 - only runs that start guests need it
+
+            while len(self._pools) >= _POOLS:
+                self._drop(next(iter(self._pools)))
+            parts = self.target(target)
+            spec = parts.spec(boot)
+            template = None if self.wishes.cold else parts.template(boot, spec)
+            self._pools[key] = Pool(template, spec, seed=self.wishes.seed, cold=self.wishes.cold)
+        return self._pools[key]
+
+    def _drop(self, key: tuple[Target, BootOptions]) -> None:
+        pool = self._pools.pop(key)
+        pool.close()
+        self._notes.update(dict.fromkeys(pool.notes))
+
+    def run(self, target: Target, scenario: Scenario, *, patches: Sequence[Path] = ()) -> Result:
+        """Run a scenario in a guest of its own, after ready(); raises Unsupported.
+
+        `patches` change the modules of this run alone.
+        """
+        parts = self.target(target)
+        try:
+            images = parts.patched(patches) if patches else parts.images
+            guest = self.pool(target, scenario.boot).take()
+        except BootFailed as error:
+            return Result((Finding(Verdict.BOOT_FAILED, error.message, notes=(error.console,)),))
+        except LabError as error:
+            return runner.lab_error(error)
+        with guest:
+            return runner.run(
+                scenario,
+                parts,
+                guest,
+                seed=self.wishes.seed,
+                images=images,
+                symbols=lambda: self._symbols(target, scenario.boot),
+            )
+
+    def _symbols(self, target: Target, boot: BootOptions) -> Symbols:
+        """Return the kernel's symbols, asked from a guest that is well; the package does not have them."""
+        from lab.guest.symbols import kernel_symbols  # noqa: PLC0415 - only for guests that hang
+
+        pool = self.pool(target, boot)
+        return kernel_symbols(pool.spec, pool.take, self.cache, self.progress)
+
+    @contextlib.contextmanager
+    def hand(
+        self, target: Target, *, modules: Sequence[str] = (), uapi: Sequence[str] = ()
+    ) -> Iterator[Hand]:
+        """Give a fresh guest of a target to a Python test; raises what ready() and run() do."""
+        from lab.hand import Hand  # noqa: PLC0415 - only Python tests need it
+        from lab.scenario import BootOptions, ModuleLoad, Scenario  # noqa: PLC0415 - as above
+
+        boot = BootOptions()
+        loads = tuple(ModuleLoad(name) for name in modules)
+        self.ready(target, Scenario("", "", Path(), 0, "", modules=loads, uapi=tuple(uapi), boot=boot))
+        parts = self.target(target)
+        with self.pool(target, boot).take() as guest:
+            session = runner.session(parts, guest, uapi, seed=self.wishes.seed, images=parts.images)
+            headers = [self.wishes.source / "uapi" / name for name in uapi]
+            with Hand(session, modules=modules, uapi=headers) as hand:
+                yield hand
+            found = runner.look_after(guest, session)
+            if found is not None:
+                raise Unwell(found)
+
+    def notes(self) -> list[str]:
+        """Return what the user should be told once."""
+        for pool in self._pools.values():
+            self._notes.update(dict.fromkeys(pool.notes))
+        return list(self._notes)
+
+    def close(self) -> None:
+        """End every guest and let go of every lock."""
+        from lab.kernels.process import end_all  # noqa: PLC0415 - as late as possible
+
+        end_all()  # a compiler is in a process group of its own, where Ctrl+C does not reach it
+        self.cache.interrupt()  # nor does it reach threads that fetch or wait for another run
+        for ready in self._ready.values():
+            ready.close()
+        for key in list(self._pools):
+            self._drop(key)
+        self.cache.close()
+
+
+__all__ = ["HOUSE", "Lab", "Ready", "Unsupported", "Wishes", "fault"]

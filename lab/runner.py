@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: MIT
+"""The one loop: a scenario's steps against a guest, then the health check.
+
+The first mistake that happened is the verdict; what follows from it is listed below it. A splat came
+first when the kernel printed it before the step that it broke gave its answer.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from lab.errors import GuestError, GuestHung, GuestLost, LabError
+from lab.guest.splat import splats
+from lab.session import LeakedReference, Session, StepFailed
+from lab.values import Fixed
+from lab.verdict import Finding, Result, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lab.guest.machine import Guest
+    from lab.guest.splat import Splat
+    from lab.guest.symbols import Symbols
+    from lab.prepare import Ready
+    from lab.scenario import Scenario, SplatWanted, Step
+
+# Taint bits of Documentation/admin-guide/tainted-kernels.rst that loading our own modules sets.
+_MODULE_TAINT = (1 << 12) | (1 << 13)  # O: out of tree, E: unsigned
+_SPLAT_TAINT = (1 << 7) | (1 << 9) | (1 << 14)  # D: died, W: warned, L: soft lockup: a splat says more
+_TAINTS = "PFSRMBUDAWCIOELKXTNJ"  # letter of bit N
+_REPORT_SECONDS = 1.0  # for the rest of a report whose beginning was seen
+_QUIET_LOOKS = 5  # in a row without a new line: it is over
+_AFTERMATH_SECONDS = 2.0  # for each question to a guest that is in trouble already
+
+
+def run(
+    scenario: Scenario,
+    ready: Ready,
+    guest: Guest,
+    *,
+    seed: int,
+    images: Mapping[str, bytes],
+    symbols: Callable[[], Symbols],
+) -> Result:
+    """Run one scenario in a guest that is its own, and return what became of it.
+
+    `images` are the modules by name, `symbols` makes the kernel's when they are needed. The guest is the
+    caller's to close. Raises Unsupported, and nothing for what happens in the guest.
+    """
+    trial = Trial(scenario, ready, guest, seed, images, symbols)
+    started = time.monotonic()
+    trial.go()
+    return Result(
+        findings=tuple(trial.findings),
+        messages=tuple(trial.kernel_lines()) if trial.findings else (),
+        seconds=time.monotonic() - started,
+        restored=guest.restored,
+    )
+
+
+@dataclass
+class Trial:
+    """One scenario under way."""
+
+    scenario: Scenario
+    ready: Ready
+    guest: Guest
+    seed: int
+    images: Mapping[str, bytes]
+    symbols: Callable[[], Symbols]
+    findings: list[Finding] = field(default_factory=list)
+    where: str = "loading the modules"
+    told: int = 0  # splats of the log that are findings already
+    met: bool = False  # the splat that is wanted has come
+
+    def __post_init__(self) -> None:
+        self.session = session(self.ready, self.guest, self.scenario.uapi, seed=self.seed, images=self.images)
+
+    def go(self) -> None:
+        """Do the steps and the health check; afterwards `findings` says it all."""
+        try:
+            self._steps()
+        except StepFailed as error:
+            self._splats()
+            self.findings.append(self._failed(error))
+        except LeakedReference as error:
+            self._splats()
+            first, *rest = str(error).splitlines()
+            self.findings.append(Finding(Verdict.STEP_FAILED, first, where=self.where, notes=tuple(rest)))
+        except GuestHung as error:
+            self._splats()
+            self.findings.append(self._hung(error))
+        except GuestLost as error:
+            self._lost(error)
+        except _Stop:
+            pass
+        except LabError as error:
+            self._splats()
+            self.findings.append(Finding(Verdict.LAB_ERROR, error.message, where=self.where, hint=error.hint))
+        self._judge()
+
+    def _steps(self) -> None:
+        self.session.start(self.scenario)
+        self._check()
+        self.guest.learn_modules(self.ready.patience)
+        for step in self.scenario.steps:
+            self.where = place(step)
+            self.session.step(step)
+            self._check()
+        self.where = "unloading the modules"
+        self.session.finish()
+        self._check()
+        self.where = "the health check after the last step"
+        self._taint()
+
+    def _check(self) -> None:
+        """Look for splats; one that nobody wanted ends the scenario at the step that caused it."""
+        if len(splats(self.session.messages)) > self.told:
+            self._let_it_speak()
+        if self._splats():
+            raise _Stop
+
+    def _let_it_speak(self) -> None:
+        """Wait until the kernel has printed all of a report: another CPU may be in the middle of one."""
+        deadline = time.monotonic() + _REPORT_SECONDS
+        quiet = 0
+        while quiet < _QUIET_LOOKS and time.monotonic() < deadline:
+            before = len(self.session.messages)
+            self.session.nudge()
+            quiet = quiet + 1 if len(self.session.messages) == before else 0
+
+    def _splats(self) -> bool:
+        """Turn new splats into findings; True when there was one that is not wanted."""
+        found = splats(
+            self.session.messages if self.guest.alive() else self.guest.console_text().splitlines()
+        )
+        new, self.told = found[self.told :], max(self.told, len(found))
+        unwanted = False
+        for splat in new:
+            if self._wanted(splat):
+                self.met = True
+                continue
+            unwanted = True
+            self.findings.append(finding(splat, self.where))
+        return unwanted
+
+    def _wanted(self, splat: Splat) -> bool:
+        wanted = self.scenario.expect_splat
+        return wanted is not None and matches(wanted, splat)
+
+    def kernel_lines(self) -> list[str]:
+        """Return what the kernel printed so far; of a dead guest, what reached the console."""
+        if not self.guest.alive():
+            return self.guest.console_text().splitlines()
+        return [
+            f"[{message.time_us // 1_000_000:5}.{message.time_us % 1_000_000:06}] {message.text}"
+            for message in self.session.messages
+        ]
+
+    def _taint(self) -> None:
+        found = taint(self.guest, timeout=self.ready.patience, forgive=_SPLAT_TAINT if self.met else 0)
+        if found is not None:
+            self.findings.append(replace(found, where=self.where))
+
+    def _failed(self, error: StepFailed) -> Finding:
+        return Finding(
+            Verdict.STEP_FAILED,
+            error.title,
+            where=place(error.step),
+            wanted=error.wanted,
+            got=error.got,
+            notes=tuple(error.notes),
+        )
+
+    def _hung(self, error: GuestHung) -> Finding:
+        notes = list(self._asleep())
+        try:
+            notes += self.guest.cpus(self.symbols(), self.images)
+        except LabError as trouble:
+            notes.append(f"the kernel's symbols are not to be had: {trouble.message}")
+            notes += self.guest.cpus()
+        return Finding(Verdict.HUNG, error.message, where=self.where, notes=tuple(notes), hint=error.hint)
+
+    def _asleep(self) -> list[str]:
+        """Return where each actor stands, as far as the agent still answers."""
+        try:
+            return self.session.whereabouts(timeout=_AFTERMATH_SECONDS)
+        except GuestError as error:
+            return [f"the agent does not answer either: {error.message}"]
+
+    def _lost(self, error: GuestLost) -> None:
+        before = len(self.findings)
+        self._splats()
+        # What the guest said while dying is the reason of its death, not a mistake of its own.
+        last = [line for item in self.findings[before:] for line in (item.title, *item.notes)]
+        del self.findings[before:]
+        why = self.guest.death()
+        self.findings.append(
+            Finding(Verdict.LOST, why or error.message, where=self.where, notes=tuple(last), hint=error.hint)
+        )
+
+    def _judge(self) -> None:
+        """Weigh the findings against the trouble that the scenario means to make."""
+        verdict = self.scenario.expect_verdict
+        if verdict is not None:
+            if self.findings and self.findings[0].verdict.value == verdict:
+                self.findings.clear()
+                return
+            if not self.findings:
+                self.findings.append(
+                    Finding(
+                        Verdict.STEP_FAILED,
+                        f"the guest was to be {verdict} and was not",
+                        where=f"{self.scenario.file}:{self.scenario.line}",
+                        wanted=f"expect_verdict: {verdict}",
+                        got="every step did what it says, and the guest is well",
+                    )
+                )
+        wanted = self.scenario.expect_splat
+        if wanted is not None and not self.met:
+            missing = Finding(
+                Verdict.STEP_FAILED,
+                "the splat that was expected did not come",
+                where=f"{self.scenario.file}:{self.scenario.line}",
+                wanted=f"expect_splat: {wanted}",
+                got=", ".join(item.title for item in self.findings) or "no splat",
+            )
+            self.findings.append(missing)
+
+
+class _Stop(Exception):  # noqa: N818 - ends the steps; the finding is made already
+    pass
+
+
+def session(
+    ready: Ready, guest: Guest, uapi: Sequence[str], *, seed: int, images: Mapping[str, bytes]
+) -> Session:
+    """Return a session with a guest, in which nothing has happened yet."""
+    return Session(
+        guest.agent,
+        ready.abi(uapi),
+        arch=ready.arch,
+        modules=images,
+        seed=seed,
+        patience=ready.patience,
+        config=ready.config,
+    )
+
+
+def taint(guest: Guest, *, timeout: float, forgive: int = 0) -> Finding | None:
+    """Return a finding when the kernel is tainted by more than our modules; `forgive` are further bits."""
+    text = guest.agent.read_file("/proc/sys/kernel/tainted", timeout=timeout)
+    before = guest.hello.tainted if guest.hello is not None else 0
+    bits = int(text) & ~before & ~_MODULE_TAINT & ~forgive
+    if not bits:
+        return None
+    letters = "".join(letter for bit, letter in enumerate(_TAINTS) if bits >> bit & 1)
+    return Finding(
+        Verdict.SPLAT,
+        f"the kernel is tainted ({letters}) although nothing was reported",
+        hint="the letters: Documentation/admin-guide/tainted-kernels.rst",
+    )
+
+
+def look_after(guest: Guest, session: Session) -> Finding | None:
+    """Return what is wrong with a guest after a Python test, None when it is well."""
+    found = splats(session.messages)
+    if found:
+        return finding(found[0], "during the test")
+    return taint(guest, timeout=session.patience)
+
+
+def module_names(scenario: Scenario) -> list[str]:
+    """Return the modules that a scenario loads, before its first step or by one."""
+    loaded = [step.arguments.get("module") for step in scenario.steps if step.verb == "load"]
+    named = [str(value.value) for value in loaded if isinstance(value, Fixed)]
+    return [module.name for module in scenario.modules] + named
+
+
+def place(step: Step) -> str:
+    """Return where a step stands and what it says, in one line."""
+    return f"{step.file}:{step.line}: {step.text}"
+
+
+def matches(wanted: SplatWanted, splat: Splat) -> bool:
+    """Tell whether a splat is the one that the scenario wants."""
+    return wanted.kind.lower() == splat.kind.lower() and splat.matches(wanted.matches)
+
+
+def finding(splat: Splat, where: str) -> Finding:
+    """Return a splat as a finding of the step during which it came."""
+    return Finding(Verdict.SPLAT, splat.title, where=where, notes=splat.lines)
+
+
+def lab_error(error: LabError) -> Result:
+    """Return the result of a scenario that the lab could not run."""
+    return Result((Finding(Verdict.LAB_ERROR, error.message, hint=error.hint),))
+
+
+__all__ = [
+    "Trial",
+    "finding",
+    "lab_error",
+    "look_after",
+    "matches",
+    "module_names",
+    "place",
+    "run",
+    "session",
+    "taint",
+]
