@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: MIT
+"""The `lab` command: what there is, what this host can do, what the cache holds, how fast it all is."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lab import __version__
+from lab.errors import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from lab.cache import Cache
+    from lab.doctor import Finding
+    from lab.progress import Progress
+    from lab.settings import Settings
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def told(function: F) -> F:
+    """Tell the lab's own errors in their own words, and leave with 1."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except LabError as error:
+            click.echo(f"lab: {error}", err=True)
+            sys.exit(1)
+
+    return wrapped  # type: ignore[return-value]  # functools.wraps keeps the signature, which mypy cannot see
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lab")
+def main() -> None:
+    """Look after the lab; scenarios are run by pytest."""
+
+
+def _ini() -> dict[str, str]:
+    """Return the settings that the tree's pytest ini file makes, as pytest itself would find it."""
+    import configparser  # noqa: PLC0415 - each command pays for what it uses
+    import tomllib  # noqa: PLC0415 - as above
+
+    for directory in (Path.cwd(), *Path.cwd().parents):
+        pyproject = directory / "pyproject.toml"
+        for name in ("pytest.ini", "tox.ini", "setup.cfg"):
+            if (directory / name).is_file():
+                parser = configparser.ConfigParser(interpolation=None)
+                parser.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep case
+                parser.read(directory / name, encoding="utf-8")
+                section = "tool:pytest" if name == "setup.cfg" else "pytest"
+                if parser.has_section(section):
+                    return dict(parser.items(section))
+        if pyproject.is_file():
+            table = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+            options = table.get("tool", {}).get("pytest", {}).get("ini_options")
+            if options is not None:
+                return {key: str(value) for key, value in options.items()}
+    return {}
+
+
+def _open(*, quiet: bool = False) -> tuple[Settings, Cache, Progress]:
+    from lab import settings as settings_  # noqa: PLC0415 - each command pays for what it uses
+    from lab.cache import Cache  # noqa: PLC0415 - as above
+    from lab.progress import Progress  # noqa: PLC0415 - as above
+
+    progress = Progress(quiet=quiet)
+    settings = settings_.load(_ini())
+    return settings, Cache(settings.cache, progress), progress
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - as above
+    from rich.table import Table  # noqa: PLC0415 - as above
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in head:
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    # A terminal's width is a reader's; a pipe's reader wants whole lines.
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console.print(table, highlight=False)
+
+
+@main.command()
+@click.option("--refresh", is_flag=True, help="Ask the archive now.")
+@told
+def kernels(*, refresh: bool) -> None:
+    """List the kernels on offer, where they come from and what of them is cached."""
+    from lab.kernels import catalogue  # noqa: PLC0415 - as above
+
+    settings, cache, progress = _open()
+    found = catalogue.load(settings, cache, progress, refresh=refresh)
+    cached = {usage.key.rpartition("-")[0] for usage in cache.usage() if usage.kind == "kernel"}
+    rows = [
+        (
+            kernel.line,
+            kernel.version,
+            kernel.arch,
+            kernel.flavour,
+            kernel.release,
+            kernel.compiler,
+            kernel.origin,
+            ("cached" if f"{kernel.arch}-{kernel.release.replace('+', '_')}" in cached else "")
+            if kernel.buildable
+            else "no headers",
+        )
+        for kernel in found.kernels
+    ]
+    _table(("line", "version", "arch", "flavour", "release", "compiler", "from", ""), rows)
+    for note in found.notes:
+        click.echo(note)
+
+
+@main.command()
+@told
+def doctor() -> None:
+    """Tell what this host can do, and what to do about what it cannot."""
+    from lab import doctor as doctor_  # noqa: PLC0415 - as above
+
+    settings, _, progress = _open()
+    found = []
+    for finding in doctor_.findings(settings, kvm=_kvm(settings, progress)):
+        found.append(finding)
+        click.echo(f"{finding.grade:<5} {finding.topic}: {finding.text}")
+        if finding.remedy:
+            click.echo(f"      -> {finding.remedy}")
+    if doctor_.worst(found) == "bad":
+        sys.exit(1)
+
+
+def _kvm(settings: Settings, progress: Progress) -> Finding:
+    """Find out by trying whether KVM really works: a guest has to boot with it."""
+    from lab.doctor import Finding  # noqa: PLC0415 - as above
+    from lab.prepare import Lab, Wishes  # noqa: PLC0415 - as above
+    from lab.scenario import BootOptions  # noqa: PLC0415 - as above
+
+    lab = Lab(settings, Wishes(seed=0), progress)
+    try:
+        (target,) = lab.targets(["6.12"], ["x86_64"], ["stock"])
+        parts = lab.target(target)
+        parts.spec(BootOptions())
+        if parts.accel.name == "kvm":
+            return Finding("accelerator", "good", f"KVM works: {parts.accel.why}")
+        return Finding(
+            "accelerator",
+            "note",
+            f"guests are emulated (TCG): {parts.accel.why}",
+            "nothing has to be done; with a KVM that works, guests are some times faster",
+        )
+    except LabError as error:
+        return Finding("accelerator", "bad", f"no guest could be tried: {error.message}", error.hint)
+    finally:
+        lab.close()
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Say what would go.")
+@told
+def clean(*, dry_run: bool) -> None:
+    """Free the cache of all that nobody uses now."""
+    _, cache, _ = _open()
+    if dry_run:
+        for usage in cache.usage():
+            click.echo(
+                f"{_size(usage.bytes):>10}  {usage.kind}/{usage.key[:16]}{'  in use' if usage.held else ''}"
+            )
+        return
+    freed = cache.clean()
+    kept = f"; {freed.kept} in use stay" if freed.kept else ""
+    click.echo(f"freed {_size(freed.bytes)} in {freed.entries} entries of {cache.root}{kept}")
+
+
+def _size(count: int) -> str:
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"
+
+
+@main.command()
+@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@told
+def check(files: tuple[Path, ...]) -> None:
+    """Check scenario files without running anything (default: all of scenarios/)."""
+    from lab import scenario  # noqa: PLC0415 - as above
+
+    paths = sorted(files or Path("scenarios").glob("*.yaml"))
+    if not paths:
+        raise click.UsageError("no scenario files here: name some")
+    mistakes = scenario.check(paths, root=Path.cwd())
+    for mistake in mistakes:
+        click.echo(str(mistake))
+    if mistakes:
+        sys.exit(1)
+    click.echo(f"{len(paths)} files are well")
+
+
+@main.command()
+@click.option("--kernel", default="6.12", show_default=True, help="On which kernel.")
+@click.option("--arch", default="x86_64", show_default=True)
+@click.option("--runs", default=20, show_default=True, type=click.IntRange(min=1), help="Of each figure.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@told
+def bench(*, kernel: str, arch: str, runs: int, as_json: bool) -> None:
+    """Measure what a scenario costs on this host."""
+    from lab import bench as bench_  # noqa: PLC0415 - as above
+
+    settings, _, progress = _open(quiet=as_json)
+    bench_.main(settings, progress, kernel=kernel, arch=arch, runs=runs, as_json=as_json)
+
+
+__all__ = ["main"]
