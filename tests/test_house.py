@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""The tree holds to its own rules: licences, one scenario file a module, faults that name what must fail."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab import scenario
+
+HOUSE = Path(__file__).resolve().parent.parent
+GPL = ("kmod/", "rootfs/")
+NO_COMMENTS = (".json", ".pgp", ".gpg", ".asc", ".log", ".bin", ".o", ".gitkeep")
+
+
+def tracked() -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=HOUSE, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return [name for name in listed if (HOUSE / name).is_file()]
+
+
+def test_every_file_says_its_licence():
+    wrong = []
+    for name in tracked():
+        path = HOUSE / name
+        if name.startswith(("LICENSES/", "docs/")) or path.suffix in (*NO_COMMENTS, ".md") or path.name == ".gitignore":
+            continue
+        head = path.read_text(errors="replace")[:400]
+        wanted = "GPL-2.0-only" if name.startswith(GPL) else "MIT"
+        if not re.search(rf"SPDX-License-Identifier: {wanted}", head):
+            wrong.append(name)
+    assert wrong == []
+
+
+def test_every_module_is_used_by_a_scenario():
+    used: set[str] = set()
+    for path in (HOUSE / "scenarios").glob("*.yaml"):
+        for entry in scenario.load(path, root=HOUSE).scenarios:
+            used |= set(entry.module_names)
+    modules = {f"lab_{path.stem}" for path in (HOUSE / "kmod").glob("*.c") if not path.name.endswith(".mod.c")}
+    assert modules
+    assert modules - used == set()
+    assert {name for name in used if name.startswith("lab_")} - modules == set()
+
+
+FAULTS = sorted((HOUSE / "kmod" / "faults").glob("*.patch"))
+
+
+def test_there_are_faults():
+    assert len(FAULTS) >= 20
+
+
+@pytest.mark.parametrize("patch", FAULTS, ids=lambda path: path.stem)
+def test_a_fault_names_what_must_fail(patch):
+    head = dict(re.findall(r"^(\w+): (.+)$", patch.read_text().split("\n--- ")[0], re.MULTILINE))
+    assert head.keys() >= {"Channel", "Breaks", "Scenario", "Verdict"}
+    assert head["Verdict"] in ("step failed", "splat", "hung", "lost")
+    file, _, name = head["Scenario"].partition("::")
+    loaded = scenario.load(HOUSE / file, root=HOUSE)
+    assert name in {entry.id for entry in loaded.scenarios} | {entry.name for entry in loaded.scenarios}
+
+
+def test_the_tree_names_no_mirror():
+    found = []
+    for name in tracked():
+        text = (HOUSE / name).read_text(errors="replace")
+        if re.search(r"https?://(?!127\.|localhost|HOST|\[)[^\s\"'/]+/(debian|debian-security|simple)\b", text):
+            found.append(name)
+    assert found == []
