@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from lab.arch import architecture
 from lab.cache import digest, file_digest
 from lab.errors import FetchError, LabError
 from lab.kernels.catalogue import DATA, entry_name, offer
@@ -83,6 +84,9 @@ def fetch_headers(kernel: Kernel, settings: Settings, cache: Cache, progress: Pr
     compiler = root(kernel.compiler, settings, cache, progress)
     what = digest(MAKER, compiler.digest, [[piece[0], piece[-1]] for piece in pieces])
 
+    # A third of the files is for other architectures.
+    other = re.compile(rf"usr/src/[^/]+/arch/(?!{architecture(kernel.arch).kernel}/)[^/]+/")
+
     def make(building: Path, final: Path) -> None:
         fetch_packages(
             _items(pieces),
@@ -91,7 +95,9 @@ def fetch_headers(kernel: Kernel, settings: Settings, cache: Cache, progress: Pr
             cache,
             progress,
             text=f"headers {kernel.release}",
-            wanted=lambda path: path.startswith(("usr/src/", "usr/lib/linux-kbuild-")),
+            wanted=lambda path: (
+                path.startswith(("usr/src/", "usr/lib/linux-kbuild-")) and other.match(path) is None
+            ),
         )
         _finish_headers(building, final, compiler)
 

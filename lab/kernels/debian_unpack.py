@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import re
 import tarfile
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO, TypeVar
 
 from lab.errors import FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+T = TypeVar("T")
 
 _AR = b"!<arch>\n"
+_BLOCK = 1 << 20
 _MEMBER = 60  # bytes of an ar member's head
 # What Debian's merged /usr makes one: a package that still says bin/ means usr/bin/.
 _MERGED = re.compile(r"(bin|sbin|lib|lib32|lib64|libx32)(?=/|$)")
@@ -30,24 +34,32 @@ def unpack(package: Path, to: Path, wanted: Callable[[str], bool] | None = None)
     `wanted` says of a path inside the package, usr/bin/make say, whether it is taken. Links are made to
     point inside `to`. Raises FetchError for what is no package or would leave the directory.
     """
-    root = Path(os.path.realpath(to))
-    safe: set[Path] = {root}
-    with package.open("rb") as file, tarfile.open(fileobj=_data(file, package), mode="r|*") as archive:
-        for member in archive:
-            name = _inside(member.name, package)
-            if not name or _USELESS.match(name) or (wanted is not None and not wanted(name)):
-                continue
-            _place(archive, member, name, root, safe)
+    root = os.path.realpath(to)
+    safe = {root}
+    try:
+        with (
+            package.open("rb") as file,
+            _data(file, package) as data,
+            tarfile.open(fileobj=data, mode="r|", bufsize=_BLOCK) as archive,
+        ):
+            for member in archive:
+                name = _inside(member.name, package)
+                if name and not _USELESS.match(name) and (wanted is None or wanted(name)):
+                    _place(archive, member, name, root, safe)
+    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+        raise FetchError(f"{package} is no whole Debian package: {error}", hint="report this") from error
 
 
-def _data(file: BinaryIO, package: Path) -> BinaryIO:
-    """Return the data member of an ar file, positioned at its start."""
+def _data(file: BinaryIO, package: Path) -> IO[bytes]:
+    """Return what the data member of an ar file holds, decompressed."""
     if file.read(len(_AR)) != _AR:
         raise FetchError(f"{package} is no Debian package")
     while len(head := file.read(_MEMBER)) == _MEMBER:
-        name, size = head[:16].decode("ascii").rstrip(" /"), int(head[48:58])
+        name, size = head[:16].decode("ascii", "replace").rstrip(" /"), int(head[48:58])
+        if name == "data.tar.xz":
+            return lzma.open(io.BufferedReader(_Part(file, size), _BLOCK))
         if name.startswith("data.tar"):
-            return io.BufferedReader(_Part(file, size), 1 << 18)
+            raise FetchError(f"{package} is compressed as {name}, which is not known", hint="report this")
         file.seek(size + size % 2, os.SEEK_CUR)
     raise FetchError(f"{package} holds no files")
 
@@ -71,47 +83,58 @@ class _Part(io.RawIOBase):
 
 def _inside(name: str, package: Path | None = None) -> str:
     """Return a path of a package relative to its root, with merged /usr; empty for the root itself."""
-    parts = [part for part in name.split("/") if part not in ("", ".")]
+    parts = [part for part in name.split("/") if part not in {"", "."}]
     if ".." in parts:
         raise FetchError(f"{package} has a file that leaves its place: {name}")
     path = "/".join(parts)
     return f"usr/{path}" if _MERGED.match(path) else path
 
 
-def _place(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, root: Path, safe: set[Path]) -> None:
-    path = root / name
-    _check_parent(path.parent, root, safe)
-    mode = member.mode & 0o777 | 0o600
+# Strings and os.* from here to the end: a kernel's headers are ten thousand files.
+
+
+def _place(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, root: str, safe: set[str]) -> None:
+    path = f"{root}/{name}"
     if member.isdir():
-        path.mkdir(mode=0o755, exist_ok=True)
+        _check_directory(path, root, safe)
         return
+    _check_directory(path.rpartition("/")[0], root, safe)
     if member.isfile():
-        path.unlink(missing_ok=True)
         source = archive.extractfile(member)
         assert source is not None
-        with path.open("xb") as file:
-            while chunk := source.read(1 << 20):
+        descriptor = _make_anew(
+            path, lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+        )
+        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - it is open already
+            os.fchmod(descriptor, member.mode & 0o777 | 0o600)
+            while chunk := source.read(_BLOCK):
                 file.write(chunk)
-            os.fchmod(file.fileno(), mode)
     elif member.issym():
-        path.unlink(missing_ok=True)
-        path.symlink_to(_link(name, member.linkname))
+        target = _link(name, member.linkname)
+        _make_anew(path, lambda: os.symlink(target, path))  # noqa: PTH211 - see above
     elif member.islnk():
-        path.unlink(missing_ok=True)
-        target = root / _inside(member.linkname)
-        _check_parent(target.parent, root, safe)
-        path.hardlink_to(target)
+        linked = f"{root}/{_inside(member.linkname)}"
+        _check_directory(linked.rpartition("/")[0], root, safe)
+        _make_anew(path, lambda: os.link(linked, path, follow_symlinks=False))
     # Devices and pipes belong to no root of ours.
 
 
-def _check_parent(parent: Path, root: Path, safe: set[Path]) -> None:
+def _make_anew(path: str, make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except FileExistsError:
+        os.unlink(path)  # noqa: PTH108 - see above
+        return make()
+
+
+def _check_directory(path: str, root: str, safe: set[str]) -> None:
     """Make a directory, and make sure that no link leads it out of the root."""
-    if parent in safe:
+    if path in safe:
         return
-    parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if not Path(os.path.realpath(parent)).is_relative_to(root):
-        raise FetchError(f"a package leads out of its place: {parent}")
-    safe.add(parent)
+    os.makedirs(path, 0o755, exist_ok=True)  # noqa: PTH103 - see above
+    if not f"{os.path.realpath(path)}/".startswith(f"{root}/"):
+        raise FetchError(f"a package leads out of its place: {path}")
+    safe.add(path)
 
 
 def _link(name: str, target: str) -> str:
