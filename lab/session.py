@@ -343,7 +343,7 @@ class Session:
     def nudge(self) -> None:
         """Let a little time pass and ask the agent for anything: what was printed before comes with it."""
         time.sleep(_PAUSE)
-        self.agent.read_file("/proc/uptime", timeout=self.patience)
+        self.agent.sync(timeout=self.patience)
         self.take_messages()
 
     def fail_awake(self, running: Running, wanted: str) -> NoReturn:

@@ -107,9 +107,8 @@ class FakeAgent:
         found, self.printed = self.printed, []
         return found
 
-    def read_file(self, path: str, timeout: float) -> bytes:
+    def sync(self, timeout: float) -> None:
         self.printed, self.later = [*self.printed, *self.later], []
-        return b""
 
     def load_module(self, image: bytes, params: str, timeout: float) -> CallResult:
         self.asked.append(f"load {image.decode()} {params}".strip())
