@@ -15,6 +15,7 @@ from lab.cache import Cache, file_digest
 from lab.errors import BootFailed, GuestLost, HostError
 from lab.guest import accel, pool, template
 from lab.guest.argv import BootSpec
+from lab.guest.ram import ram_digest, reserve
 from lab.progress import Progress
 from lab.settings import load
 
@@ -204,7 +205,7 @@ def fake_template(path: Path) -> None:
     (path / "state").write_bytes(b"state")
     known = facts(
         ram_bytes=2 << 20,
-        ram_digest=template.ram_digest(ram, thin=False),
+        ram_digest=ram_digest(ram, thin=False),
         state_digest=file_digest(path / "state"),
     )
     (path / "template.json").write_text(json.dumps(asdict(known)))
@@ -284,22 +285,22 @@ def test_a_failed_boot_is_remembered_for_a_while(cache: Cache, monkeypatch: pyte
 
 def test_a_ram_file_has_its_space_reserved_and_gives_back_what_is_empty(tmp_path: Path) -> None:
     ram = tmp_path / "ram"
-    template.reserve(ram, 4 << 20)
+    reserve(ram, 4 << 20)
     assert ram.stat().st_size == 4 << 20
     with ram.open("r+b") as file:
         file.seek(1 << 20)
         file.write(b"x" * 100)
         file.seek(3 << 20)
         file.write(bytes(1 << 20))  # written, but empty
-    before = template.ram_digest(ram, thin=False)
-    assert template.ram_digest(ram, thin=True) == before
-    assert template.ram_digest(ram, thin=False) == before
+    before = ram_digest(ram, thin=False)
+    assert ram_digest(ram, thin=True) == before
+    assert ram_digest(ram, thin=False) == before
     assert ram.stat().st_size == 4 << 20
     assert ram.read_bytes()[1 << 20 : (1 << 20) + 100] == b"x" * 100
     with ram.open("r+b") as file:
         file.seek(2 << 20)
         file.write(b"y")
-    assert template.ram_digest(ram, thin=False) != before
+    assert ram_digest(ram, thin=False) != before
 
 
 # Accelerators

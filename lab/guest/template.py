@@ -11,10 +11,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 import json
-import mmap
 import os
 import time
 from contextlib import suppress
@@ -26,6 +23,7 @@ from lab.errors import BootFailed, GuestError, HostError
 from lab.guest import qemu, qmp
 from lab.guest.argv import kernel_stub
 from lab.guest.machine import Guest, boot, clone_seed
+from lab.guest.ram import ram_digest, reserve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +41,6 @@ _QUIESCE_SECONDS = 60.0
 _FREEZE_SECONDS = 60.0
 RESTORE_SECONDS = 30.0  # it takes a tenth of one; a host that swaps may need more
 _MANIFEST = "template.json"
-_BLOCK = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -209,15 +206,6 @@ def _raise_remembered(cache: Cache, name: str) -> None:
             )
 
 
-def reserve(path: Path, size: int) -> None:
-    """Make a file whose blocks are the disk's promise: a full disk is an error here, not a SIGBUS later.
-
-    Raises OSError, which the cache explains.
-    """
-    with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, size)
-
-
 def _freeze(guest: Guest, spec: BootSpec, building: Path, booted: float) -> dict[str, Any]:
     """Stop a guest for good and write down what it is."""
     nonce = os.urandom(16)
@@ -323,51 +311,3 @@ def _check(made: Template, spec: BootSpec) -> None:
     process = qmp.run(prepare_async(spec, made), RESTORE_SECONDS)
     with restore(process, made, spec, seed=material, jitter_us=jitter):
         pass
-
-
-_PUNCH_HOLE_KEEP_SIZE = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
-
-
-def ram_digest(path: Path, *, thin: bool) -> str:
-    """Return a digest of a RAM file; empty blocks count by their absence.
-
-    `thin`: give the disk back what is empty. Nobody writes to the file again, so nothing needs a promise of
-    space any more. A file system that cannot do that keeps the space, and no harm is done.
-    """
-    punch = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None) if thin else None
-    hashed = hashlib.sha256()
-    empty = bytes(_BLOCK)
-    flags = os.O_RDWR if thin else os.O_RDONLY
-    descriptor = os.open(path, flags)
-    try:
-        size = os.fstat(descriptor).st_size
-        with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as memory:
-            for start, end in _data(descriptor, size):
-                for offset in range(start, end, _BLOCK):
-                    block = memory[offset : offset + _BLOCK]
-                    if block != empty[: len(block)]:
-                        hashed.update(offset.to_bytes(8, "little") + block)
-                    elif punch is not None:
-                        at, length = ctypes.c_int64(offset), ctypes.c_int64(len(block))
-                        punch(descriptor, _PUNCH_HOLE_KEEP_SIZE, at, length)
-    finally:
-        os.close(descriptor)
-    return hashed.hexdigest()
-
-
-def _data(descriptor: int, size: int) -> list[tuple[int, int]]:
-    """Return the parts of a file that are not holes, in whole blocks."""
-    found: list[tuple[int, int]] = []
-    position = 0
-    while position < size:
-        try:
-            start = os.lseek(descriptor, position, os.SEEK_DATA)
-        except OSError:  # no data behind this point
-            break
-        end = os.lseek(descriptor, start, os.SEEK_HOLE)
-        start -= start % _BLOCK
-        end = min(size, end + -end % _BLOCK)
-        start = max(start, position)
-        found.append((start, end))
-        position = end
-    return found

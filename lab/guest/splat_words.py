@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""What the kernel's reports look like, line by line: patterns, and nothing that remembers anything."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+WARNING_PRIORITY = 4  # KERN_WARNING: nothing below that urgency begins a report
+
+
+@dataclass(frozen=True)
+class Head:
+    """How a report begins."""
+
+    kind: str
+    pattern: re.Pattern[str]  # group `say`: what the title is made of; without it, all of the match
+    where: bool = True  # the title says in which function
+    priority: int = WARNING_PRIORITY
+
+
+def _head(kind: str, pattern: str, *, where: bool = True, priority: int = WARNING_PRIORITY) -> Head:
+    return Head(kind, re.compile(pattern), where, priority)
+
+
+_OOPS = r"(?:divide error|invalid opcode|stack segment|overflow|bounds|int3|double fault|stack guard page"
+_FLAGS = r"(?: [A-Z]\w+(?:\(\w+\))?)*$"  # 'PREEMPT SMP NOPTI', and no more
+# In this order; the first that matches says what it is. Each is matched from the beginning of the line.
+HEADS = (
+    _head("panic", r"(?P<say>Kernel panic - not syncing.*)", where=False),
+    _head("panic", r"(?P<say>PANIC: double fault)|traps: (?P<say2>PANIC: double fault)"),
+    _head("KASAN", r"BUG: KASAN: (?P<say>[\w -]+ in \S+(?: \[\w+\])?)", where=False),
+    _head("KFENCE", r"BUG: KFENCE: (?P<say>[\w -]+ in \S+(?: \[\w+\])?)", where=False),
+    _head("KMSAN", r"BUG: KMSAN: (?P<say>[\w -]+ in \S+(?: \[\w+\])?)", where=False),
+    _head("KCSAN", r"BUG: KCSAN: (?P<say>[\w -]+ in .*)", where=False),
+    _head("UBSAN", r"UBSAN: (?P<say>[\w-]+)(?: in \S+)?"),
+    _head(
+        "lockdep",
+        r"(?:WARNING|INFO): (?P<say>possible circular locking dependency detected|"
+        r"possible irq lock inversion dependency detected|possible recursive locking detected|"
+        r"possible bad bit-spinlock.*|inconsistent lock state|suspicious RCU usage.*|"
+        r"bad (?:unlock|contention) balance detected!?|held lock freed!|"
+        r"lock held when returning to user space!?|Nested lock was not taken|"
+        r"[\w-]+-safe -> [\w-]+-unsafe lock order detected|\S+ still has locks held!|"
+        r"trying to register non-static key.*)",
+    ),
+    _head("lockdep", r"\[ (?:BUG|INFO): (?P<say>.*) \]"),
+    _head(
+        "lockdep",
+        r"(?:BUG: )(?P<say>Invalid wait context|MAX_LOCKDEP_\w+ too low|key \S+ has not been reg.*)",
+    ),
+    # '… CPU: 1 PID: 7 at lib/x.c:3 f+0x1/0x2' up to 6.18, '… lib/x.c:3 at f+0x1/0x2, CPU#1: init/7' later
+    _head("WARNING", r"WARNING: (?:CPU: \d+ PID: \d+ at \S+|\S+:\d+ at \S+(?: \[\w+\])?, CPU#\d+: )"),
+    _head("soft lockup", r"(?:watchdog: )?BUG: (?P<say>soft lockup) - CPU#\d+ stuck for"),
+    _head("hard lockup", r"(?:watchdog: |NMI watchdog: )?(?:BUG: )?Watchdog detected (?P<say>hard LOCKUP)"),
+    _head("hung task", r"INFO: (?P<say>task \S+:\d+ (?:is )?blocked) (?:for more than|on a)", where=False),
+    _head("RCU stall", r"(?:rcu: )?INFO: (?P<say>rcu\w* (?:self-)?detected (?:expedited )?stall)"),
+    _head("BUG", r"BUG: (?P<say>kernel NULL pointer dereference)"),
+    _head("BUG", r"BUG: (?P<say>unable to handle (?:page fault|kernel \w+(?: \w+)*?))(?: for| at| in|,|$)"),
+    _head("BUG", r"(?P<say>Unable to handle kernel (?:NULL pointer dereference|paging request|[\w ]+?)) at "),
+    _head("BUG", r"(?P<say>kernel BUG) at \S+"),
+    _head("BUG", r"(?P<say>list_(?:add|del) (?:corruption|double add))"),
+    _head(
+        "BUG",
+        r"BUG: (?P<say>scheduling while atomic|sleeping function called from invalid context|"
+        r"Bad page state|Bad page map|Bad rss-counter state|non-zero pgtables_bytes on freeing mm|"
+        r"workqueue lockup|workqueue leaked (?:lock or )?atomic|\w+ stack guard page was hit|"
+        r"using [\w()]+ in preemptible|spinlock [\w ]+|rwlock [\w ]+|atomic counter underflow|"
+        r"Dentry .* still in use|corrupted list|IRQ handler .* returned IRQ_WAKE|recent printk recursion)",
+    ),
+    _head("BUG", r"BUG (?P<say>\S+ \([^)]*\): .*)", where=False),  # slub's
+    _head("BUG", r"(?P<say>usercopy: Kernel memory (?:exposure|overwrite) attempt detected)"),
+    _head("BUG", r"(?P<say>\S+ \S+: Slab cache still has objects)", where=False),
+    _head("general protection fault", r"(?:Oops: )?(?P<say>general protection fault)[,:]"),
+    _head("Oops", rf"(?:Oops: )?(?P<say>{_OOPS}|[\w -]+)): [0-9a-f]{{4}} \[#\d+\]{_FLAGS}"),
+    _head("Oops", r"(?P<say>Oops|Internal error): .*\[#\d+\]"),
+    _head("WARNING", r"(?P<say>sysfs: cannot create duplicate filename .*)", where=False),
+    _head("WARNING", r"(?P<say>unregister_netdevice: waiting for \S+ to become free)", where=False),
+    _head("WARNING", r"(?P<say>VFS: Busy inodes after unmount)", where=False),
+    _head("WARNING", r"irq \d+: (?P<say>nobody cared)", where=False),
+    _head("WARNING", r"kmemleak: \d+ (?P<say>new suspected memory leaks)", where=False, priority=6),
+)
+KINDS = (*dict.fromkeys(head.kind for head in HEADS), "stack dump")
+
+# The prefix of a console line: '<4>', '[    3.016] ', '[    3.016][  T138] '.
+PREFIX = re.compile(r"(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
+CUT_HERE = re.compile(r"-+\[ cut here \]-+")
+RULE = re.compile(r"={20,}$")
+END = re.compile(r"---\[ end (?:trace|Kernel panic)")
+CPU = re.compile(r"CPU: \d+ (?:UID: \d+ )?PID: \d+ Comm: ")
+# What a report is made of, wherever it stands in it.
+BODY = re.compile(
+    r"""\s                                # stack entries, details
+    |$
+    |(?:CPU|Tainted|Hardware\ name|Workqueue|Modules\ linked\ in|Call\ Trace|Code|Call\ trace|Sched\ter)\b.*:?
+    |(?:[A-Z][A-Z0-9]{1,4}|R\d\d|pc|lr|sp|x\d+|pstate|epc|ra|EFLAGS|PKRU|CR\d|DR\d|GPR\w*|Krnl\ \w+)\s*:
+    |</?(?:TASK|IRQ|NMI|SOFTIRQ|\#DF|\#DB|EOI|ENTRY_TRAMPOLINE)\w*>
+    |\#PF:|PGD\ |Oops:|Internal\ error:|note:|Kernel\ Offset|Dumping\ ftrace|Unloaded\ tainted|last\ unloaded
+    |---\[|\[last\ unloaded|Mem\ abort|Data\ abort|user\ pgtable|KASAN:
+    |Fixing\ recursive|Sending\ NMI|NMI\ backtrace
+    |rcu:|task:|"echo\ 0|INFO:\ lockdep|\d+\ locks?\ held|page:|raw:|flags:|page\ dumped|head:|Disabling\ lock
+    |irq\ event|hardirqs|softirqs|preempt|stack\ backtrace|RIP:|RSP:|FS:|Stack:|CR2:|Kernel\ code|in_atomic
+    |RCU\ nest
+    |(?:invalid\ opcode|stack\ guard\ page|divide\ error|general\ protection).*\[\#
+    |kernel\ BUG\ at|\.\.\.|\?\ |\S+\+0x[0-9a-f]+/0x[0-9a-f]+|handlers:|Showing\ |allocated\ by|freed\ by
+    |which\ lock|Preemption\ disabled|Tail\ call|sched_clock""",
+    re.VERBOSE,
+)
+FRAME = re.compile(
+    r"^\s+(?:\[<[0-9a-fx]+>\] )?(?P<name>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?P<module> \[\w+)?"
+)
+COUNTER = re.compile(
+    r"^(?:RIP: 0010:|pc : |epc : |NIP \[\w+\] )(?P<name>[A-Za-z_][\w.]*)\+0x\S+(?P<module> \[\w+)?"
+)
+# What stands on top of a stack and is not what went wrong.
+NOT_CULPRIT = re.compile(
+    r"(?:dump_stack|show_stack|show_regs|die|__die|oops|exc_|asm_|page_fault|report_bug|handle_bug|__warn|"
+    r"warn_slowpath|kasan_|__asan|print_|__ubsan|ubsan_|lockdep_|__might|___might|__schedule|bad_page|"
+    r"check_noncircular|validate_chain|__lock_acquire|lock_acquire|schedule|__list_|refcount_|"
+    r"sysfs_warn_dup|panic)"
+)
+
+
+TRACE = ("Call Trace", "Call trace")
+TRACE_LINE = re.compile("Call [Tt]race")
+# The console's own words, amid whatever it was printing.
+NOISE = re.compile(r"\*\* (?:replaying previous|\d+) printk messages? (?:dropped )?\*\*")
+# Reports with BUG: in front that end without "end trace".
+NO_END = re.compile(
+    r"(?:watchdog: )?BUG: (?:soft lockup|scheduling while|sleeping function|Bad |using |workqueue|non-zero|"
+    r"spinlock|rwlock|Invalid|MAX_LOCKDEP|key|recent)"
+)
+CUTS = (
+    (re.compile(r"\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?"), ""),
+    (re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{8,})\b"), "ADDR"),
+    (re.compile(r"(?<![\w.])\d+(?![\w.])|(?<=[:/#.])\d+\b"), "N"),
+    (re.compile(r"\s+"), " "),
+)
+
+
+def find(text: str, priority: int | None) -> tuple[Head, str] | None:
+    """Return the head that a line is, and what it says."""
+    for head in HEADS:
+        if priority is not None and priority > head.priority:
+            continue
+        match = head.pattern.match(text)
+        if match:
+            groups = match.groupdict()
+            return head, groups.get("say") or groups.get("say2") or match[0]
+    return None
