@@ -14,7 +14,7 @@ from lab.context import Context
 from lab.guest import wire
 from lab.layout import Field, Struct
 from lab.memory import FORMS, DataKind
-from lab.nlvalues import ReceivedKind, views
+from lab.nlwishes import ReceivedKind, views
 from lab.nodes import Mistakes, Node, compose
 from lab.plan import Call
 from lab.scope import Scope, Words
@@ -230,6 +230,9 @@ def test_what_differs_is_told_with_its_place() -> None:
     assert got == "messages[0].error: ENOENT (2: No such file or directory)"
     assert "extack.msg" in wish("[{extack: {msg: x}}]", error(22))[0]
     assert "2 items" in wish("[{error: 0}, {error: 0}]", error(0))[0]
+    assert "error: 'ENOENT'" in wish("[]", error(2))[0]
+    cut = nlmsg.message(nlmsg.Message(nlmsg.NLMSG_ERROR, 0, 1, 0, b""), "little")
+    assert "[0].error" in wish("[{error: 0}]", cut)[0]
     assert "[0].seq" in wish("[{seq: 2}]", error(0))[0]
     assert "no netlink datagram" in wish("[{error: 0}]", b"\1\2\3")[0]
     assert wish("[]", None) != []

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar
 from lab import nlmsg as protocol
 from lab.context import Context
 from lab.memory import form
-from lab.nlvalues import Attrs, Messages, ReceivedKind, View, views
+from lab.nlvalues import Attrs, Messages
+from lab.nlwishes import ReceivedKind, View, views
 from lab.verbs import Call, Fd, Flags, Int, Memory, Outcome, Plan, Size, Text, Tree, verb, wire
 from lab.verbs.sockets import DATAGRAM, Datagram, datagram_from
 
