@@ -19,7 +19,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from lab.abi import header_words, known_names, known_structs
 from lab.errors import ScenarioError
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from lab.steps import Step
 
 
+ModulesGiven: TypeAlias = "Sequence[str | Mapping[str, Mapping[str, object]]]"
+
+
 class Hand:
     """A guest in the hand of a Python test: end() it, or use it as a context manager."""
 
@@ -45,7 +48,7 @@ class Hand:
         self,
         session: Session,
         *,
-        modules: Sequence[str | Mapping[str, Mapping[str, object]]] = (),
+        modules: ModulesGiven = (),
         uapi: Sequence[Path] = (),
     ) -> None:
         """`modules` are loaded in order: names, or {name: {parameter: value}}; `uapi` are headers.
@@ -57,12 +60,7 @@ class Hand:
         self._names: dict[int, tuple[str, object]] = {}  # what was given to the test, by identity
         self._count = 0
         self.later = Later(self)
-        loads = []
-        for module in modules:
-            named = {module: {}} if isinstance(module, str) else module
-            for name, params in named.items():
-                loads.append(ModuleLoad(name, tuple((key, str(value)) for key, value in params.items())))
-        session.load_modules(loads)
+        session.load_modules(module_loads(modules))
 
     def __enter__(self) -> Self:
         return self
@@ -147,7 +145,13 @@ class Hand:
 
     def _make(self, node: MappingNode) -> Any:
         step = self._read(node)
-        outcome = self.session.step(step)
+        try:
+            outcome = self.session.step(step)
+        finally:  # a `finish` that failed took nothing: the test may try again
+            for name, known in self._scope.bound.items():
+                running = self.session.bound.get(name)
+                if known.finished and getattr(running, "outcome", running) is None:
+                    known.finished = 0
         assert step.bind is not None
         self._names[id(outcome)] = (step.bind, outcome)
         return outcome
@@ -198,6 +202,16 @@ def _set_marks(node: MappingNode) -> None:
     for _, value in node.value:
         if value.start_mark is None:
             value.start_mark = value.end_mark = mark
+
+
+def module_loads(modules: ModulesGiven) -> tuple[ModuleLoad, ...]:
+    """Return the modules that a Python test names: 'lab_core', or {'lab_core': {'depth': 4}}."""
+    named: list[tuple[str, Mapping[str, object]]] = []
+    for module in modules:
+        named += [(module, {})] if isinstance(module, str) else module.items()
+    return tuple(
+        ModuleLoad(name, tuple((key, str(value)) for key, value in params.items())) for name, params in named
+    )
 
 
 def _words(headers: Sequence[Path]) -> Words:

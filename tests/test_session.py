@@ -430,6 +430,7 @@ def test_modules_are_loaded_first_and_unloaded_last(bench: Bench) -> None:
     made = bench.scenario("- {open: /x}", "    modules: [{lab_core: {depth: 4}}, lab_ioctl]\n")
     bench.agent.replies = [result(3)]
     bench.agent.unloads = [-11, -11, 0, 0]
+    bench.session.patience = 60.0  # however slow the host is
     bench.session.start(made)
     bench.session.step(made.steps[0])
     bench.session.finish()
@@ -518,6 +519,18 @@ def test_a_hand_has_the_same_checks(bench: Bench) -> None:
     with pytest.raises(StepFailed, match="open failed: EAGAIN") as caught:
         guest.open("/x")
     assert caught.value.step.file.name == "test_session.py"
+
+
+def test_a_hand_may_finish_again_what_did_not_end_in_time(bench: Bench) -> None:
+    guest = Hand(bench.session)
+    bench.agent.replies = [None]
+    pending = guest.read(3, size=2, background=True)
+    with pytest.raises(StepFailed, match="read did not end in time"):
+        guest.finish(pending, within=0.01)
+    pending.pending.reply = result(2, b"hi")
+    assert guest.finish(pending).data == b"hi"
+    with pytest.raises(ScenarioError, match="was finished already"):
+        guest.finish(pending)
 
 
 def test_a_hand_and_calls_in_the_background(bench: Bench) -> None:
