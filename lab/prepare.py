@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lab.guest.pool import Pool
     from lab.guest.symbols import Symbols
     from lab.guest.template import Template
-    from lab.hand import Hand
+    from lab.hand import Hand, ModulesGiven
     from lab.kernels.build import Modules
     from lab.kernels.catalogue import Catalogue
     from lab.kernels.model import Headers, KernelFiles, Target
@@ -360,15 +360,13 @@ class Lab:
         return kernel_symbols(pool.spec, pool.take, self.cache, self.progress)
 
     @contextlib.contextmanager
-    def hand(
-        self, target: Target, *, modules: Sequence[str] = (), uapi: Sequence[str] = ()
-    ) -> Iterator[Hand]:
+    def hand(self, target: Target, *, modules: ModulesGiven = (), uapi: Sequence[str] = ()) -> Iterator[Hand]:
         """Give a fresh guest of a target to a Python test; raises what ready() and run() do."""
-        from lab.hand import Hand  # noqa: PLC0415 - only Python tests need it
-        from lab.scenario import BootOptions, ModuleLoad, Scenario  # noqa: PLC0415 - as above
+        from lab.hand import Hand, module_loads  # noqa: PLC0415 - only Python tests need it
+        from lab.scenario import BootOptions, Scenario  # noqa: PLC0415 - as above
 
         boot = BootOptions()
-        loads = tuple(ModuleLoad(name) for name in modules)
+        loads = module_loads(modules)
         self.ready(target, Scenario("", "", Path(), 0, "", modules=loads, uapi=tuple(uapi), boot=boot))
         parts = self.target(target)
         with self.pool(target, boot).take() as guest:
