@@ -6,9 +6,9 @@ The only file of the lab that imports pytest.
 
 from __future__ import annotations
 
+import os
 import random
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,8 @@ class Run:
         self._config = config
         self._lab: Lab | None = None
         self._targets: tuple[Target, ...] | None = None
+        # Nothing is captured yet: what is shown here reaches whoever waits, and not a report.
+        self._stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
         self.files: dict[Path, ScenarioFile] = {}
 
     @property
@@ -115,9 +117,7 @@ class Run:
                 qemu=option.qemu,
             )
             quiet = self._config.option.verbose < 0 or hasattr(self._config, "workerinput")
-            self._lab = prepare.Lab(
-                settings.load(ini), wishes, Progress(_real_stderr(self._config), quiet=quiet)
-            )
+            self._lab = prepare.Lab(settings.load(ini), wishes, Progress(self._stderr, quiet=quiet))
         return self._lab
 
     def targets(self) -> tuple[Target, ...]:
@@ -160,13 +160,7 @@ class Run:
         if self._lab is not None:
             self._lab.close()
             self._lab = None
-
-
-def _real_stderr(config: pytest.Config) -> Any:
-    """Return a stream past pytest's capturing: progress is for whoever waits, not for a report."""
-    capture = config.pluginmanager.getplugin("capturemanager")
-    del capture
-    return sys.__stderr__
+        self._stderr.close()
 
 
 # --- collection -----------------------------------------------------------------------------------
@@ -318,6 +312,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
+def lab(target: Target, request: pytest.FixtureRequest) -> Lab:  # noqa: ARG001 - what uses it runs on a target
+    """Give the lab itself, for tests of what it catches."""
+    return request.config.stash[_LAB].lab
+
+
+@pytest.fixture
 def guest(target: Target, request: pytest.FixtureRequest) -> Iterator[Hand]:
     """Give a pristine guest of the target: every verb is a method of it, with the same checks and report.
 
@@ -360,4 +360,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(note)
 
 
-__all__ = ["ScenarioItem", "UsageError", "YamlFile", "guest"]
+__all__ = ["ScenarioItem", "UsageError", "YamlFile", "guest", "lab"]

@@ -337,7 +337,7 @@ class Lab:
         parts = self.target(target)
         try:
             images = parts.patched(patches) if patches else parts.images
-            guest = self.pool(target, scenario.boot).take()
+            guest = self.pool(target, scenario.boot).take(scenario.id)
         except BootFailed as error:
             return Result((Finding(Verdict.BOOT_FAILED, error.message, notes=(error.console,)),))
         except LabError as error:

@@ -36,6 +36,7 @@ class Finding:
     got: str = ""
     notes: tuple[str, ...] = ()  # further lines: where each CPU stands, the splat, the compiler's words
     hint: str = ""
+    kind: str = ""  # of a splat: WARNING, BUG, …
 
     def lines(self) -> list[str]:
         """Return the finding as a person reads it."""

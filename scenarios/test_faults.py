@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""The scenarios catch what they must: each mistake in kmod/faults/ fails the scenario that it names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab import scenario
+
+if TYPE_CHECKING:
+    from lab.kernels.model import Target
+    from lab.prepare import Lab
+
+HOUSE = Path(__file__).resolve().parent.parent
+FAULTS = sorted((HOUSE / "kmod" / "faults").glob("*.patch"))
+
+
+def head(patch: Path) -> dict[str, str]:
+    """Return what stands before a patch's diff."""
+    text = patch.read_text(encoding="utf-8").split("\n--- ")[0]
+    return dict(re.findall(r"^(\w+): (.+)$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("patch", FAULTS, ids=lambda patch: patch.stem)
+def test_a_fault_is_caught(patch: Path, target: Target, lab: Lab) -> None:
+    says = head(patch)
+    file, _, name = says["Scenario"].partition("::")
+    loaded = scenario.load(HOUSE / file, root=HOUSE).scenarios
+    named = [each for each in loaded if name in (each.id, each.name)]
+    assert named, f"{file} has no scenario {name!r}"
+    verdicts = []
+    for each in named:
+        lab.ready(target, each)
+        result = lab.run(target, each, patches=[patch])
+        verdicts.append(result.verdict.value)
+        if result.verdict.value == says["Verdict"]:
+            return
+    assert says["Verdict"] in verdicts, f"{patch.stem} was not caught: {verdicts}"

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""The lab catches what it must: trouble that a scenario means to make, made when it is not expected."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab import runner, scenario
+from lab.verdict import Verdict
+
+if TYPE_CHECKING:
+    from lab.kernels.model import Target
+    from lab.prepare import Lab
+    from lab.scenario import Scenario
+
+HOUSE = Path(__file__).resolve().parent.parent
+TROUBLE = scenario.load(HOUSE / "scenarios" / "trouble.yaml", root=HOUSE)
+EXPECTED = [each for each in TROUBLE.scenarios if each.expect_splat or each.expect_verdict]
+CALM = scenario.load(HOUSE / "scenarios" / "ioctl.yaml", root=HOUSE).scenarios[0]
+FIRST_ONES = {each.name: each for each in reversed(EXPECTED)}.values()  # one set of `with` values each
+
+
+def unexpected(trouble: Scenario) -> Scenario:
+    """Return a scenario that makes its trouble without saying so."""
+    return replace(trouble, expect_splat=None, expect_verdict=None)
+
+
+@pytest.mark.parametrize("trouble", FIRST_ONES, ids=lambda each: each.id)
+def test_trouble_that_is_not_expected(trouble: Scenario, target: Target, lab: Lab) -> None:
+    secret = unexpected(trouble)
+    lab.ready(target, secret)
+    result = lab.run(target, secret)
+    wanted = Verdict(trouble.expect_verdict) if trouble.expect_verdict else Verdict.SPLAT
+    assert result.verdict is wanted, result.report()
+    assert str(trouble.steps[0].file) in result.report()
+    # The next scenario runs as if nothing had happened.
+    lab.ready(target, CALM)
+    assert lab.run(target, CALM).verdict is Verdict.PASSED
+
+
+@pytest.mark.parametrize("verdict", ["lost", "hung"])
+def test_trouble_that_does_not_come(verdict: str, target: Target, lab: Lab) -> None:
+    hopeful = replace(CALM, expect_verdict=verdict)
+    lab.ready(target, hopeful)
+    result = lab.run(target, hopeful)
+    assert result.verdict is Verdict.STEP_FAILED
+    assert f"expect_verdict: {verdict}" in result.report()
+
+
+def test_a_splat_that_does_not_come(target: Target, lab: Lab) -> None:
+    hopeful = replace(CALM, expect_splat=scenario.SplatWanted("WARNING"))
+    lab.ready(target, hopeful)
+    result = lab.run(target, hopeful)
+    assert result.verdict is Verdict.STEP_FAILED
+    assert "the splat that was expected did not come" in result.report()
+
+
+def test_a_killed_qemu_is_lost_and_said_so(target: Target, lab: Lab) -> None:
+    lab.ready(target, CALM)
+    with lab.pool(target, CALM.boot).take() as guest:
+        os.kill(guest.pid, signal.SIGKILL)
+        parts = lab.target(target)
+        result = runner.run(CALM, parts, guest, seed=0, images=parts.images, symbols=lambda: None)
+    assert result.verdict is Verdict.LOST
+    assert "SIGKILL" in result.report() or "signal 9" in result.report()
+    assert lab.run(target, CALM).verdict is Verdict.PASSED
