@@ -16,6 +16,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.cache import digest, file_digest
@@ -26,8 +27,6 @@ from lab.guest.machine import Guest, boot, clone_seed
 from lab.guest.ram import ram_digest, reserve
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab.cache import Cache
     from lab.guest.argv import BootSpec
     from lab.guest.qemu import Process
@@ -48,7 +47,7 @@ class Facts:
     """What is known of a template, as its manifest has it."""
 
     nonce: str  # hex; in the guest's memory since before it was frozen
-    boot_seconds: float  # from starting QEMU to the agent's first answer
+    boot_seconds: float  # from starting QEMU to the agent's first answer, on a host with nothing else to do
     freeze_seconds: float
     made: float  # seconds since the epoch
     ram_bytes: int
@@ -175,7 +174,8 @@ def _make(spec: BootSpec, key: str, building: Path, cache: Cache, progress: Prog
             cache.remember(failed, known)
             raise
         with guest:
-            booted = time.monotonic() - started
+            # A busy host makes a boot longer, but not the target slower: QEMU's own CPU time bounds it.
+            booted = min(time.monotonic() - started, cpu_seconds(guest.pid))
             facts = _freeze(guest, spec, building, booted)
         made = Template(building, Facts(**facts))
         for file in (made.ram, made.state):
@@ -189,6 +189,12 @@ def _make(spec: BootSpec, key: str, building: Path, cache: Cache, progress: Prog
         (building / _MANIFEST).write_text(json.dumps(asdict(made.facts), indent=1))
         if not made.refused:
             cache.remember(f"template-verified-{key}", time.time())
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has taken so far, in user and kernel mode: proc_pid_stat(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _raise_remembered(cache: Cache, name: str) -> None:
