@@ -100,7 +100,6 @@ def kernels(*, refresh: bool) -> None:
 
     settings, cache, progress = _open()
     found = catalogue.load(settings, cache, progress, refresh=refresh)
-    cached = {usage.key.rpartition("-")[0] for usage in cache.usage() if usage.kind == "kernel"}
     rows = [
         (
             kernel.line,
@@ -110,9 +109,7 @@ def kernels(*, refresh: bool) -> None:
             kernel.release,
             kernel.compiler,
             kernel.origin,
-            ("cached" if f"{kernel.arch}-{kernel.release.replace('+', '_')}" in cached else "")
-            if kernel.buildable
-            else "no headers",
+            ("cached" if catalogue.is_cached(kernel, cache) else "") if kernel.buildable else "no headers",
         )
         for kernel in found.kernels
     ]
@@ -127,14 +124,14 @@ def doctor() -> None:
     """Tell what this host can do, and what to do about what it cannot."""
     from lab import doctor as doctor_  # noqa: PLC0415 - as above
 
-    settings, _, progress = _open()
-    found = []
-    for finding in doctor_.findings(settings, kvm=_kvm(settings, progress)):
-        found.append(finding)
-        click.echo(f"{finding.grade:<5} {finding.topic}: {finding.text}")
-        if finding.remedy:
-            click.echo(f"      -> {finding.remedy}")
-    if doctor_.worst(found) == "bad":
+    settings, cache, progress = _open()
+    bad = False
+    for finding in doctor_.examine(settings, cache, progress, kvm=_kvm(settings, progress)):
+        click.echo(f"{finding.mark:<5} {finding.subject}: {finding.text}")
+        if finding.hint:
+            click.echo(f"      -> {finding.hint}")
+        bad = bad or finding.bad
+    if bad:
         sys.exit(1)
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from lab import scenario
+from lab.runner import module_names
 
 HOUSE = Path(__file__).resolve().parent.parent
 GPL = ("kmod/", "rootfs/")
-NO_COMMENTS = (".json", ".pgp", ".gpg", ".asc", ".log", ".bin", ".o", ".gitkeep")
+HOSTS = r"(?!127\.|localhost|HOST|\[)[^\s\"'/]+"
+NO_COMMENTS = (".json", ".pgp", ".gpg", ".asc", ".log", ".bin", ".o", ".md")
 
 
 def tracked() -> list[str]:
@@ -23,11 +25,15 @@ def tracked() -> list[str]:
     return [name for name in listed if (HOUSE / name).is_file()]
 
 
-def test_every_file_says_its_licence():
+def test_every_file_says_its_licence() -> None:
     wrong = []
     for name in tracked():
         path = HOUSE / name
-        if name.startswith(("LICENSES/", "docs/")) or path.suffix in (*NO_COMMENTS, ".md") or path.name == ".gitignore":
+        if (
+            name.startswith(("LICENSES/", "docs/"))
+            or path.suffix in (*NO_COMMENTS, ".md")
+            or path.name == ".gitignore"
+        ):
             continue
         head = path.read_text(errors="replace")[:400]
         wanted = "GPL-2.0-only" if name.startswith(GPL) else "MIT"
@@ -36,12 +42,14 @@ def test_every_file_says_its_licence():
     assert wrong == []
 
 
-def test_every_module_is_used_by_a_scenario():
+def test_every_module_is_used_by_a_scenario() -> None:
     used: set[str] = set()
     for path in (HOUSE / "scenarios").glob("*.yaml"):
         for entry in scenario.load(path, root=HOUSE).scenarios:
-            used |= set(entry.module_names)
-    modules = {f"lab_{path.stem}" for path in (HOUSE / "kmod").glob("*.c") if not path.name.endswith(".mod.c")}
+            used |= set(module_names(entry))
+    modules = {
+        f"lab_{path.stem}" for path in (HOUSE / "kmod").glob("*.c") if not path.name.endswith(".mod.c")
+    }
     assert modules
     assert modules - used == set()
     assert {name for name in used if name.startswith("lab_")} - modules == set()
@@ -50,12 +58,12 @@ def test_every_module_is_used_by_a_scenario():
 FAULTS = sorted((HOUSE / "kmod" / "faults").glob("*.patch"))
 
 
-def test_there_are_faults():
+def test_there_are_faults() -> None:
     assert len(FAULTS) >= 20
 
 
 @pytest.mark.parametrize("patch", FAULTS, ids=lambda path: path.stem)
-def test_a_fault_names_what_must_fail(patch):
+def test_a_fault_names_what_must_fail(patch: Path) -> None:
     head = dict(re.findall(r"^(\w+): (.+)$", patch.read_text().split("\n--- ")[0], re.MULTILINE))
     assert head.keys() >= {"Channel", "Breaks", "Scenario", "Verdict"}
     assert head["Verdict"] in ("step failed", "splat", "hung", "lost")
@@ -64,10 +72,12 @@ def test_a_fault_names_what_must_fail(patch):
     assert name in {entry.id for entry in loaded.scenarios} | {entry.name for entry in loaded.scenarios}
 
 
-def test_the_tree_names_no_mirror():
+def test_the_tree_names_no_mirror() -> None:
     found = []
     for name in tracked():
         text = (HOUSE / name).read_text(errors="replace")
-        if re.search(r"https?://(?!127\.|localhost|HOST|\[)[^\s\"'/]+/(debian|debian-security|simple)\b", text):
+        if re.search(
+            r"https?://(?!127\.|localhost|HOST|\[)[^\s\"'/]+/(debian|debian-security|simple)\b", text
+        ):
             found.append(name)
     assert found == []
