@@ -14,7 +14,7 @@ from lab.runner import module_names
 
 HOUSE = Path(__file__).resolve().parent.parent
 GPL = ("kmod/", "rootfs/")
-HOSTS = r"(?!127\.|localhost|HOST|\[)[^\s\"'/]+"
+HOSTS = r"(?!127\.)[^\s\"'/]+\.[^\s\"'/]+"  # with a dot: a name that could be somebody's
 NO_COMMENTS = (".json", ".pgp", ".gpg", ".asc", ".log", ".bin", ".o", ".md")
 
 
