@@ -157,7 +157,10 @@ def write_names(path: Path, toolchains: Sequence[Root], arches: Sequence[Archite
                 structs.setdefault(name, {}).update(dict.fromkeys(f.name for f in abi.structs[name].fields))
     families["signal"] -= {"SIGSTKSZ"}
     families["constant"] -= families["errno"] | families["signal"]
-    lines = ["# Names that system headers define on some target, made by: python -m lab.kernels.uapi --names"]
+    lines = [
+        "# SPDX-License-Identifier: MIT",
+        "# Names that system headers define on some target, made by: python -m lab.kernels.uapi --names",
+    ]
     for family, names in families.items():
         lines += [f"[{family}]", *textwrap.wrap(" ".join(sorted(names)), 110, break_on_hyphens=False)]
     lines += ["[struct]", *(f"{name}: {' '.join(structs[name])}" for name in sorted(structs))]
