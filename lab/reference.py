@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.memory import FORMS
 from lab.outcome import OfPending, Outcome
+from lab.scenario import load
 from lab.scope import kinds_of_outcome
 from lab.steps import COMMON
 from lab.values import DurationKind, IntKind, Kind, ListKind, MapKind, RecordKind
@@ -243,14 +244,35 @@ def _object(properties: dict[str, Any], required: list[str] | None = None) -> di
     return {**found, "required": required} if required else found
 
 
+def channels_page() -> str:
+    """Return the page of channels, made from the heads of the scenario files."""
+    lines = [
+        "# The channels",
+        "",
+        "Each row is a module of `kmod/` and a scenario file. Made from the heads of the files by "
+        "`python -m lab.reference`.",
+        "",
+        "| channel | what it is | module | scenarios |",
+        "| --- | --- | --- | --- |",
+    ]
+    for path in sorted((DOCS.parent / "scenarios").glob("*.yaml")):
+        file = load(path, root=DOCS.parent)
+        about = file.about.split("\n\n")[0].replace("\n", " ")
+        modules = ", ".join(f"`{module.name}`" for module in file.modules)
+        place = f"[{path.name}](../scenarios/{path.name})"
+        lines.append(f"| {file.channel} | {about} | {modules} | {place} |")
+        lines += [f"| | does not apply: {want}: {why} | | |" for want, why in file.not_applicable]
+    return "\n".join([*lines, ""])
+
+
 def schema_text() -> str:
     """Return the schema as the file has it."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def write(directory: Path = DOCS) -> list[Path]:
-    """Write both files."""
-    made = {"verbs.md": page(), "scenario.schema.json": schema_text()}
+    """Write all the files."""
+    made = {"verbs.md": page(), "channels.md": channels_page(), "scenario.schema.json": schema_text()}
     for name, text in made.items():
         (directory / name).write_text(text, encoding="utf-8")
     return [directory / name for name in made]

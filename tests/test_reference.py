@@ -16,7 +16,12 @@ from lab.verbs import FORMS, table
 
 
 @pytest.mark.parametrize(
-    ("name", "made"), [("verbs.md", reference.page()), ("scenario.schema.json", reference.schema_text())]
+    ("name", "made"),
+    [
+        ("verbs.md", reference.page()),
+        ("channels.md", reference.channels_page()),
+        ("scenario.schema.json", reference.schema_text()),
+    ],
 )
 def test_the_files_are_what_the_signatures_say(name: str, made: str) -> None:
     there = (reference.DOCS / name).read_text(encoding="utf-8")
