@@ -249,8 +249,7 @@ def channels_page() -> str:
     lines = [
         "# The channels",
         "",
-        "Each row is a module of `kmod/` and a scenario file. Made from the heads of the files by "
-        "`python -m lab.reference`.",
+        "A module of `kmod/` and a scenario file each. `python -m lab.reference` makes this from the files' heads.",
         "",
         "| channel | what it is | module | scenarios |",
         "| --- | --- | --- | --- |",
