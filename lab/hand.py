@@ -22,20 +22,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from lab.abi import header_words, known_names, known_structs
+from lab.abi.layout import nearest
 from lab.errors import ScenarioError
-from lab.layout import nearest
-from lab.nodes import MappingNode, Mistakes, Node, ScalarNode, node_of
+from lab.language.nodes import MappingNode, Mistakes, Node, ScalarNode, node_of
+from lab.language.scope import Scope, Words
+from lab.language.signature import word
+from lab.language.steps import read_inner, read_step
 from lab.scenario import ModuleLoad, read_actors
-from lab.scope import Scope, Words
-from lab.signature import word
-from lab.steps import read_inner, read_step
 from lab.verbs import Verb, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lab.language.steps import Step
     from lab.session import Session
-    from lab.steps import Step
 
 
 ModulesGiven: TypeAlias = "Sequence[str | Mapping[str, Mapping[str, object]]]"

@@ -12,18 +12,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.memory import FORMS
-from lab.outcome import OfPending, Outcome
+from lab.language.memory import FORMS
+from lab.language.outcome import OfPending, Outcome
+from lab.language.scope import kinds_of_outcome
+from lab.language.steps import COMMON
+from lab.language.values import DurationKind, IntKind, Kind, ListKind, MapKind, RecordKind
 from lab.scenario import load
-from lab.scope import kinds_of_outcome
-from lab.steps import COMMON
-from lab.values import DurationKind, IntKind, Kind, ListKind, MapKind, RecordKind
 from lab.verbs import Verb, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.signature import Parameter, Signature
+    from lab.language.signature import Parameter, Signature
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 _GENERIC = frozenset(each.name for each in fields(Outcome))
@@ -249,7 +249,7 @@ def channels_page() -> str:
     lines = [
         "# The channels",
         "",
-        "A module of `kmod/` and a scenario file each. `python -m lab.reference` makes this from the files' heads.",
+        "A module of `kmod/` and a scenario file each; made from their heads by `python -m lab.reference`.",
         "",
         "| channel | what it is | module | scenarios |",
         "| --- | --- | --- | --- |",

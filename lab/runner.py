@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from lab.errors import GuestError, GuestHung, GuestLost, LabError
 from lab.guest.splat import splats
+from lab.language.values import Fixed
 from lab.session import LeakedReference, Session, StepFailed
-from lab.values import Fixed
 from lab.verdict import Finding, Result, Verdict
 
 if TYPE_CHECKING:

@@ -11,19 +11,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lab.abi import header_words, known_names, known_structs
+from lab.abi.layout import nearest
 from lab.errors import Mistake, ScenarioError
-from lab.layout import nearest
-from lab.nodes import MappingNode, Mistakes, Node, Pairs, ScalarNode, SequenceNode, compose, line_of, text_of
-from lab.requires import Requires, read_requires
-from lab.scope import Scope, Words
-from lab.steps import Step, all_steps, read_inner, read_steps
-from lab.values import DurationKind, Fixed, IntKind, Value
+from lab.language.nodes import (
+    MappingNode,
+    Mistakes,
+    Node,
+    Pairs,
+    ScalarNode,
+    SequenceNode,
+    compose,
+    line_of,
+    text_of,
+)
+from lab.language.requires import Requires, read_requires
+from lab.language.scope import Scope, Words
+from lab.language.steps import Step, all_steps, read_inner, read_steps
+from lab.language.values import DurationKind, Fixed, IntKind, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lab.abi import Abi
-    from lab.header_words import HeaderWords
+    from lab.abi.header_words import HeaderWords
 
 __all__ = [
     "ActorSpec",

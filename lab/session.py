@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lab.context import Context
 from lab.errors import GuestError, LabError, Mistake, ScenarioError, UsageError
-from lab.expect import Expectations, Mismatch, match_messages
-from lab.expression import ExpressionError
 from lab.guest import wire
 from lab.hand import Hand
-from lab.outcome import ActorFacts, Outcome
-from lab.plan import Call, Plan, exit_fields
+from lab.language.context import Context
+from lab.language.expect import Expectations, Mismatch, match_messages
+from lab.language.expression import ExpressionError
+from lab.language.outcome import ActorFacts, Outcome
+from lab.language.plan import Call, Plan, exit_fields
+from lab.language.show import show
+from lab.language.steps import Step
+from lab.language.values import ErrnoKind, RecordKind
 from lab.scenario import ActorSpec, ModuleLoad, Scenario
-from lab.show import show
-from lab.steps import Step
-from lab.values import ErrnoKind, RecordKind
 from lab.verbs import Verb, table
 
 if TYPE_CHECKING:

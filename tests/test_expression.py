@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab import expression
-from lab.expression import ExpressionError
+from lab.language import expression
+from lab.language.expression import ExpressionError
 
 
 class Values:

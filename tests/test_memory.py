@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.abi import Abi
+from lab.abi.layout import Field, Struct
 from lab.arch import X86_64, Architecture
-from lab.context import Context
 from lab.errors import ScenarioError, UsageError
 from lab.guest import wire
-from lab.layout import Field, Struct
-from lab.memory import DataKind, MemoryKind, Placed
-from lab.nodes import Mistakes, compose
-from lab.plan import Call
-from lab.scope import Scope, Words
-from lab.show import compare_data, dump, first_difference
+from lab.language.context import Context
+from lab.language.memory import DataKind, MemoryKind, Placed
+from lab.language.nodes import Mistakes, compose
+from lab.language.plan import Call
+from lab.language.scope import Scope, Words
+from lab.language.show import compare_data, dump, first_difference
 from lab.verbs import table
 
 BIG = replace(X86_64, name="big", byteorder="big", word=4)

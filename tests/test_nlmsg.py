@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import nlmsg
-from lab.nlmsg import ByteOrder, DatagramError, Message
+from lab.packets import nlmsg
+from lab.packets.nlmsg import ByteOrder, DatagramError, Message
 
 ORDERS = ["little", "big"]
 orders = st.sampled_from(ORDERS)

@@ -9,9 +9,9 @@ import keyword
 import pytest
 
 from lab import reference
-from lab.outcome import OfPending, Outcome
-from lab.scope import kinds_of_outcome
-from lab.steps import COMMON
+from lab.language.outcome import OfPending, Outcome
+from lab.language.scope import kinds_of_outcome
+from lab.language.steps import COMMON
 from lab.verbs import FORMS, table
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from lab import scenario
 from lab.errors import ScenarioError
-from lab.expect import Between, Equal, Matches
-from lab.values import Fixed
+from lab.language.expect import Between, Equal, Matches
+from lab.language.values import Fixed
 
 HEADER = """\
 #define LAB_IOC_SQUARE 1

@@ -13,12 +13,12 @@ import pytest
 
 from lab import scenario
 from lab.abi import Abi
+from lab.abi.layout import Field, Struct
 from lab.arch import X86_64
 from lab.errors import GuestHung, ScenarioError, Unsupported
 from lab.guest.agent import Actor, ActorState, Asleep, Exit, Leftover
 from lab.guest.kmsg import KernelMessage
 from lab.guest.wire import CallResult, Fault, Program, Reply, SignalInfo
-from lab.layout import Field, Struct
 from lab.session import Hand, LeakedReference, Session, StepFailed
 
 if TYPE_CHECKING:

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from lab import msghdr, nlmsg
 from lab.abi import Abi
+from lab.abi.layout import Field, Struct
 from lab.arch import X86_64, Architecture
-from lab.context import Context
 from lab.guest import wire
-from lab.layout import Field, Struct
-from lab.memory import FORMS, DataKind
-from lab.nlwishes import ReceivedKind, views
-from lab.nodes import Mistakes, Node, compose
-from lab.plan import Call
-from lab.scope import Scope, Words
+from lab.language.context import Context
+from lab.language.memory import FORMS, DataKind
+from lab.language.nodes import Mistakes, Node, compose
+from lab.language.plan import Call
+from lab.language.scope import Scope, Words
+from lab.packets import msghdr, nlmsg
+from lab.packets.nlwishes import ReceivedKind, views
 from lab.verbs import addresses, table
 
 BIG = replace(X86_64, name="big", byteorder="big")

@@ -22,7 +22,7 @@ _ATE_SIGNED = {0x05, 0x06}  # signed, signed_char
 
 @dataclass
 class Types:
-    """Structs as lab.structs.Structs takes them, and enumerators."""
+    """Structs as lab.abi.structs.Structs takes them, and enumerators."""
 
     structs: dict[str, Any] = field(default_factory=dict)
     enumerators: dict[str, int] = field(default_factory=dict)

@@ -4,7 +4,7 @@
 The kernel's own uapi headers (linux-libc-dev) come first: they describe what a raw system call takes. The C
 library's are only asked for what these leave to it.
 
-``python -m lab.kernels.uapi --names`` writes lab/abi_names.txt anew, from all compilers' headers.
+``python -m lab.kernels.uapi --names`` writes lab/abi/names.txt anew, from all compilers' headers.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _user(names: Sequence[str], include: Path, toolchain: Root, arch: Architectu
     return Abi(arch, found.constants, found.strings, Structs(found.structs))
 
 
-# --- lab/abi_names.txt -----------------------------------------------------------------------------------
+# --- lab/abi/names.txt -----------------------------------------------------------------------------------
 
 
 def write_names(path: Path, toolchains: Sequence[Root], arches: Sequence[Architecture], cache: Cache) -> None:
@@ -168,7 +168,7 @@ def write_names(path: Path, toolchains: Sequence[Root], arches: Sequence[Archite
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write lab/abi_names.txt from every compiler that kernels are built with."""
+    """Write lab/abi/names.txt from every compiler that kernels are built with."""
     from lab import abi, settings  # noqa: PLC0415 - only this command makes its own world
     from lab.arch import ARCHITECTURES  # noqa: PLC0415 - the same
     from lab.cache import Cache  # noqa: PLC0415 - the same
@@ -181,9 +181,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = settings.load()
     cache = Cache(chosen.cache, Progress())
     toolchains = [root(name, chosen, cache, Progress()) for name in ("gcc-10", "gcc-12", "gcc-14")]
-    write_names(
-        Path(abi.__file__).with_name("abi_names.txt"), toolchains, list(ARCHITECTURES.values()), cache
-    )
+    write_names(Path(abi.__file__).with_name("names.txt"), toolchains, list(ARCHITECTURES.values()), cache)
     return 0
 
 

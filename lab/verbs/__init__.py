@@ -18,7 +18,8 @@ Files of verbs do *not* say ``from __future__ import annotations``: annotations 
 
 *A plan verb* (it returns ``Plan[SomeOutcome]``) is pure: it writes one actor's program and says how the
 reply is read. `background`, `times`, `together`, `within` and `expect` then work by themselves. What its
-arguments are is in lab/values.py and lab/memory.py; the body gets plain numbers, bytes and `Placed` memory:
+arguments are is in lab/language/values.py and memory.py there; the body gets plain numbers, bytes and
+`Placed` memory:
 
 ======================  ==========================================================  =====================
 annotation              in YAML                                                     the body gets
@@ -37,9 +38,9 @@ ActorName, NewActor     an existing actor; one that this step brings to life    
 Pending, Steps          a call in the background; steps within the step             (control verbs)
 ======================  ==========================================================  =====================
 
-`Call` (lab/plan.py) has the program (lab/guest/wire.py: buffer, pointer, fetch, load, store, barrier,
-send_fd …) and `syscall(name, *args)`, which takes ints, Buffers and Placed and returns the call's index;
-`once=True` for calls that only prepare. `call.place(bytes)` puts packed bytes into memory, `call.text(str)`
+`Call` (lab/language/plan.py) has the program (lab/guest/wire.py: buffer, pointer, fetch, load, store,
+barrier, send_fd …) and `syscall(name, *args)`, which takes ints, Buffers and Placed and returns the call's
+index; `once=True` for calls that only prepare. `call.place(bytes)` puts packed bytes into memory, `call.text(str)`
 a C string, `call.room(memory, size)` memory to receive into; `call.constant("SOL_SOCKET")` is a number,
 `call.struct("nlmsghdr")` a layout with pack(), unpack() and offset_of(). `call.plan(Outcome, index,
 **fields)` is the usual reply: each field is a function of the reply, such as `placed.fetch(call,
@@ -53,8 +54,8 @@ decodes to; `expect` then compares by the types found there. A field that is a `
 compared item by item, only the fields that are named.
 
 *A data form* (``{nlmsg: …}``, ``{sockaddr_un: …}``) is a function ``(context, first, *, more) -> bytes``
-decorated with `form` (lab/memory.py; see data.py in this directory). It can stand wherever Data or Memory
-can.
+decorated with `form` (lab/language/memory.py; see data.py in this directory). It can stand wherever Data
+or Memory can.
 
 *A control verb* gets the `Session` as its first argument and returns an Outcome (not a Plan): what is not one
 actor's program belongs here. `session.current` is the step (its `by`, `within`). It fails the step through
@@ -74,11 +75,11 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, overload
 
 from lab.guest import wire
-from lab.memory import FORMS, Content, Data, Form, Memory, Placed, form
-from lab.outcome import Outcome
-from lab.plan import Call, Plan
-from lab.signature import Signature
-from lab.values import (
+from lab.language.memory import FORMS, Content, Data, Form, Memory, Placed, form
+from lab.language.outcome import Outcome
+from lab.language.plan import Call, Plan
+from lab.language.signature import Signature
+from lab.language.values import (
     ActorName,
     Address,
     Bool,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any
 
-from lab.context import Context
 from lab.errors import UsageError
-from lab.memory import form
-from lab.values import Int, Text
+from lab.language.context import Context
+from lab.language.memory import form
+from lab.language.values import Int, Text
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, cast
 
 from lab.abi import known_syscalls
-from lab.expect import Expectations, Matcher, read_dmesg
-from lab.layout import nearest
-from lab.nodes import Node
-from lab.outcome import OfPending
-from lab.scope import Scope
+from lab.abi.layout import nearest
+from lab.language.expect import Expectations, Matcher, read_dmesg
+from lab.language.nodes import Node
+from lab.language.outcome import OfPending
+from lab.language.scope import Scope
+from lab.language.values import Fixed, Kind, TextKind, Value
 from lab.session import Running, Session
-from lab.values import Fixed, Kind, TextKind, Value
 from lab.verbs import (
     ActorName,
     Call,

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from lab.context import Context
 from lab.errors import UsageError
-from lab.memory import Data, form
-from lab.nodes import Node, SequenceNode
-from lab.scope import Scope
-from lab.values import IntKind, Several, Size, Text, Value
+from lab.language.context import Context
+from lab.language.memory import Data, form
+from lab.language.nodes import Node, SequenceNode
+from lab.language.scope import Scope
+from lab.language.values import IntKind, Several, Size, Text, Value
 
 
 @form

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from lab.values import TreeKind
+from lab.language.values import TreeKind
 from lab.verbs import (
     Call,
     Content,

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from lab.errors import UsageError
-from lab.nodes import Node, ScalarNode
+from lab.language.nodes import Node, ScalarNode
+from lab.language.scope import Scope
+from lab.language.values import AddressKind, Fixed, Value
 from lab.scenario import ModuleLoad
-from lab.scope import Scope
 from lab.session import Session
-from lab.values import AddressKind, Fixed, Value
 from lab.verbs import Call, Flags, Outcome, Plan, Size, Text, verb
 from lab.verbs.memory import Loaded, load_memory
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from lab import nlmsg as protocol
-from lab.context import Context
-from lab.memory import form
-from lab.nlvalues import Attrs, Messages
-from lab.nlwishes import ReceivedKind, View, views
+from lab.language.context import Context
+from lab.language.memory import form
+from lab.packets import nlmsg as protocol
+from lab.packets.nlvalues import Attrs, Messages
+from lab.packets.nlwishes import ReceivedKind, View, views
 from lab.verbs import Call, Fd, Flags, Int, Memory, Outcome, Plan, Size, Text, Tree, verb, wire
 from lab.verbs.sockets import DATAGRAM, Datagram, datagram_from
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from lab.plan import exit_fields
+from lab.language.plan import exit_fields
 from lab.session import Session
 from lab.verbs import (
     ActorName,

@@ -9,13 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from lab.context import Context
 from lab.guest import wire
-from lab.memory import Data, DataKind, Placed
-from lab.nodes import MappingNode, Node, SequenceNode, text_of
-from lab.plan import Call
-from lab.scope import Scope
-from lab.values import NOTHING, Fd, FdKind, Int, Kind, ListKind, Pid, RecordKind, Several, Value, kind_of
+from lab.language.context import Context
+from lab.language.memory import Data, DataKind, Placed
+from lab.language.nodes import MappingNode, Node, SequenceNode, text_of
+from lab.language.plan import Call
+from lab.language.scope import Scope
+from lab.language.values import (
+    NOTHING,
+    Fd,
+    FdKind,
+    Int,
+    Kind,
+    ListKind,
+    Pid,
+    RecordKind,
+    Several,
+    Value,
+    kind_of,
+)
 
 
 @dataclass(frozen=True)

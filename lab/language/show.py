@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from lab.values import AddressKind, DurationKind, ErrnoKind, Kind, SignalKind
+from lab.language.values import AddressKind, DurationKind, ErrnoKind, Kind, SignalKind
 
 if TYPE_CHECKING:
-    from lab.context import Context
+    from lab.language.context import Context
 
 _SHORT = 48  # bytes that are shown whole
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lab.layout import Field, Struct
+from lab.abi.layout import Field, Struct
 
 
 class Structs(Mapping[str, Struct]):

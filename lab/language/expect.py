@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lab.layout import nearest
-from lab.memory import DataKind, Leaf, PlacedValue, read_form, read_tree
-from lab.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, text_of
-from lab.outcome import Outcome
-from lab.scope import kinds_of_outcome
-from lab.show import compare_data, show, show_data, show_value
-from lab.values import (
+from lab.abi.layout import nearest
+from lab.language.memory import DataKind, Leaf, PlacedValue, read_form, read_tree
+from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, text_of
+from lab.language.outcome import Outcome
+from lab.language.scope import kinds_of_outcome
+from lab.language.show import compare_data, show, show_data, show_value
+from lab.language.values import (
     AddressKind,
     IntKind,
     Kind,
@@ -27,8 +27,8 @@ from lab.values import (
 )
 
 if TYPE_CHECKING:
-    from lab.context import Context
-    from lab.scope import Scope
+    from lab.language.context import Context
+    from lab.language.scope import Scope
     from lab.verbs import Verb
 
 

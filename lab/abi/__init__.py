@@ -13,10 +13,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.abi.header_words import HeaderWords, header_words
+from lab.abi.layout import Field, LayoutError, Struct, nearest
+from lab.abi.structs import Joined, Structs, raw_structs
 from lab.errors import UsageError
-from lab.header_words import HeaderWords, header_words
-from lab.layout import Field, LayoutError, Struct, nearest
-from lab.structs import Joined, Structs, raw_structs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ __all__ = [
     "nearest",
 ]
 
-_NAMES = Path(__file__).with_name("abi_names.txt")
+_NAMES = Path(__file__).with_name("names.txt")
 # Aliases that no report should use. Realtime signals are named by their distance from the first.
 _ERRNO_ALIASES = frozenset({"EWOULDBLOCK", "EDEADLOCK", "ENOTSUP"})
 _SIGNAL_ALIASES = frozenset({"SIGIOT", "SIGCLD", "SIGPOLL", "SIGUNUSED", "SIGLOST", "SIGRTMAX", "SIGSTKSZ"})
@@ -69,7 +69,7 @@ _INTERNAL_ERRNOS = {
 
 @cache
 def _known() -> dict[str, dict[str, tuple[str, ...]]]:
-    """Read abi_names.txt: ``[family]`` heads, then names; a struct's line also has its fields."""
+    """Read names.txt: ``[family]`` heads, then names; a struct's line also has its fields."""
     families: dict[str, dict[str, tuple[str, ...]]] = {}
     family: dict[str, tuple[str, ...]] = {}
     for line in _NAMES.read_text(encoding="ascii").splitlines():
@@ -85,7 +85,7 @@ def _known() -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 def known_family(family: str) -> frozenset[str]:
-    """Return the names of one family of abi_names.txt: errno, signal, constant, string, struct, syscall."""
+    """Return the names of one family of names.txt: errno, signal, constant, string, struct, syscall."""
     return frozenset(_known().get(family, ()))
 
 

@@ -5,17 +5,14 @@ from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from lab import nlmsg
-from lab.context import Context
-from lab.expect import Each, Fields, Matcher, Mismatch, WishKind, matcher
-from lab.layout import LayoutError
-from lab.memory import Data, DataKind, StructValue, read_form
-from lab.nlmsg import Attribute, Extack, Message
-from lab.nlvalues import attribute_pairs, only
-from lab.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, is_empty, text_of
-from lab.scope import Scope
-from lab.show import show
-from lab.values import (
+from lab.abi.layout import LayoutError
+from lab.language.context import Context
+from lab.language.expect import Each, Fields, Matcher, Mismatch, WishKind, matcher
+from lab.language.memory import Data, DataKind, StructValue, read_form
+from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, is_empty, text_of
+from lab.language.scope import Scope
+from lab.language.show import show
+from lab.language.values import (
     BoolKind,
     Errno,
     Flags,
@@ -28,6 +25,9 @@ from lab.values import (
     Value,
     kind_of,
 )
+from lab.packets import nlmsg
+from lab.packets.nlmsg import Attribute, Extack, Message
+from lab.packets.nlvalues import attribute_pairs, only
 
 NUMBERS: dict[str, tuple[int, bool, bool]] = {  # form of a number -> its bytes, sign, network order
     **{f"u{8 * size}": (size, False, False) for size in (1, 2, 4, 8)},

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from lab.abi import known_names
 from lab.errors import Unsupported, UsageError
-from lab.outcome import ActorFacts, Outcome
+from lab.language.outcome import ActorFacts, Outcome
 
 if TYPE_CHECKING:
     from lab.abi import Abi
-    from lab.layout import Struct
+    from lab.abi.layout import Struct
 
 
 class Context:

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from lab.abi.layout import nearest
 from lab.errors import Mistake, ScenarioError
-from lab.layout import nearest
 
 __all__ = [
     "MappingNode",

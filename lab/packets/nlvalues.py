@@ -4,13 +4,11 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from lab import nlmsg
-from lab.context import Context
-from lab.memory import Data, DataKind
-from lab.nlmsg import Message
-from lab.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_empty, text_of
-from lab.scope import Scope
-from lab.values import (
+from lab.language.context import Context
+from lab.language.memory import Data, DataKind
+from lab.language.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_empty, text_of
+from lab.language.scope import Scope
+from lab.language.values import (
     NOTHING,
     Fixed,
     Flags,
@@ -22,6 +20,8 @@ from lab.values import (
     Size,
     Value,
 )
+from lab.packets import nlmsg
+from lab.packets.nlmsg import Message
 
 # --- attributes to send ------------------------------------------------------------------------------------
 

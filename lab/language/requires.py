@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.nodes import Node, Pairs, ScalarNode
+from lab.language.nodes import Node, Pairs, ScalarNode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lab.nodes import Mistakes
+    from lab.language.nodes import Mistakes
 
 _CONFIG = re.compile(r"CONFIG_\w+(=(y|m|n|y\|m|\"[^\"]*\"|\d+|0x[0-9a-fA-F]+))?")
 _VERSION = re.compile(r"(>=|<=|<|>|==)\s*(\d+(?:\.\d+)*)")

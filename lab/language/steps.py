@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - a record's field
 from typing import TYPE_CHECKING
 
-from lab.expect import Expectations, read_expectations
-from lab.layout import nearest
-from lab.nodes import MappingNode, Node, Pairs, ScalarNode, line_of, text_of
-from lab.outcome import OfPending
-from lab.scope import Known, Scope
-from lab.values import ActorKind, BoolKind, DurationKind, Fixed, IntKind, Reference, Value
+from lab.abi.layout import nearest
+from lab.language.expect import Expectations, read_expectations
+from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, line_of, text_of
+from lab.language.outcome import OfPending
+from lab.language.scope import Known, Scope
+from lab.language.values import ActorKind, BoolKind, DurationKind, Fixed, IntKind, Reference, Value
 from lab.verbs import table
 
 if TYPE_CHECKING:

@@ -16,14 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
-from lab import expression
+from lab.abi.layout import LayoutError, nearest
 from lab.errors import UsageError
-from lab.expression import Expression, ExpressionError
 from lab.guest import wire
-from lab.layout import LayoutError, nearest
-from lab.nodes import MappingNode, Node, ScalarNode, SequenceNode, plain, text_of
-from lab.signature import Signature
-from lab.values import (
+from lab.language import expression
+from lab.language.expression import Expression, ExpressionError
+from lab.language.nodes import MappingNode, Node, ScalarNode, SequenceNode, plain, text_of
+from lab.language.signature import Signature
+from lab.language.values import (
     NOTHING,
     REFERENCE,
     IntKind,
@@ -36,10 +36,10 @@ from lab.values import (
 )
 
 if TYPE_CHECKING:
-    from lab.context import Context
-    from lab.layout import Field, Struct
-    from lab.plan import Call
-    from lab.scope import Scope
+    from lab.abi.layout import Field, Struct
+    from lab.language.context import Context
+    from lab.language.plan import Call
+    from lab.language.scope import Scope
 
 Decode = Callable[[bytes], Any]
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lab.layout import nearest
-from lab.nodes import MappingNode, Node, Pairs, is_empty
-from lab.values import Kind, Value, kind_of
+from lab.abi.layout import nearest
+from lab.language.nodes import MappingNode, Node, Pairs, is_empty
+from lab.language.values import Kind, Value, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from lab.scope import Scope
+    from lab.language.scope import Scope
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
-from lab import expression
-from lab.expression import Bound, Expression, ExpressionError, Name, Number, Sizeof
-from lab.layout import nearest
-from lab.nodes import MappingNode, Node, ScalarNode, SequenceNode, plain, text_of
+from lab.abi.layout import nearest
+from lab.language import expression
+from lab.language.expression import Bound, Expression, ExpressionError, Name, Number, Sizeof
+from lab.language.nodes import MappingNode, Node, ScalarNode, SequenceNode, plain, text_of
 
 if TYPE_CHECKING:
-    from lab.context import Context
-    from lab.scope import Scope
+    from lab.language.context import Context
+    from lab.language.scope import Scope
 
 REFERENCE = re.compile(r"\$([A-Za-z_]\w*)((?:\.\w+)*)")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s|min)")

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lab.layout import nearest
-from lab.nodes import MappingNode, Mistakes, Node, ScalarNode, SequenceNode, line_of, plain
-from lab.outcome import ActorFacts, Outcome
-from lab.values import NOTHING, Kind, ListKind, RecordKind, Reference, Value, record_parts
+from lab.abi.layout import nearest
+from lab.language.nodes import MappingNode, Mistakes, Node, ScalarNode, SequenceNode, line_of, plain
+from lab.language.outcome import ActorFacts, Outcome
+from lab.language.values import NOTHING, Kind, ListKind, RecordKind, Reference, Value, record_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping

@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lab.context import Context
+from lab.abi.layout import nearest
 from lab.errors import Unsupported, UsageError
 from lab.guest import wire
-from lab.layout import nearest
-from lab.memory import Placed
-from lab.outcome import Outcome
+from lab.language.context import Context
+from lab.language.memory import Placed
+from lab.language.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Packets as bytes and as YAML says them: netlink messages, control messages."""
