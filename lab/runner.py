@@ -8,6 +8,7 @@ first when the kernel printed it before the step that it broke gave its answer.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,8 @@ class Trial:
     def _steps(self) -> None:
         self.session.start(self.scenario)
         self._check()
-        self.guest.learn_modules(self.ready.patience)
+        if self.scenario.expect_verdict == "hung":
+            self.guest.learn_modules(self.ready.patience)  # afterwards nobody may be there to answer
         for step in self.scenario.steps:
             self.where = place(step)
             self.session.step(step)
@@ -187,6 +189,8 @@ class Trial:
 
     def _hung(self, error: GuestHung, reports: list[str]) -> Finding:
         notes = [*self._asleep(), *reports]
+        with suppress(GuestError, OSError):
+            self.guest.learn_modules(_AFTERMATH_SECONDS)
         try:
             notes += self.guest.cpus(self.symbols(), self.images)
         except LabError as trouble:
