@@ -41,7 +41,8 @@ Pending, Steps          a call in the background; steps within the step         
 `Call` (lab/language/plan.py) has the program (lab/guest/wire.py: buffer, pointer, fetch, load, store,
 barrier, send_fd …) and `syscall(name, *args)`, which takes ints, Buffers and Placed and returns the call's
 index; `once=True` for calls that only prepare. `call.place(bytes)` puts packed bytes into memory,
-`call.text(str)` a C string, `call.room(memory, size)` memory to receive into; `call.constant("SOL_SOCKET")` is a number,
+`call.text(str)` a C string, `call.room(memory, size)` memory to receive into;
+`call.constant("SOL_SOCKET")` is a number,
 `call.struct("nlmsghdr")` a layout with pack(), unpack() and offset_of(). `call.plan(Outcome, index,
 **fields)` is the usual reply: each field is a function of the reply, such as `placed.fetch(call,
 up_to_call=index)`. For another reply return ``Plan(decode)`` with your own ``decode(reply) -> Outcome``;
