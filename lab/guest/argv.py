@@ -146,7 +146,7 @@ def command_line(spec: BootSpec) -> str:
             f"console={spec.arch.console}",
             "quiet",  # a third of the boot would be spent on printing; the agent turns it up again
             "panic=-1",  # restart at once, and -no-reboot makes an end of that
-            # Unloading a module waits for RCU, 40 ms each time when idle CPUs wait for their ticks, a few when
+            # Unloading a module waits for RCU: 40 ms each time when idle CPUs wait for ticks, a few when
             # they are asked. Grace periods stay what they are, only shorter.
             "rcupdate.rcu_expedited=1",
             *spec.arch.cmdline,
