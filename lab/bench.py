@@ -54,6 +54,7 @@ def main(settings: Settings, progress: Progress, *, kernel: str, arch: str, runs
     try:
         (target,) = lab.targets([kernel], [arch], ["stock"])
         subject = scenario_.load(SUBJECT, root=HOUSE).scenarios[0]
+        lab.expect(target, subject, runs)
         lab.ready(target, subject)
         figures = []
         for made in _figures(lab, target, subject, settings, runs):
@@ -155,6 +156,7 @@ def _worker(
     try:
         (target,) = lab.targets([kernel], [arch], ["stock"])
         subject = scenario_.load(SUBJECT, root=HOUSE).scenarios[0]
+        lab.expect(target, subject, runs)
         lab.ready(target, subject)
         _scenarios(lab, target, subject, 2)  # what is made at first use is not what is measured
         barrier.wait()

@@ -202,6 +202,14 @@ class YamlFile(pytest.File):
         return super().repr_failure(excinfo)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tell the lab what will be run, so that it knows what pays to be made ahead."""
+    run = session.config.stash[_LAB]
+    for item in session.items:
+        if isinstance(item, ScenarioItem):
+            run.lab.expect(item.target, item.scenario)
+
+
 def _mark(config: pytest.Config, channel: str) -> pytest.MarkDecorator:
     """Return the marker of a channel, registered so that --strict-markers knows it."""
     line = f"{channel}: scenarios of the channel {channel}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -37,12 +38,14 @@ if TYPE_CHECKING:
     from lab.kernels.model import Headers, KernelFiles, Target
     from lab.kernels.roots import Root
     from lab.progress import Progress
-    from lab.scenario import BootOptions, Scenario
+    from lab.scenario import BootOptions, ModuleLoad, Scenario
     from lab.settings import Settings
 
+Loads = tuple["ModuleLoad", ...]  # a scenario's, in order
 HOUSE = Path(__file__).resolve().parent.parent  # the tree that holds kmod/ and rootfs/
 _STEP_SECONDS = 5.0  # a step's deadline on a target that boots as fast as _BOOT_SECONDS
 _BOOT_SECONDS = 2.5
+_WORTH_LOADING = 6  # scenarios that load the same modules, for a template that has them to pay
 _POOLS = 2  # kinds of guest kept waiting side by side
 
 
@@ -258,7 +261,9 @@ class Lab:
         self.cache = Cache(settings.cache, progress)
         self._ready: dict[Target, Ready] = {}
         self._broken: dict[tuple[Target, BootOptions | None], LabError] = {}
-        self._pools: dict[tuple[Target, BootOptions], Pool] = {}
+        self._pools: dict[tuple[Target, BootOptions, Loads], Pool] = {}
+        self._expected: Counter[tuple[Target, BootOptions, Loads]] = Counter()
+        self._ahead: set[tuple[Target, tuple[str, ...], tuple[str, ...], Loads]] = set()
         self._notes: dict[str, None] = {}  # in order, each once
 
     def catalogue(self, *, fetch: bool = True) -> Catalogue:
@@ -297,7 +302,7 @@ class Lab:
             if name in failed:
                 raise BuildFailed(f"{name} does not compile against {target.kernel.release}", failed[name])
         with self._once(target, scenario.boot):
-            self.pool(target, scenario.boot)
+            self.pool(target, scenario.boot, self._modules_ahead(target, scenario))
 
     @contextlib.contextmanager
     def _once(self, target: Target, boot: BootOptions | None) -> Iterator[None]:
@@ -310,9 +315,13 @@ class Lab:
             self._broken[target, boot] = error
             raise
 
-    def pool(self, target: Target, boot: BootOptions) -> Pool:
-        """Return where guests of a kind come from."""
-        key = (target, boot)
+    def expect(self, target: Target, scenario: Scenario, times: int = 1) -> None:
+        """Say that a scenario will be run: modules that many of them load are loaded ahead, once."""
+        self._expected[target, scenario.boot, scenario.modules] += times
+
+    def pool(self, target: Target, boot: BootOptions, modules: Loads = ()) -> Pool:
+        """Return where guests of a kind come from, with `modules` in them from the start."""
+        key = (target, boot, modules)
         if key not in self._pools:
             from lab.guest.pool import Pool  # noqa: PLC0415 - only runs that start guests need it
 
@@ -321,10 +330,30 @@ class Lab:
             parts = self.target(target)
             spec = parts.spec(boot)
             template = None if self.wishes.cold else parts.template(boot, spec)
+            if template is not None and modules:
+                template = self._loaded(template, spec, parts, modules) or template
             self._pools[key] = Pool(template, spec, seed=self.wishes.seed, cold=self.wishes.cold)
         return self._pools[key]
 
-    def _drop(self, key: tuple[Target, BootOptions]) -> None:
+    def _loaded(self, base: Template, spec: BootSpec, parts: Ready, modules: Loads) -> Template | None:
+        from lab.guest.loaded import loaded  # noqa: PLC0415 - only long runs need it
+
+        images = parts.images
+        if base.refused or any(module.name not in images for module in modules):
+            return None
+        loads = [(module.name, images[module.name], module.text) for module in modules]
+        made = loaded(base, spec, loads, self.cache, self.progress)
+        if made is not None:
+            self._ahead.add((parts.target, spec.cmdline, spec.devices, modules))
+        return made
+
+    def _modules_ahead(self, target: Target, scenario: Scenario) -> Loads:
+        """Return the modules that a scenario's guest has from the start: those that pay."""
+        if self.wishes.cold or self._expected[target, scenario.boot, scenario.modules] < _WORTH_LOADING:
+            return ()
+        return scenario.modules
+
+    def _drop(self, key: tuple[Target, BootOptions, Loads]) -> None:
         pool = self._pools.pop(key)
         pool.close()
         self._notes.update(dict.fromkeys(pool.notes))
@@ -337,7 +366,8 @@ class Lab:
         parts = self.target(target)
         try:
             images = parts.patched(patches) if patches else parts.images
-            guest = self.pool(target, scenario.boot).take(scenario.id)
+            modules = () if patches else self._modules_ahead(target, scenario)
+            guest = self.pool(target, scenario.boot, modules).take(scenario.id)
         except BootFailed as error:
             return Result((Finding(Verdict.BOOT_FAILED, error.message, notes=(error.console,)),))
         except LabError as error:
@@ -350,6 +380,8 @@ class Lab:
                 seed=self.wishes.seed,
                 images=images,
                 symbols=lambda: self._symbols(target, scenario.boot),
+                loaded=guest.restored
+                and (target, scenario.boot.cmdline, scenario.boot.devices, modules) in self._ahead,
             )
 
     def _symbols(self, target: Target, boot: BootOptions) -> Symbols:

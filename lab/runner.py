@@ -45,13 +45,15 @@ def run(
     seed: int,
     images: Mapping[str, bytes],
     symbols: Callable[[], Symbols],
+    loaded: bool = False,
 ) -> Result:
     """Run one scenario in a guest that is its own, and return what became of it.
 
-    `images` are the modules by name, `symbols` makes the kernel's when they are needed. The guest is the
-    caller's to close. Raises Unsupported, and nothing for what happens in the guest.
+    `images` are the modules by name, `loaded`: the guest has the scenario's already, `symbols` makes the
+    kernel's when they are needed. The guest is the caller's to close. Raises Unsupported; what happens in
+    the guest is in the result.
     """
-    trial = Trial(scenario, ready, guest, seed, images, symbols)
+    trial = Trial(scenario, ready, guest, seed, images, symbols, loaded)
     started = time.monotonic()
     trial.go()
     return Result(
@@ -72,6 +74,7 @@ class Trial:
     seed: int
     images: Mapping[str, bytes]
     symbols: Callable[[], Symbols]
+    loaded: bool = False
     findings: list[Finding] = field(default_factory=list)
     where: str = "loading the modules"
     told: int = 0  # splats of the log that are findings already
@@ -104,7 +107,7 @@ class Trial:
         self._judge()
 
     def _steps(self) -> None:
-        self.session.start(self.scenario)
+        self.session.start(self.scenario, loaded=self.loaded)
         self._check()
         if self.scenario.expect_verdict == "hung":
             self.guest.learn_modules(self.ready.patience)  # afterwards nobody may be there to answer

@@ -115,14 +115,17 @@ class Session:
 
     # --- the scenario's frame ---------------------------------------------------------------------------
 
-    def start(self, scenario: Scenario) -> None:
-        """Bring the actors to life and load the modules.
+    def start(self, scenario: Scenario, *, loaded: bool = False) -> None:
+        """Bring the actors to life and load the modules, unless the guest was made with them `loaded`.
 
         Raises StepFailed for a module that does not load, Unsupported for actors that cannot be made here.
         """
         self._within = scenario.within
         self.current = Step(scenario.file, scenario.line, "load", f"modules of {scenario.name!r}")
-        self.load_modules(scenario.modules)
+        if loaded:
+            self.loaded = [module.name for module in scenario.modules]
+        else:
+            self.load_modules(scenario.modules)
         for spec in sorted(scenario.actors, key=lambda each: each.thread_of is not None):
             self.spawn(spec)
 

@@ -254,7 +254,7 @@ def test_a_damaged_template_is_made_again(harm: str, cache: Cache, monkeypatch: 
             cache.forget(f"template-verified-{key}")
     again = template.template(spec(), cache, Progress(quiet=True))
     assert len(made) == 2
-    assert template._load(again.path) is not None
+    assert template.load(again.path) is not None
 
 
 def test_a_failed_boot_is_remembered_for_a_while(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

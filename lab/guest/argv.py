@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from lab.arch import Architecture
     from lab.kernels.model import KernelFiles
 
-Role = Literal["cold", "template", "clone"]
+# `loading`: a clone that writes to a RAM file of its own, to become another template.
+Role = Literal["cold", "template", "loading", "clone"]
 
 # Raised when what a template holds, or how it is restored, changes without any of its parts changing.
 TEMPLATE_FORMAT = 2
@@ -98,11 +99,12 @@ def argv(spec: BootSpec, role: Role, wiring: Wiring) -> list[str]:
         *machine(spec),
         *_memory(spec, role, wiring.ram),
         *_ports(wiring),
-        *_kernel(spec, wiring.kernel if role == "clone" else None),
-        *(("-incoming", "defer") if role == "clone" else ()),
+        *_kernel(spec, wiring.kernel if role in _RESTORED else None),
+        *(("-incoming", "defer") if role in _RESTORED else ()),
     ]
 
 
+_RESTORED = ("loading", "clone")
 # The PCI device has a driver from 5.13 on; 5.10 knows only the ISA one, which only PC boards have.
 _PVPANIC = {"x86_64": ("-device", "pvpanic-pci", "-device", "pvpanic")}
 _PVPANIC_ELSEWHERE = ("-device", "pvpanic-pci")
@@ -173,7 +175,7 @@ def _memory(spec: BootSpec, role: Role, ram: Path | None) -> list[str]:
     path = str(ram).replace(",", ",,")  # QEMU's way to have a comma in a value
     # share=on: x-ignore-shared leaves such memory out of the state, it already is where it shall be.
     # readonly=on opens the file for reading, rom=off still lets the guest write to its private pages of it.
-    how = "share=on" if role == "template" else "share=off,readonly=on,rom=off"
+    how = "share=on" if role in ("template", "loading") else "share=off,readonly=on,rom=off"
     return ["-object", f"memory-backend-file,id=ram,mem-path={path},{size},{how}"]
 
 

@@ -28,7 +28,7 @@ from lab.guest.ram import ram_digest, reserve
 
 if TYPE_CHECKING:
     from lab.cache import Cache
-    from lab.guest.argv import BootSpec
+    from lab.guest.argv import BootSpec, Role
     from lab.guest.qemu import Process
     from lab.progress import Progress
 
@@ -121,10 +121,10 @@ def template(spec: BootSpec, cache: Cache, progress: Progress) -> Template:
         path = cache.entry(
             KIND,
             key,
-            lambda building, _final: _make(spec, key, building, cache, progress),
+            lambda building, _final: _make(spec, building, cache, progress),
             progress_text=f"booting {name}",
         )
-        found = _load(path)
+        found = load(path)
         if found is not None and _verified(found, key, cache):
             cache.discard(KIND, key_of(spec, now - RENEW_SECONDS))
             return found
@@ -135,7 +135,7 @@ def template(spec: BootSpec, cache: Cache, progress: Progress) -> Template:
     )
 
 
-def _load(path: Path) -> Template | None:
+def load(path: Path) -> Template | None:
     """Return what is in a directory, None when it is not whole."""
     try:
         found = Template(path, Facts(**json.loads((path / _MANIFEST).read_text())))
@@ -159,7 +159,7 @@ def _verified(found: Template, key: str, cache: Cache) -> bool:
     return True
 
 
-def _make(spec: BootSpec, key: str, building: Path, cache: Cache, progress: Progress) -> None:
+def _make(spec: BootSpec, building: Path, cache: Cache, progress: Progress) -> None:
     failed = f"boot-failed-{spec.key()}"
     _raise_remembered(cache, failed)
     name = spec.name or spec.kernel.kernel.release
@@ -173,22 +173,28 @@ def _make(spec: BootSpec, key: str, building: Path, cache: Cache, progress: Prog
             known = {"time": time.time(), "message": error.message, "console": error.console}
             cache.remember(failed, known)
             raise
-        with guest:
-            # A busy host makes a boot longer, but not the target slower: QEMU's own CPU time bounds it.
-            booted = min(time.monotonic() - started, cpu_seconds(guest.pid))
-            facts = _freeze(guest, spec, building, booted)
-        made = Template(building, Facts(**facts))
-        for file in (made.ram, made.state):
-            file.chmod(0o444)
-        try:
-            _check(made, spec)
-        except (GuestError, HostError) as error:
-            made = Template(building, Facts(**facts | {"refused": str(error)}))
-            made.ram.unlink()  # 256 MiB of no use
-            made.state.unlink()
-        (building / _MANIFEST).write_text(json.dumps(asdict(made.facts), indent=1))
-        if not made.refused:
-            cache.remember(f"template-verified-{key}", time.time())
+        # A busy host makes a boot longer, but not the target slower: QEMU's own CPU time bounds it.
+        booted = min(time.monotonic() - started, cpu_seconds(guest.pid))
+        seal(guest, spec, building, booted)
+
+
+def seal(guest: Guest, spec: BootSpec, building: Path, booted: float) -> None:
+    """Make a template of a guest whose memory is the file `ram` in `building`; the guest ends with it.
+
+    Raises BootFailed when it dies meanwhile, HostError when QEMU does not freeze it.
+    """
+    with guest:
+        facts = _freeze(guest, spec, building, booted)
+    made = Template(building, Facts(**facts))
+    for file in (made.ram, made.state):
+        file.chmod(0o444)
+    try:
+        _check(made, spec)
+    except (GuestError, HostError) as error:
+        made = Template(building, Facts(**facts | {"refused": str(error)}))
+        made.ram.unlink()  # 256 MiB of no use
+        made.state.unlink()
+    (building / _MANIFEST).write_text(json.dumps(asdict(made.facts), indent=1))
 
 
 def cpu_seconds(pid: int) -> float:
@@ -271,12 +277,16 @@ async def _migrated(process: Process, doing: str) -> None:
         raise HostError(f"{doing} a guest failed: {why.get('error-desc', 'QEMU does not say why')}")
 
 
-async def prepare_async(spec: BootSpec, made: Template, log: Path | None = None) -> Process:
+async def prepare_async(
+    spec: BootSpec, made: Template, log: Path | None = None, *, ram: Path | None = None
+) -> Process:
     """Start a QEMU that has taken in a template's state and waits to go on.
 
-    Raises what qemu.start() does, HostError when the state does not fit, GuestLost when QEMU died of it.
+    `ram`: a copy of the template's memory that it may write to, to become another template. Raises what
+    qemu.start() does, HostError when the state does not fit, GuestLost when QEMU died of it.
     """
-    process = await qemu.start_async(spec, "clone", ram=made.ram, log=log, kernel=made.kernel)
+    role: Role = "clone" if ram is None else "loading"
+    process = await qemu.start_async(spec, role, ram=ram or made.ram, log=log, kernel=made.kernel)
     try:
         await process.qmp.execute_async("migrate-set-capabilities", _CAPABILITIES)
         await process.qmp.execute_async("migrate-incoming", {"uri": f"file:{made.state}"})

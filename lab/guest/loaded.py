@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""Templates in which modules are loaded already, for the many scenarios of a file that load the same ones.
+
+Loading is most of a scenario's time under emulation: each clone has to translate the kernel's loader anew.
+A template of this kind is made from the ordinary one, so it costs no boot; one that is out of date is dropped
+as soon as the next is made, so that there is one for each target and list of modules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from lab.cache import digest
+from lab.errors import BootFailed, GuestError
+from lab.guest import qmp
+from lab.guest.machine import clone_seed
+from lab.guest.ram import copy
+from lab.guest.splat import splats
+from lab.guest.template import RESTORE_SECONDS, Template, load, prepare_async, restore, seal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lab.cache import Cache
+    from lab.guest.argv import BootSpec
+    from lab.guest.machine import Guest
+    from lab.progress import Progress
+
+KIND = "loaded"
+_FORMAT = 1
+_LOAD_SECONDS = 60.0
+
+Load = tuple[str, bytes, str]  # a module's name, its image, its parameters
+
+
+class CannotLoad(GuestError):  # noqa: N818 - what happened
+    """The modules cannot be loaded ahead; a scenario that loads them itself tells more."""
+
+
+def loaded(
+    base: Template, spec: BootSpec, modules: Sequence[Load], cache: Cache, progress: Progress
+) -> Template | None:
+    """Return a template in which modules are loaded, in order; None where each scenario has to load them.
+
+    That is where loading fails or makes the kernel complain: the scenario's own report shall say so. Raises
+    HostError and CacheError.
+    """
+    names = "-".join(name for name, _, _ in modules)
+    content = [(name, hashlib.sha256(image).hexdigest(), params) for name, image, params in modules]
+    key = digest(_FORMAT, base.facts.nonce, content)
+    wanted = [(name, params) for name, _, params in modules]
+    fact = f"loaded-{digest(spec.name, spec.accel, spec.cmdline, spec.devices, wanted)}"
+    try:
+        path = cache.entry(
+            KIND,
+            key,
+            lambda building, _final: _make(base, spec, modules, building, progress),
+            progress_text=f"loading {names}",
+            durable=False,
+        )
+    except (GuestError, BootFailed):
+        return None
+    last = cache.recall(fact)
+    if last != key:
+        cache.remember(fact, key)
+        if isinstance(last, str):
+            cache.discard(KIND, last)
+    found = load(path)
+    if found is None:
+        cache.discard(KIND, key)
+        return None
+    return None if found.refused else found
+
+
+def _make(
+    base: Template, spec: BootSpec, modules: Sequence[Load], building: Path, progress: Progress
+) -> None:
+    with progress.task(f"loading {', '.join(name for name, _, _ in modules)} once, to be cloned"):
+        copy(base.ram, building / "ram")
+        process = qmp.run(prepare_async(spec, base, ram=building / "ram"), RESTORE_SECONDS)
+        material, jitter = clone_seed(0, "loading")
+        guest = restore(process, base, spec, seed=material, jitter_us=jitter)
+        try:
+            _load_all(guest, modules)
+        except BaseException:
+            guest.close()
+            raise
+        seal(guest, spec, building, base.boot_seconds)
+
+
+def _load_all(guest: Guest, modules: Sequence[Load]) -> None:
+    for name, image, params in modules:
+        result = guest.agent.load_module(image, params, timeout=_LOAD_SECONDS)
+        if result.errno is not None:
+            raise CannotLoad(f"{name} does not load")
+    guest.agent.sync(timeout=_LOAD_SECONDS)
+    if splats(guest.agent.messages()):
+        raise CannotLoad("the kernel complains of the modules")
+
+
+__all__ = ["CannotLoad", "Load", "loaded"]

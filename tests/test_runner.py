@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""The one loop, with a guest and a session that are made up: what the first finding is, and what follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab import runner
+from lab.errors import GuestHung, GuestLost
+from lab.guest.kmsg import KernelMessage
+from lab.language.steps import Step
+from lab.scenario import Scenario, SplatWanted
+from lab.session import LeakedReference, StepFailed
+from lab.verdict import Finding, Result, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WARNING = [
+    "------------[ cut here ]------------",
+    "WARNING: CPU: 0 PID: 7 at trouble.c:33 trouble_warn+0x10/0x20 [lab_trouble]",
+    "Call Trace:",
+    " <TASK>",
+    "---[ end trace 0000000000000000 ]---",
+]
+STALL = ["watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [main:9]"]
+
+
+@dataclass
+class Agent:
+    tainted: int = 12288
+
+    def read_file(self, path: str, timeout: float) -> bytes:
+        assert path == "/proc/sys/kernel/tainted"
+        return f"{self.tainted}\n".encode()
+
+
+@dataclass
+class Guest:
+    agent: Agent = field(default_factory=Agent)
+    restored: bool = True
+    hello: Any = None
+    dead: str = ""
+    console: str = ""
+
+    def alive(self) -> bool:
+        return not self.dead
+
+    def death(self) -> str:
+        return self.dead
+
+    def console_text(self) -> str:
+        return self.console
+
+    def learn_modules(self, timeout: float) -> None:
+        pass
+
+    def cpus(self, *_: object) -> list[str]:
+        return ["CPU 0: trouble_loop+0x1 [lab_trouble]"]
+
+
+class Session:
+    """A session whose steps are functions."""
+
+    def __init__(
+        self, steps: dict[int, Callable[[Session], None]], finish: Callable[[Session], None]
+    ) -> None:
+        self.messages: list[KernelMessage] = []
+        self._steps, self._finish = steps, finish
+
+    def start(self, scenario: Scenario, *, loaded: bool = False) -> None:
+        pass
+
+    def step(self, step: Step) -> None:
+        does = self._steps.get(step.line)
+        if does is not None:
+            does(self)
+
+    def finish(self) -> None:
+        self._finish(self)
+
+    def nudge(self) -> None:
+        pass
+
+    def whereabouts(self, timeout: float) -> list[str]:
+        return ["actor 'main' runs (R)"]
+
+    def say(self, lines: list[str], priority: int = 4) -> None:
+        for line in lines:
+            self.messages.append(KernelMessage(priority, 0, len(self.messages), 0, line))
+
+
+def steps(count: int = 2) -> tuple[Step, ...]:
+    return tuple(Step(Path("x.yaml"), line, "read", f"step {line}") for line in range(1, count + 1))
+
+
+def trial(
+    monkeypatch: pytest.MonkeyPatch,
+    does: dict[int, Callable[[Session], None]] | None = None,
+    *,
+    finish: Callable[[Session], None] = lambda _: None,
+    guest: Guest | None = None,
+    **about: Any,
+) -> Result:
+    session = Session(does or {}, finish)
+    monkeypatch.setattr(runner, "session", lambda *_, **__: session)
+    monkeypatch.setattr(runner, "_REPORT_SECONDS", 0.0)
+    ready: Any = type("Ready", (), {"patience": 1.0})()
+    scenario = Scenario("x", "x", Path("x.yaml"), 1, "x", steps=steps(), **about)
+    there: Any = guest or Guest()
+    symbols: Any = lambda: None  # noqa: E731 - stands for what is never asked
+    return runner.run(scenario, ready, there, seed=0, images={}, symbols=symbols)
+
+
+def fails(session: Session) -> None:
+    raise StepFailed(steps()[1], "returns: 5", "returns: 4", title="read: returns not as wanted")
+
+
+def warns(session: Session) -> None:
+    session.say(WARNING)
+
+
+def hangs(session: Session) -> None:
+    raise GuestHung("no answer from the agent in time")
+
+
+def test_all_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = trial(monkeypatch)
+    assert result.verdict is Verdict.PASSED
+    assert result.messages == ()
+
+
+def test_a_step_that_fails_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = trial(monkeypatch, {2: fails})
+    assert result.verdict is Verdict.STEP_FAILED
+    report = result.report("pytest x")
+    assert "x.yaml:2: step 2" in report
+    assert "wanted  returns: 5" in report
+    assert report.endswith("see it again:\n  pytest x")
+
+
+def test_a_splat_ends_the_scenario_at_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = trial(monkeypatch, {1: warns, 2: fails})
+    assert [each.verdict for each in result.findings] == [Verdict.SPLAT]
+    assert result.findings[0].where == "x.yaml:1: step 1"
+
+
+def test_a_splat_that_made_the_step_fail_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def both(session: Session) -> None:
+        warns(session)
+        fails(session)
+
+    result = trial(monkeypatch, {2: both})
+    assert [each.verdict for each in result.findings] == [Verdict.SPLAT, Verdict.STEP_FAILED]
+
+
+def test_a_splat_that_is_expected_passes_and_its_taint_is_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = Guest(Agent(12288 | 512))
+    result = trial(monkeypatch, {1: warns}, guest=guest, expect_splat=SplatWanted("WARNING", "trouble_warn"))
+    assert result.verdict is Verdict.PASSED
+
+
+def test_another_splat_than_the_expected_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = trial(monkeypatch, {1: warns}, expect_splat=SplatWanted("BUG"))
+    assert [each.verdict for each in result.findings] == [Verdict.SPLAT, Verdict.STEP_FAILED]
+
+
+def test_a_taint_that_nobody_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = trial(monkeypatch, guest=Guest(Agent(12288 | 32)))
+    assert result.verdict is Verdict.SPLAT
+    assert "(B)" in result.title
+
+
+def test_a_leaked_reference_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaks(session: Session) -> None:
+        raise LeakedReference("lab_x cannot be unloaded after the scenario: EAGAIN")
+
+    result = trial(monkeypatch, finish=leaks)
+    assert result.verdict is Verdict.STEP_FAILED
+    assert result.findings[0].where == "unloading the modules"
+
+
+def test_a_hang_says_where_everybody_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = trial(monkeypatch, {2: hangs})
+    assert result.verdict is Verdict.HUNG
+    assert "CPU 0: trouble_loop" in result.report()
+    assert "actor 'main' runs" in result.report()
+
+
+def test_a_hang_that_the_kernel_notices_too_is_one_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def both(session: Session) -> None:
+        session.say(STALL, priority=0)
+        hangs(session)
+
+    result = trial(monkeypatch, {2: both})
+    assert [each.verdict for each in result.findings] == [Verdict.HUNG]
+    assert "soft lockup" in result.report()
+
+
+def test_a_death_is_lost_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = Guest()
+
+    def dies(session: Session) -> None:
+        guest.dead = "Kernel panic - not syncing: lab_trouble"
+        guest.console = "[    1.000000] Kernel panic - not syncing: lab_trouble\n"
+        raise GuestLost(guest.dead)
+
+    result = trial(monkeypatch, {1: dies}, guest=guest)
+    assert [each.verdict for each in result.findings] == [Verdict.LOST]
+    assert result.title == "Kernel panic - not syncing: lab_trouble"
+
+
+@pytest.mark.parametrize("verdict", ["lost", "hung"])
+def test_a_verdict_that_is_expected_and_does_not_come(monkeypatch: pytest.MonkeyPatch, verdict: Any) -> None:
+    result = trial(monkeypatch, expect_verdict=verdict)
+    assert result.verdict is Verdict.STEP_FAILED
+
+
+def test_a_hang_that_is_expected_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trial(monkeypatch, {2: hangs}, expect_verdict="hung").verdict is Verdict.PASSED
+
+
+def test_a_failed_step_is_not_the_hang_that_was_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trial(monkeypatch, {2: fails}, expect_verdict="hung").verdict is Verdict.STEP_FAILED
+
+
+def test_a_long_log_is_cut_at_its_beginning() -> None:
+    found = Result((Finding(Verdict.LOST, "gone"),), messages=tuple(f"line {n}" for n in range(100)))
+    report = found.report()
+    assert "the last 60 of 100" in report
+    assert "line 39" not in report
+    assert "line 99" in report
