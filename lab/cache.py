@@ -118,7 +118,10 @@ class Cache:
         self._interrupted = threading.Event()
         with self._explained():
             for name in ("tmp", "locks", "facts"):
-                (self._base / name).mkdir(parents=True, exist_ok=True)
+                try:
+                    (self._base / name).mkdir(parents=True, exist_ok=True)
+                except FileNotFoundError as error:  # a place like /proc, where nobody can make anything
+                    raise PermissionError(errno.EACCES, error.strerror, error.filename) from error
             if not os.access(self._base / "tmp", os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "not writable", str(self._base / "tmp"))
         # A root knows its own path, so the path has to be one that does not depend on the working directory.

@@ -166,6 +166,15 @@ class Run:
 # --- collection -----------------------------------------------------------------------------------
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Find out about the targets before anything is collected, so that what is wrong is said once."""
+    config = session.config
+    places = [Path(arg.partition("::")[0]) for arg in config.args]
+    if any(SCENARIOS in place.absolute().parts or place.suffix in (".yaml", ".yml") for place in places):
+        config.stash[_LAB].targets()
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect YAML files below a directory named scenarios, and those named on the command line."""
     if file_path.suffix not in (".yaml", ".yml"):
