@@ -219,7 +219,7 @@ def cache(tmp_path: Path) -> Cache:
 def making(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     made: list[Path] = []
 
-    def make(_spec: BootSpec, _key: str, building: Path, *_: Any) -> None:
+    def make(_spec: BootSpec, building: Path, *_: Any) -> None:
         fake_template(building)
         made.append(building)
 
