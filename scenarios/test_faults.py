@@ -32,11 +32,13 @@ def test_a_fault_is_caught(patch: Path, target: Target, lab: Lab) -> None:
     loaded = scenario.load(HOUSE / file, root=HOUSE).scenarios
     named = [each for each in loaded if name in (each.id, each.name)]
     assert named, f"{file} has no scenario {name!r}"
+    # What comes of memory that is used after it was freed differs from run to run: such a fault names two.
+    wanted = says["Verdict"].split(", ")
     verdicts = []
     for each in named:
         lab.ready(target, each)
         result = lab.run(target, each, patches=[patch])
         verdicts.append(result.verdict.value)
-        if result.verdict.value == says["Verdict"]:
+        if result.verdict.value in wanted:
             return
-    assert says["Verdict"] in verdicts, f"{patch.stem} was not caught: {verdicts}"
+    pytest.fail(f"{patch.stem} was not caught: wanted {wanted}, got {verdicts}")
