@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from dataclasses import fields
@@ -83,7 +84,7 @@ def _verb(verb: Verb) -> str:
     out = [f"### {' or '.join(names)}\n", signature.about, "", *_arguments(signature)]
     result = list(_result(verb.outcome))
     if result:
-        about = (verb.outcome.__doc__ or "").strip()
+        about = inspect.cleandoc(verb.outcome.__doc__ or "")
         out += ["", f"Result: {about}", "", *result]
     return "\n".join(out) + "\n"
 
