@@ -146,12 +146,14 @@ def _kvm(settings: Settings, progress: Progress) -> Finding:
         (target,) = lab.targets(["6.12"], ["x86_64"], ["stock"])
         parts = lab.target(target)
         parts.spec(BootOptions())
-        if parts.accel.name == "kvm":
-            return Finding("accelerator", "good", f"KVM works: {parts.accel.why}")
+        accel = parts.accel
+        assert accel is not None
+        if accel.name == "kvm":
+            return Finding("accelerator", "good", f"KVM works: {accel.why}")
         return Finding(
             "accelerator",
             "note",
-            f"guests are emulated (TCG): {parts.accel.why}",
+            f"guests are emulated (TCG): {accel.why}",
             "nothing has to be done; with a KVM that works, guests are some times faster",
         )
     except LabError as error:

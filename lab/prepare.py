@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from lab.abi import Abi
+    from lab.guest.accel import Accel
     from lab.guest.argv import Qemu
     from lab.guest.pool import Pool
     from lab.guest.symbols import Symbols
@@ -91,6 +92,7 @@ class Ready:
         self._settings = settings
         self._cache = cache
         self._progress = progress
+        self.accel: Accel | None = None  # once a guest's kind was decided
         self._abis: dict[tuple[str, ...], Abi] = {}
         self._templates: dict[BootOptions, Template] = {}
         # As many threads as there are jobs: some wait for others.
@@ -216,8 +218,9 @@ class Ready:
         )
         from lab.guest.accel import accelerator  # noqa: PLC0415 - as above
 
-        self.accel = accelerator(self._settings, spec, self._cache, self._progress)
-        return replace(spec, accel=self.accel.name)
+        found = accelerator(self._settings, spec, self._cache, self._progress)
+        self.accel = found
+        return replace(spec, accel=found.name)
 
     def check(self, scenario: Scenario) -> None:
         """Raise Unsupported where this target cannot do what a scenario requires, with what was found."""
@@ -412,6 +415,9 @@ class Lab:
 
     def notes(self) -> list[str]:
         """Return what the user should be told once."""
+        for ready in self._ready.values():
+            if ready.accel is not None:
+                self._notes[f"guests run under {ready.accel.name}: {ready.accel.why}"] = None
         for pool in self._pools.values():
             self._notes.update(dict.fromkeys(pool.notes))
         return list(self._notes)
