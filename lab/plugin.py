@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.errors import BootFailed, BuildFailed, LabError, Unsupported, UsageError
+from lab.errors import BootFailed, BuildFailed, LabError, Unsupported
 from lab.verdict import Result, Verdict
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lab.kernels.model import Target
     from lab.prepare import Lab
-    from lab.scenario import Scenario, ScenarioFile
+    from lab.scenario import Scenario
     from lab.session import Hand
 
 DEFAULT_KERNEL = "6.12"  # the line that Debian's stable release ships
@@ -94,7 +94,6 @@ class Run:
         self._targets: tuple[Target, ...] | None = None
         # Nothing is captured yet: what is shown here reaches whoever waits, and not a report.
         self._stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
-        self.files: dict[Path, ScenarioFile] = {}
 
     @property
     def seed(self) -> int:
@@ -193,7 +192,6 @@ class YamlFile(pytest.File):
 
         run = self.config.stash[_LAB]
         file = scenario.load(self.path, root=self.config.rootpath)
-        run.files[self.path] = file
         channel = _mark(self.config, file.channel)
         for target in run.targets():
             for entry in file.scenarios:
@@ -377,4 +375,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(note)
 
 
-__all__ = ["ScenarioItem", "UsageError", "YamlFile", "guest", "lab"]
+__all__ = ["ScenarioItem", "YamlFile", "guest", "lab"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lab.guest.splat import Splat
     from lab.guest.symbols import Symbols
     from lab.prepare import Ready
-    from lab.scenario import Scenario, SplatWanted, Step
+    from lab.scenario import Scenario, SplatWanted
 
 # Taint bits of Documentation/admin-guide/tainted-kernels.rst that loading our own modules sets.
 _MODULE_TAINT = (1 << 12) | (1 << 13)  # O: out of tree, E: unsigned
@@ -112,7 +112,7 @@ class Trial:
         if self.scenario.expect_verdict == "hung":
             self.guest.learn_modules(self.ready.patience)  # afterwards nobody may be there to answer
         for step in self.scenario.steps:
-            self.where = place(step)
+            self.where = step.where
             self.session.step(step)
             self._check()
         self.where = "unloading the modules"
@@ -176,7 +176,7 @@ class Trial:
         return Finding(
             Verdict.STEP_FAILED,
             error.title,
-            where=place(error.step),
+            where=error.step.where,
             wanted=error.wanted,
             got=error.got,
             notes=tuple(error.notes),
@@ -297,11 +297,6 @@ def module_names(scenario: Scenario) -> list[str]:
     return [module.name for module in scenario.modules] + named
 
 
-def place(step: Step) -> str:
-    """Return where a step stands and what it says, in one line."""
-    return f"{step.file}:{step.line}: {step.text}"
-
-
 def matches(wanted: SplatWanted, splat: Splat) -> bool:
     """Tell whether a splat is the one that the scenario wants."""
     return wanted.kind.lower() == splat.kind.lower() and splat.matches(wanted.matches)
@@ -324,7 +319,6 @@ __all__ = [
     "look_after",
     "matches",
     "module_names",
-    "place",
     "run",
     "session",
     "taint",
