@@ -269,9 +269,8 @@ def session(
 
 def taint(guest: Guest, *, timeout: float, forgive: int = 0) -> Finding | None:
     """Return a finding when the kernel is tainted by more than our modules; `forgive` are further bits."""
-    text = guest.agent.read_file("/proc/sys/kernel/tainted", timeout=timeout)
     before = guest.hello.tainted if guest.hello is not None else 0
-    bits = int(text) & ~before & ~_MODULE_TAINT & ~forgive
+    bits = guest.agent.tainted(timeout) & ~before & ~_MODULE_TAINT & ~forgive
     if not bits:
         return None
     letters = "".join(letter for bit, letter in enumerate(_TAINTS) if bits >> bit & 1)

@@ -148,25 +148,10 @@ static void become_killable(void)
 	raw1(__NR_close, fd);
 }
 
-/* The steps are numbered for the host, which has their names: lab/guest/agent.py. */
-static long setup(const struct setup *want, uint32_t *step)
+static long set_ids(const struct setup *want, uint32_t *step)
 {
-	bool caps = want->flags & SETUP_CAPS;
-	bool thread = want->thread_of != NONE;
 	long ret;
 
-	*step = 1;
-	ret = thread ? 0 : raw0(__NR_setsid);
-	if (ret < 0)
-		return ret;
-	raw3(__NR_setpriority, 0, 0, 0);
-	if (!thread && !(want->flags & SETUP_LAB))
-		become_killable();
-	raw2(__NR_prctl, PR_SET_NAME, want->name);
-	*step = 2;
-	ret = caps ? drop_to(want->caps) : 0;
-	if (ret)
-		return ret;
 	*step = 3;
 	ret = raw2(__NR_setgroups, 0, NULL);
 	if (ret)
@@ -180,11 +165,35 @@ static long setup(const struct setup *want, uint32_t *step)
 	if (ret)
 		return ret;
 	*step = 6;
-	ret = caps ? set_caps(want->caps, want->uid != 0) : 0;
+	ret = want->flags & SETUP_CAPS ? set_caps(want->caps, want->uid != 0) : 0;
 	if (ret)
 		return ret;
 	/* A change of uid took it away, and core dumps with it. */
 	raw2(__NR_prctl, PR_SET_DUMPABLE, 1);
+	return 0;
+}
+
+/*
+ * The steps are numbered for the host, which has their names: lab/guest/agent.py.
+ * What all processes have in common was done by actor_rehearse(), before the guest
+ * was frozen: init's ids are 0, and so are those of an actor that wants no others.
+ */
+static long setup(const struct setup *want, uint32_t *step)
+{
+	bool caps = want->flags & SETUP_CAPS;
+	bool thread = want->thread_of != NONE;
+	long ret;
+
+	raw2(__NR_prctl, PR_SET_NAME, want->name);
+	*step = 2;
+	ret = caps ? drop_to(want->caps) : 0;
+	if (ret)
+		return ret;
+	if (thread || caps || want->uid || want->gid) {
+		ret = set_ids(want, step);
+		if (ret)
+			return ret;
+	}
 	*step = 7;
 	return set_mask(want->sigmask);
 }
@@ -279,7 +288,46 @@ void actor_begin(struct actor *me, uint32_t number)
 	if (desk < 0 && desk > -4096)
 		actor_exit(me, 1, 1 << 8);
 	me->desk = (uint8_t *)desk;
+	me->slots = NULL;
 	signals_stack(process_altstack, sizeof(process_altstack));
+}
+
+/*
+ * A blank makes itself at home before the guest is frozen, so that no clone has to:
+ * its session, its priority, and a program like those that are to come, for which
+ * nobody waits. Its pages are its own then, and mapped.
+ */
+void actor_rehearse(struct actor *me, bool lab)
+{
+	const struct {
+		struct program program;
+		struct buffer buffer;
+		struct op op;
+		struct op_call call;
+		struct argument argument;
+		struct op fetch;
+		struct op_fetch what;
+	} rehearsal = {
+		.program = { .buffers = 1, .ops = 2 },
+		.buffer = { .kind = BUFFER_PLAIN, .size = 8 },
+		.op = { OP_CALL, sizeof(rehearsal.call) + sizeof(rehearsal.argument) },
+		.call = { .nr = __NR_getpid, .times = 1, .low = INT64_MIN, .high = INT64_MAX },
+		.argument = { .kind = ARGUMENT_BUFFER },
+		.fetch = { OP_FETCH, sizeof(rehearsal.what) },
+		.what = { .clip = NONE, .size = 8 },
+	};
+
+	if (raw0(__NR_setsid) < 0)
+		actor_exit(me, 1, 1 << 8);
+	raw3(__NR_setpriority, 0, 0, 0);
+	if (!lab)
+		become_killable();
+	me->slots = memory_slots();
+	/* Locked, all of it is there; unlocked, it stays, and later mappings are as they always are. */
+	raw1(__NR_mlockall, MCL_CURRENT);
+	raw0(__NR_munlockall);
+	memcpy(me->desk, &rehearsal, sizeof(rehearsal));
+	program_run(me, REHEARSAL, me->desk, sizeof(rehearsal));
 }
 
 static void serve_one(struct actor *me, const struct frame *frame, const uint8_t *payload)

@@ -72,12 +72,15 @@ struct actor {
 	uint32_t number;
 	struct slot *slot;
 	uint8_t *desk;		/* room for ordinary programs, see DESK_* */
+	uint8_t *slots;		/* room for their buffers, see memory.c; NULL: none */
 };
 
+#define REHEARSAL	NONE	/* no program's id: nobody wants its reply */
 #define DESK_INPUT	(16u << 10)
 #define DESK_SIZE	(64u << 10)
 
 void actor_begin(struct actor *me, uint32_t number);
+void actor_rehearse(struct actor *me, bool lab);
 void actor_serve(struct actor *me) __attribute__((noreturn));
 int channel_write(uint32_t number, const void *head, size_t head_size,
 		  const void *more, size_t more_size);
@@ -103,6 +106,7 @@ struct place {
 struct memory {
 	uint8_t *arena;
 	size_t size;
+	uint8_t *slots;		/* the actor's, if it has them */
 	struct place *places;
 	uint32_t count;
 };
@@ -114,6 +118,7 @@ struct fault {
 };
 
 void memory_measure(struct memory *memory);
+uint8_t *memory_slots(void);
 int memory_map(struct memory *memory);
 int memory_protect(struct memory *memory);
 void memory_unmap(struct memory *memory);
@@ -194,6 +199,7 @@ void host_error(uint32_t id, const char *why);
 void hello_init(void);
 void hello_answer(const struct chunk *request);
 void hello_remember(const struct chunk *request);
+void hello_tainted(const struct chunk *request);
 
 uint64_t now_ns(void);
 
@@ -242,13 +248,13 @@ bool peers_need_tick(void);
 bool peer_alive(uint32_t number);
 uint32_t peer_of_program(uint32_t program);
 bool peers_idle_lab(void);
-void peers_reset(void);
 void helper_accept(void);
 void helper_read(struct helper *helper);
 struct helper *helper_waiting(void);
 int helper_claim(struct helper *helper);
 
 /* watch.c: what is waited for */
+void watch_init(void);
 void watch_request(const struct chunk *request);
 void watch_program_ended(uint32_t program);
 void watch_somebody_died(void);

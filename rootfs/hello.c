@@ -19,6 +19,7 @@
 #define NONCE_MAX	64
 
 static int random_fd;
+static int tainted_fd;
 static uint8_t nonce[NONCE_MAX];
 static size_t nonce_length;
 
@@ -27,6 +28,9 @@ void hello_init(void)
 	random_fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
 	if (random_fd < 0)
 		die("cannot open", "/dev/urandom");
+	tainted_fd = open("/proc/sys/kernel/tainted", O_RDONLY | O_CLOEXEC);
+	if (tainted_fd < 0)
+		die("cannot open", "/proc/sys/kernel/tainted");
 }
 
 static int set_clock(uint64_t ns)
@@ -52,47 +56,76 @@ static int stir(const uint8_t *seed, uint32_t length)
 	return ioctl(random_fd, RNDRESEEDCRNG) && errno != ENODATA ? errno : 0;
 }
 
-/* The file stays open: walking its path again would cost an emulated clone a millisecond. */
-static size_t read_line(int *fd, const char *path, char *line, size_t size)
+static size_t read_line(int fd, char *line, size_t size)
 {
-	ssize_t got = 0;
+	ssize_t got = fd < 0 ? 0 : pread(fd, line, size - 1, 0);
 
-	if (*fd <= 0)
-		*fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (*fd >= 0)
-		got = pread(*fd, line, size - 1, 0);
 	if (got < 0)
 		got = 0;
 	line[got] = 0;
 	return strcspn(line, "\n");
 }
 
-static struct chunk *describe(uint32_t id, struct hello_answer *head)
+/* The file stays open: walking its path again would cost an emulated clone a millisecond. */
+static uint64_t tainted(void)
+{
+	char line[32];
+
+	read_line(tainted_fd, line, sizeof(line));
+	return strtoull(line, NULL, 10);
+}
+
+void hello_tainted(const struct chunk *request)
+{
+	const uint64_t bits = tainted();
+
+	host_answer(request->frame.id, &bits, sizeof(bits));
+}
+
+/*
+ * What does not change between freezing and a clone's first words is asked for
+ * once: each file that a clone reads costs it the translation of all that reads.
+ */
+static struct {
+	bool known;
+	uint64_t tainted;
+	uint32_t cpus;
+	struct utsname name;
+	char clock_source[64];
+} facts;
+
+static void learn(void)
 {
 	static const char clock_source[] =
 		"/sys/devices/system/clocksource/clocksource0/current_clocksource";
-	static int tainted_fd, clock_source_fd;
-	static uint32_t cpus; /* asking libc again would read a file of sysfs again */
-	struct text text = { 0 };
-	struct utsname name;
-	char line[64];
-	size_t length;
+	const int fd = open(clock_source, O_RDONLY | O_CLOEXEC);
+	const size_t length = read_line(fd, facts.clock_source, sizeof(facts.clock_source));
 
-	if (!cpus)
-		cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	facts.clock_source[length] = 0;
+	if (fd >= 0)
+		close(fd);
+	facts.tainted = tainted();
+	facts.cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	uname(&facts.name);
+	facts.known = true;
+}
+
+static struct chunk *describe(uint32_t id, struct hello_answer *head)
+{
+	struct text text = { 0 };
+
+	if (!facts.known)
+		learn();
 	head->protocol = PROTOCOL;
 	head->page_size = sysconf(_SC_PAGESIZE);
-	head->cpus = cpus;
-	read_line(&tainted_fd, "/proc/sys/kernel/tainted", line, sizeof(line));
-	head->tainted = strtoull(line, NULL, 10);
+	head->cpus = facts.cpus;
+	head->tainted = facts.tainted;
 	head->boot_ns = now_raw(CLOCK_BOOTTIME);
 	text_add(&text, nonce, nonce_length);
-	uname(&name);
-	text_add(&text, name.release, strlen(name.release));
-	text_add(&text, name.version, strlen(name.version));
-	text_add(&text, name.machine, strlen(name.machine));
-	length = read_line(&clock_source_fd, clock_source, line, sizeof(line));
-	text_add(&text, line, length);
+	text_add(&text, facts.name.release, strlen(facts.name.release));
+	text_add(&text, facts.name.version, strlen(facts.name.version));
+	text_add(&text, facts.name.machine, strlen(facts.name.machine));
+	text_add(&text, facts.clock_source, strlen(facts.clock_source));
 	return chunk_with_text(FRAME_ANSWER, id, head, sizeof(*head), &text);
 }
 
@@ -130,6 +163,7 @@ void hello_remember(const struct chunk *request)
 	}
 	nonce_length = request->frame.length;
 	memcpy(nonce, request->payload, nonce_length);
+	learn();
 	free(describe(0, &head));
 	proc_sample(peers[0].tid, &sample);
 	host_answer(request->frame.id, NULL, 0);

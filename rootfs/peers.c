@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BLANKS 2	/* actors forked before freezing, so that spawning is quick in a clone */
+#define BLANKS 4	/* actors forked before freezing, so that spawning is quick in a clone */
 
 struct peer peers[ACTORS];
 struct helper helpers[HELPERS];
@@ -106,6 +106,7 @@ static bool fork_blank(uint32_t number)
 		close_ours();
 		signals_init();
 		actor_begin(&me, number);
+		actor_rehearse(&me, !number);
 		actor_serve(&me);
 	}
 	shared->slots[number].exiting = 0;
@@ -127,7 +128,7 @@ static bool push(uint32_t number, struct chunk *chunk)
 
 void peers_init(void)
 {
-	const struct setup lab = { .flags = SETUP_LAB, .thread_of = NONE, .name = "lab" };
+	const struct setup lab = { .thread_of = NONE, .name = "lab" };
 	struct chunk *chunk;
 	uint32_t i;
 
@@ -458,24 +459,6 @@ void peer_read(uint32_t number)
 			continue;
 		}
 		free(chunk);
-	}
-}
-
-/* After everybody is gone: channels that were used may be used again, by new ones. */
-void peers_reset(void)
-{
-	uint32_t i;
-
-	for (i = 1; i < ACTORS; i++) {
-		if (peers[i].state != PEER_FREE || !peers[i].used)
-			continue;
-		inbox_drop(&peers[i].inbox);
-		queue_drop(&peers[i].out);
-		close(peers[i].fd);
-		memset(&peers[i], 0, sizeof(peers[i]));
-		memset(&shared->slots[i], 0, sizeof(shared->slots[i]));
-		queue_init(&peers[i].out);
-		make_channel(i);
 	}
 }
 

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -114,6 +115,9 @@ static void serve(struct chunk *request)
 		break;
 	case FRAME_STATE:
 		watch_state(request);
+		break;
+	case FRAME_TAINTED:
+		hello_tainted(request);
 		break;
 	default:
 		host_error(request->frame.id, "a request of a type that this agent does not know");
@@ -274,6 +278,7 @@ void supervise(void)
 	mallopt(M_TRIM_THRESHOLD, 8 << 20);
 	queue_init(&me.out);
 	hello_init();
+	watch_init();
 	open_signals();
 	me.kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (me.kmsg < 0)
@@ -282,6 +287,8 @@ void supervise(void)
 	peers_init();
 	/* What was printed while booting is on the console; here it begins with the scenario. */
 	lseek(me.kmsg, 0, SEEK_END);
+	/* Nothing of the supervisor is fetched when it is needed: a clone would translate all that fetches. */
+	mlockall(MCL_CURRENT | MCL_FUTURE);
 	chunk = chunk_new(FRAME_READY, 0, sizeof(ready));
 	if (!chunk)
 		die("no memory", "");

@@ -6,11 +6,13 @@
  */
 #include "agent.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define WAITS		128
 #define BETWEEN_SAMPLES	(3 * MSEC)	/* two equal ones: it sleeps */
@@ -184,6 +186,17 @@ static void run_upcall(struct wait *wait, uint64_t now)
 
 /* Reaping */
 
+static int children_fd;	/* open from the beginning: a clone need not walk the path */
+
+void watch_init(void)
+{
+	static const char path[] = "/proc/1/task/1/children";
+
+	children_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (children_fd < 0)
+		die("cannot open", path);
+}
+
 static uint32_t number_of(uint32_t pid)
 {
 	uint32_t i;
@@ -214,9 +227,10 @@ static unsigned int kill_all(struct text *leftovers)
 	unsigned int count = 0, i;
 	char buffer[4096];
 	char *at = buffer, *end;
+	ssize_t got = pread(children_fd, buffer, sizeof(buffer) - 1, 0);
 
 	/* Our children: actors, and orphans of theirs. */
-	proc_read(1, "task/1/children", buffer, sizeof(buffer));
+	buffer[got > 0 ? got : 0] = 0;
 	for (; count < 128; at = end) {
 		const uint32_t pid = strtoul(at, &end, 10);
 
@@ -258,8 +272,6 @@ static void run_reap(struct wait *wait, uint64_t now)
 	}
 	if (count)
 		count = kill_all(&text);
-	else
-		peers_reset();
 	chunk = chunk_with_text(FRAME_ANSWER, wait->id, &count, sizeof(count), &text);
 	if (chunk)
 		host_send(chunk);

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#define PROTOCOL	1
+#define PROTOCOL	2
 #define MAGIC		0x43484c42u
 #define MAX_FRAME	(32u << 20)
 #define MAX_BUFFERS	1024
@@ -29,6 +29,7 @@ enum frame_type {
 	FRAME_UPCALL,
 	FRAME_REAP,
 	FRAME_STATE,
+	FRAME_TAINTED,
 	/* between supervisor, actors and helpers only */
 	FRAME_SETUP = 32,
 	FRAME_THREAD,
@@ -233,7 +234,6 @@ struct setup {
 };
 
 #define SETUP_CAPS 1		/* exactly these capabilities, whatever the uid */
-#define SETUP_LAB 2		/* the agent's own: memory trouble is not to end it */
 
 struct setup_answer {
 	int64_t status;		/* 0 or -errno */

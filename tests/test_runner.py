@@ -32,11 +32,10 @@ STALL = ["watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [main:9]"]
 
 @dataclass
 class Agent:
-    tainted: int = 12288
+    taint: int = 12288
 
-    def read_file(self, path: str, timeout: float) -> bytes:
-        assert path == "/proc/sys/kernel/tainted"
-        return f"{self.tainted}\n".encode()
+    def tainted(self, timeout: float) -> int:
+        return self.taint
 
 
 @dataclass

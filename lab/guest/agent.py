@@ -161,9 +161,9 @@ class Agent:
         self.arch = arch
         self.exits: list[Exit] = []
         self._port = Port(channel, arch, self._exited)
-        self._actors: dict[str, Actor] = {}  # alive, as far as we know
+        self._actors = {LAB: Actor(LAB, 0, 0, 0)}  # alive, as far as we know
         self._busy: dict[int, Pending] = {}  # by number
-        self._reset()
+        self._used: set[int] = set()  # numbers whose channels have been somebody's
 
     # The guest as a whole
 
@@ -219,7 +219,7 @@ class Agent:
     def reap(self, timeout: float) -> list[Leftover]:
         """Kill all actors and helpers and wait for their end; those that do not die in `timeout` are named.
 
-        Without leftovers, names and numbers may be used again.
+        Without leftovers, their names may be used again.
         """
         within = max(timeout * 0.8, timeout - 1.0)  # the rest is for the answer
         reader = self._port.ask(FrameType.REAP, self._wait_request(0, within), timeout)
@@ -232,8 +232,16 @@ class Agent:
         if len(left) != count:
             raise AgentError(f"the agent counts {count} leftovers and names {len(left)}")
         if not left:
-            self._reset()
+            self._actors = {LAB: self._actors[LAB]}
+            self._busy.clear()
         return left
+
+    def tainted(self, timeout: float) -> int:
+        """Return the bits of the kernel's taint: Documentation/admin-guide/tainted-kernels.rst."""
+        reader = self._port.ask(FrameType.TAINTED, b"", timeout)
+        (bits,) = reader.take("Q")
+        reader.end()
+        return bits
 
     def read_file(self, path: str, timeout: float) -> bytes:
         """Return a file of the guest, at most 28 MiB. Raises OSError as the guest's kernel answered."""
@@ -413,12 +421,6 @@ class Agent:
         )
 
     # Within
-
-    def _reset(self) -> None:
-        """Forget everybody but the lab's own."""
-        self._actors = {LAB: Actor(LAB, 0, 0, 0)}
-        self._busy.clear()
-        self._used: set[int] = set()  # numbers whose channels have been somebody's
 
     def _add(self, actor: Actor) -> Actor:
         self._actors[actor.name] = actor

@@ -16,7 +16,7 @@ from lab.errors import AgentError
 if TYPE_CHECKING:
     from lab.arch import Architecture
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 MAGIC: Final = 0x43484C42  # "CHLB"
 MAX_FRAME: Final = 32 << 20  # bytes of payload
 
@@ -34,6 +34,7 @@ class FrameType(IntEnum):
     UPCALL = 8
     REAP = 9
     STATE = 10
+    TAINTED = 11
     READY = 64  # unasked: the agent is up
     MESSAGES = 65  # unasked: records of /dev/kmsg
     EXIT = 66  # unasked: an actor died
