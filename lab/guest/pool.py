@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from lab.errors import GuestError, HostError
 from lab.guest import qmp
 from lab.guest.machine import Guest, boot, clone_seed
-from lab.guest.template import RESTORE_SECONDS, Template, prepare_async, restore
+from lab.guest.template import RESTORE_SECONDS, TRIES, Template, prepare_async, restore
 from lab.settings import cgroup_values
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # What a guest may take beyond its template: what it writes, and QEMU's own. Measured: 60 to 80 MiB.
 _GUEST_MIB = 100
 _PAUSE_SECONDS = 0.01  # whoever has just taken a guest comes first
-_TRIES = 2  # one clone may be killed by chance; two in a row have a reason
 
 
 class Pool:
@@ -78,7 +77,7 @@ class Pool:
     def _restored(self, what: str) -> Guest | None:
         """Return a clone; None, and cold boots from now on, when the template gives none."""
         why = ""
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             if self._cold or self._template is None:
                 return None
             try:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lab.settings import Settings
 
 PANIC_SECONDS = 2.0
+_LAST_LOOKS, _LAST_PAUSE = 20, 0.005  # for a QEMU that is just ending
 _PDEATHSIG = ("--pdeathsig", "KILL", "--")
 # Where no setpriv is at hand: PR_SET_PDEATHSIG is 1.
 _PDEATHSIG_PYTHON = (
@@ -120,6 +121,17 @@ class Process:
         """Do the work of close() in the background thread."""
         self._end()
         await self.qmp.close_async()
+
+    async def last_words_async(self) -> str:
+        """Return what it complained of or how it ended; '' when it ran on and said nothing. Closes it."""
+        for _ in range(_LAST_LOOKS):
+            if self.popen.poll() is not None:
+                break
+            await asyncio.sleep(_LAST_PAUSE)
+        ended = self.popen.poll()
+        said = self.complaints() or ([how_it_ended(ended)] if ended is not None else [])
+        await self.close_async()
+        return "; ".join(said[-3:])
 
     def after_panic(self, event: dict[str, Any]) -> None:
         """Give a guest that panicked a moment to write out its console and restart; then it is ended."""

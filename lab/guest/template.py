@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.cache import digest, file_digest
-from lab.errors import BootFailed, GuestError, HostError
+from lab.errors import BootFailed, GuestError, GuestLost, HostError
 from lab.guest import qemu, qmp
 from lab.guest.argv import kernel_stub
 from lab.guest.machine import Guest, boot, clone_seed
@@ -38,6 +38,7 @@ FAILED_SECONDS = 300.0  # how long a boot that failed is not tried again
 VERIFY_SECONDS = 86400.0  # between two looks at the whole RAM file
 _QUIESCE_SECONDS = 60.0
 _FREEZE_SECONDS = 60.0
+TRIES = 2  # one clone may be killed by chance; two in a row have a reason
 RESTORE_SECONDS = 30.0  # it takes a tenth of one; a host that swaps may need more
 _MANIFEST = "template.json"
 
@@ -188,10 +189,15 @@ def seal(guest: Guest, spec: BootSpec, building: Path, booted: float) -> None:
     made = Template(building, Facts(**facts))
     for file in (made.ram, made.state):
         file.chmod(0o444)
-    try:
-        _check(made, spec)
-    except (GuestError, HostError) as error:
-        made = Template(building, Facts(**facts | {"refused": str(error)}))
+    why = ""
+    for _ in range(TRIES):
+        try:
+            _check(made, spec)
+            break
+        except (GuestError, HostError) as error:
+            why = error.message
+    else:
+        made = Template(building, Facts(**facts | {"refused": why}))
         made.ram.unlink()  # 256 MiB of no use
         made.state.unlink()
     (building / _MANIFEST).write_text(json.dumps(asdict(made.facts), indent=1))
@@ -291,6 +297,9 @@ async def prepare_async(
         await process.qmp.execute_async("migrate-set-capabilities", _CAPABILITIES)
         await process.qmp.execute_async("migrate-incoming", {"uri": f"file:{made.state}"})
         await _migrated(process, "restoring")
+    except (GuestLost, HostError) as error:
+        said = await process.last_words_async()
+        raise type(error)(f"{error.message}{f': {said}' if said else ''}", hint=error.hint) from error
     except BaseException:
         await process.close_async()
         raise
