@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import runner
+from lab import beside, runner
 from lab.arch import Architecture, architecture
 from lab.cache import Cache, file_digest
 from lab.errors import BootFailed, BuildFailed, LabError, Unsupported, UsageError
@@ -47,7 +47,7 @@ HOUSE = Path(__file__).resolve().parent.parent  # the tree that holds kmod/ and 
 _STEP_SECONDS = 5.0  # a step's deadline on a target that boots as fast as _BOOT_SECONDS
 _BOOT_SECONDS = 2.5
 _WORTH_LOADING = 6  # scenarios that load the same modules, for a template that has them to pay
-_POOLS = 2  # kinds of guest kept waiting side by side
+_POOLS = 3  # kinds of guest kept waiting side by side
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ class Lab:
         self.cache = Cache(settings.cache, progress)
         self._ready: dict[Target, Ready] = {}
         self._broken: dict[tuple[Target, BootOptions | None], LabError] = {}
-        self._pools: dict[tuple[Target, BootOptions, Loads], Pool] = {}
+        self._pools: dict[tuple[Target, BootOptions, Loads, bool], Pool] = {}
         self._expected: Counter[tuple[Target, BootOptions, Loads]] = Counter()
         self._ahead: set[tuple[Target, tuple[str, ...], tuple[str, ...], Loads]] = set()
         self._notes: dict[str, None] = {}  # in order, each once
@@ -305,7 +305,8 @@ class Lab:
             if name in failed:
                 raise BuildFailed(f"{name} does not compile against {target.kernel.release}", failed[name])
         with self._once(target, scenario.boot):
-            self.pool(target, scenario.boot, self._modules_ahead(target, scenario))
+            modules = self._modules_ahead(target, scenario)
+            self.pool(target, scenario.boot, modules, turns=beside.alone(scenario, parts.images))
 
     @contextlib.contextmanager
     def _once(self, target: Target, boot: BootOptions | None) -> Iterator[None]:
@@ -322,9 +323,12 @@ class Lab:
         """Say that a scenario will be run: modules that many of them load are loaded ahead, once."""
         self._expected[target, scenario.boot, scenario.modules] += times
 
-    def pool(self, target: Target, boot: BootOptions, modules: Loads = ()) -> Pool:
-        """Return where guests of a kind come from, with `modules` in them from the start."""
-        key = (target, boot, modules)
+    def pool(self, target: Target, boot: BootOptions, modules: Loads = (), *, turns: bool = False) -> Pool:
+        """Return where guests of a kind come from, with `modules` in them from the start.
+
+        `turns`: their CPUs may take turns, see lab.beside.
+        """
+        key = (target, boot, modules, turns)
         if key not in self._pools:
             from lab.guest.pool import Pool  # noqa: PLC0415 - only runs that start guests need it
 
@@ -335,7 +339,7 @@ class Lab:
             template = None if self.wishes.cold else parts.template(boot, spec)
             if template is not None and modules:
                 template = self._loaded(template, spec, parts, modules) or template
-            self._pools[key] = Pool(template, spec, seed=self.wishes.seed, cold=self.wishes.cold)
+            self._pools[key] = Pool(template, spec, seed=self.wishes.seed, cold=self.wishes.cold, turns=turns)
         return self._pools[key]
 
     def _loaded(self, base: Template, spec: BootSpec, parts: Ready, modules: Loads) -> Template | None:
@@ -356,7 +360,7 @@ class Lab:
             return ()
         return scenario.modules
 
-    def _drop(self, key: tuple[Target, BootOptions, Loads]) -> None:
+    def _drop(self, key: tuple[Target, BootOptions, Loads, bool]) -> None:
         pool = self._pools.pop(key)
         pool.close()
         self._notes.update(dict.fromkeys(pool.notes))
@@ -370,7 +374,8 @@ class Lab:
         try:
             images = parts.patched(patches) if patches else parts.images
             modules = () if patches else self._modules_ahead(target, scenario)
-            guest = self.pool(target, scenario.boot, modules).take(scenario.id)
+            turns = beside.alone(scenario, images)
+            guest = self.pool(target, scenario.boot, modules, turns=turns).take(scenario.id)
         except BootFailed as error:
             return Result((Finding(Verdict.BOOT_FAILED, error.message, notes=(error.console,)),))
         except LabError as error:

@@ -142,3 +142,10 @@ def test_no_path_and_no_name_is_part_of_the_key() -> None:
     elsewhere = replace(spec().qemu, command=("/elsewhere/qemu",), pdeathsig=(), firmware=(Path("/e"),))
     moved = spec(qemu=elsewhere, initrd=Path("/e/i"), kernel=files(image=Path("/e/k")), name="other")
     assert moved.key() == spec().key()
+
+
+def test_cpus_may_take_turns_in_a_clone_of_any_template() -> None:
+    wiring = replace(WIRING, ram=Path("/c/ram"))
+    assert option(argv(spec(), "clone", wiring, turns=True), "-accel") == ["tcg,thread=single"]
+    assert option(argv(spec(), "clone", wiring), "-accel") == ["tcg"]
+    assert option(argv(spec(accel="kvm"), "clone", wiring, turns=True), "-accel") == ["kvm"]

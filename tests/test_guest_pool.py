@@ -60,12 +60,14 @@ class House:
         self.boots = 0
         self.broken = 0
         self.unprepared = 0
+        self.turns = False
         monkeypatch.setattr(pool, "prepare_async", self.prepare)
         monkeypatch.setattr(pool, "restore", self.restore)
         monkeypatch.setattr(pool, "boot", self.boot)
         monkeypatch.setattr(pool, "available_mib", lambda: 8192)
 
-    async def prepare(self, *_: Any) -> FakeProcess:
+    async def prepare(self, *_: Any, turns: bool) -> FakeProcess:
+        self.turns = turns
         if self.unprepared:
             self.unprepared -= 1
             raise HostError("no QEMU")
@@ -351,3 +353,10 @@ def test_kvm_is_tried_once(works: bool, cache: Cache, monkeypatch: pytest.Monkey
     else:
         with pytest.raises(HostError, match="it hung"):
             accel.accelerator(forced, spec(), cache, Progress(quiet=True))
+
+
+@pytest.mark.parametrize("turns", [False, True])
+def test_a_pool_says_whether_cpus_may_take_turns(house: House, *, turns: bool) -> None:
+    with pool.Pool(TEMPLATE, spec(), turns=turns) as guests:
+        guests.take()
+    assert house.turns is turns

@@ -84,8 +84,8 @@ class Wiring:
     kernel: Path | None = None  # clone: what QEMU is given for a kernel, see kernel_stub()
 
 
-def argv(spec: BootSpec, role: Role, wiring: Wiring) -> list[str]:
-    """Return the whole command line.
+def argv(spec: BootSpec, role: Role, wiring: Wiring, *, turns: bool = False) -> list[str]:
+    """Return the whole command line; `turns`: the CPUs may share one thread of the host, where they can.
 
     Raises UsageError for a device that the lab does not know.
     """
@@ -96,7 +96,7 @@ def argv(spec: BootSpec, role: Role, wiring: Wiring) -> list[str]:
     program += ["-name", f"chanlab {role} {spec.name}".replace(",", " ").rstrip()]
     return [
         *program,
-        *machine(spec),
+        *machine(spec, turns=turns),
         *_memory(spec, role, wiring.ram),
         *_ports(wiring),
         *_kernel(spec, wiring.kernel if role in _RESTORED else None),
@@ -110,12 +110,15 @@ _PVPANIC = {"x86_64": ("-device", "pvpanic-pci", "-device", "pvpanic")}
 _PVPANIC_ELSEWHERE = ("-device", "pvpanic-pci")
 
 
-def machine(spec: BootSpec) -> list[str]:
-    """Return the part of the command line that makes the machine: no path and no descriptor in it."""
+def machine(spec: BootSpec, *, turns: bool = False) -> list[str]:
+    """Return the part of the command line that makes the machine: no path and no descriptor in it.
+
+    Nothing of the machine depends on `turns`: a template serves guests of both kinds.
+    """
     return [
         # A versioned machine: what it is does not change when QEMU is renewed.
         "-machine", f"{spec.arch.machine},memory-backend=ram",
-        "-accel", spec.accel,
+        "-accel", "tcg,thread=single" if turns and spec.accel == "tcg" else spec.accel,
         "-cpu", "host" if spec.accel == "kvm" else spec.arch.cpu,
         "-smp", f"cpus={spec.cpus},sockets=1,cores={spec.cpus},threads=1",
         "-m", f"{spec.memory_mib}M",

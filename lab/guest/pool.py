@@ -36,12 +36,17 @@ class Pool:
         waiting: int = 1,
         seed: int = 0,
         cold: bool = False,
+        turns: bool = False,
     ) -> None:
-        """Make `waiting` clones ahead, fewer where memory is short; `seed` is the run's."""
+        """Make `waiting` clones ahead, fewer where memory is short; `seed` is the run's.
+
+        `turns`: the CPUs of a clone may take turns, see lab.beside.
+        """
         self.notes: list[str] = []  # what the user should be told, once each
         self.spec = spec
         self._template = template
         self._seed = seed
+        self._turns = turns
         self._guests: list[Guest] = []
         self._waiting: deque[Future[Process]] = deque()
         self._cold = cold or template is None
@@ -106,7 +111,7 @@ class Pool:
     def _order(self, pause: float = 0.0) -> None:
         """Have a QEMU started by the background thread, which outlives every pool: see PR_SET_PDEATHSIG."""
         assert self._template is not None
-        self._waiting.append(qmp.begin(_prepare(self.spec, self._template, pause)))
+        self._waiting.append(qmp.begin(_prepare(self.spec, self._template, pause, self._turns)))
 
     def _fill(self) -> None:
         while len(self._waiting) < self._wanted:
@@ -143,9 +148,9 @@ class Pool:
         self._guests.clear()
 
 
-async def _prepare(spec: BootSpec, template: Template, pause: float) -> Process:
+async def _prepare(spec: BootSpec, template: Template, pause: float, turns: bool) -> Process:
     await asyncio.sleep(pause)
-    return await prepare_async(spec, template)
+    return await prepare_async(spec, template, turns=turns)
 
 
 def _result(future: Future[Process]) -> Process:

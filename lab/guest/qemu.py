@@ -176,9 +176,10 @@ async def start_async(
     ram: Path | None = None,
     log: Path | None = None,
     kernel: Path | None = None,
+    turns: bool = False,
 ) -> Process:
     """Do the work of start() in the background thread, which lives as long as the process."""
-    process = _spawn(spec, role, ram, log, kernel)
+    process = _spawn(spec, role, ram, log, kernel, turns=turns)
     process.qmp.on_event = process.after_panic
     try:
         await process.qmp.connect_async()
@@ -197,7 +198,13 @@ async def start_async(
 
 
 def _spawn(
-    spec: argv.BootSpec, role: argv.Role, ram: Path | None, log: Path | None, kernel: Path | None
+    spec: argv.BootSpec,
+    role: argv.Role,
+    ram: Path | None,
+    log: Path | None,
+    kernel: Path | None,
+    *,
+    turns: bool,
 ) -> Process:
     with ExitStack() as undo, ExitStack() as theirs:
         agent, agent_theirs = _pair(undo, theirs)
@@ -209,7 +216,7 @@ def _spawn(
         stderr = os.memfd_create("chanlab-qemu-stderr")
         undo.callback(os.close, stderr)
         wiring = argv.Wiring(agent_theirs.fileno(), monitor_theirs.fileno(), writing, ram, kernel)
-        command = argv.argv(spec, role, wiring)
+        command = argv.argv(spec, role, wiring, turns=turns)
         try:
             popen = subprocess.Popen(
                 command,

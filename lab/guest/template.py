@@ -284,15 +284,23 @@ async def _migrated(process: Process, doing: str) -> None:
 
 
 async def prepare_async(
-    spec: BootSpec, made: Template, log: Path | None = None, *, ram: Path | None = None
+    spec: BootSpec,
+    made: Template,
+    log: Path | None = None,
+    *,
+    ram: Path | None = None,
+    turns: bool = False,
 ) -> Process:
     """Start a QEMU that has taken in a template's state and waits to go on.
 
-    `ram`: a copy of the template's memory that it may write to, to become another template. Raises what
+    `ram`: a copy of the template's memory that it may write to, to become another template; `turns`: its
+    CPUs may take turns, see lab.beside. Raises what
     qemu.start() does, HostError when the state does not fit, GuestLost when QEMU died of it.
     """
     role: Role = "clone" if ram is None else "loading"
-    process = await qemu.start_async(spec, role, ram=ram or made.ram, log=log, kernel=made.kernel)
+    process = await qemu.start_async(
+        spec, role, ram=ram or made.ram, log=log, kernel=made.kernel, turns=turns
+    )
     try:
         await process.qmp.execute_async("migrate-set-capabilities", _CAPABILITIES)
         await process.qmp.execute_async("migrate-incoming", {"uri": f"file:{made.state}"})
