@@ -195,8 +195,11 @@ class YamlFile(pytest.File):
         channel = _mark(self.config, file.channel)
         for target in run.targets():
             for entry in file.scenarios:
+                name = f"{entry.id}[{target}]"
+                # As text: pytest 9.1 on takes what is in brackets for parameters when it reads an id again
+                # (--lf, --ff), but not when it makes one out of an item's name.
                 item: ScenarioItem = ScenarioItem.from_parent(
-                    self, name=f"{entry.id}[{target}]", scenario=entry, target=target
+                    self, name=name, nodeid=f"{self.nodeid}::{name}", scenario=entry, target=target
                 )
                 item.add_marker(pytest.mark.scenario)
                 item.add_marker(channel)

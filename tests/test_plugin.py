@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""What pytest users expect of scenarios, with a lab that gives verdicts out of the scenarios' names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab import prepare
+from lab.errors import HostError, Unsupported
+from lab.kernels.model import Kernel, Target
+from lab.verdict import Finding, Result, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.scenario import Scenario
+
+pytest_plugins = ["pytester"]
+
+FILE = """channel: ioctl
+scenarios:
+  - {name: fine, steps: [open: /dev/null]}
+  - {name: broken, steps: [open: /dev/null]}
+  - {name: "broken: with (a, b) and [brackets]", steps: [open: /dev/null]}
+  - {name: elsewhere, steps: [open: /dev/null]}
+  - {name: the host, steps: [open: /dev/null]}
+"""
+
+
+def target(name: str) -> Target:
+    return Target(name, Kernel(name, name, name, name, "x86_64", "stock", "debian", "gcc-14", True))
+
+
+class Lab:
+    """Stands in for prepare.Lab."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def targets(self, kernels: Sequence[str], *_: Any, fetch: bool = True) -> tuple[Target, ...]:
+        assert isinstance(fetch, bool)
+        return tuple(target(name) for name in kernels)
+
+    def expect(self, *_: Any) -> None:
+        pass
+
+    def ready(self, _target: Target, scenario: Scenario) -> None:
+        if scenario.name == "elsewhere":
+            raise Unsupported("CONFIG_ELSEWHERE is not set")
+
+    def run(self, _target: Target, scenario: Scenario) -> Result:
+        if scenario.name.startswith("broken"):
+            return Result((Finding(Verdict.STEP_FAILED, "not as wanted"),))
+        if scenario.name == "the host":
+            return Result((Finding(Verdict.LAB_ERROR, HostError("disk full").message),))
+        return Result()
+
+    def notes(self) -> list[str]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def house(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    monkeypatch.setattr(prepare, "Lab", Lab)
+    pytester.makeconftest('pytest_plugins = ["lab.plugin"]')
+    directory = pytester.mkdir("scenarios")
+    (directory / "ioctl.yaml").write_text(FILE)
+    return pytester
+
+
+def run(house: pytest.Pytester, *words: str) -> pytest.RunResult:
+    return house.runpytest_inprocess("-p", "no:xdist", "scenarios", "--kernel", "6.12", *words)
+
+
+def test_verdicts_become_outcomes(house: pytest.Pytester) -> None:
+    result = run(house)
+    result.assert_outcomes(passed=1, failed=2, skipped=1, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "lab error: disk full",
+            "step failed: not as wanted",
+            "  pytest 'scenarios/ioctl.yaml::broken?6.12-x86_64?' --kernel 6.12 --seed *",
+            "6.12-x86_64: 1 passed, 2 step failed, 1 unsupported, 1 lab error",
+        ]
+    )
+
+
+def test_last_failed_selects_what_failed_and_nothing_else(house: pytest.Pytester) -> None:
+    run(house)
+    again = run(house, "--lf")
+    again.assert_outcomes(failed=2, errors=1)
+    first = run(house, "--ff", "-x")
+    first.assert_outcomes(failed=1)
+
+
+def test_ids_lead_to_one_item(house: pytest.Pytester) -> None:
+    item = "scenarios/ioctl.yaml::broken: with (a, b) and [brackets][6.12-x86_64]"
+    result = house.runpytest_inprocess("-p", "no:xdist", item, "--kernel", "6.12")
+    result.assert_outcomes(failed=1)
+
+
+def test_markers_and_keywords(house: pytest.Pytester) -> None:
+    run(house, "-m", "ioctl", "-k", "fine").assert_outcomes(passed=1, deselected=4)
+    run(house, "-m", "not ioctl").assert_outcomes(deselected=5)
+
+
+def test_each_kernel_has_its_items(house: pytest.Pytester) -> None:
+    result = run(house, "--kernel", "5.10", "-k", "fine")
+    result.assert_outcomes(passed=2, deselected=8)
+    result.stdout.fnmatch_lines(["5.10-x86_64: 1 passed", "6.12-x86_64: 1 passed"])
+
+
+def test_mistakes_in_a_file_are_its_own_error(house: pytest.Pytester) -> None:
+    (house.path / "scenarios" / "bad.yaml").write_text(
+        "channel: ioctl\nscenarios:\n  - {name: x, stepps: []}\n"
+    )
+    result = run(house)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*bad.yaml:3: *'stepps'*"])
+    assert "Traceback" not in result.stdout.str()
