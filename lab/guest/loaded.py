@@ -17,7 +17,7 @@ from lab.guest import qmp
 from lab.guest.machine import clone_seed
 from lab.guest.ram import copy
 from lab.guest.splat import splats
-from lab.guest.template import RESTORE_SECONDS, Template, load, prepare_async, restore, seal
+from lab.guest.template import LOADED, RESTORE_SECONDS, Template, load, prepare_async, restore, seal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from lab.guest.machine import Guest
     from lab.progress import Progress
 
-KIND = "loaded"
 _FORMAT = 1
 _LOAD_SECONDS = 60.0
 
@@ -54,7 +53,7 @@ def loaded(
     fact = f"loaded-{digest(spec.name, spec.accel, spec.cmdline, spec.devices, wanted)}"
     try:
         path = cache.entry(
-            KIND,
+            LOADED,
             key,
             lambda building, _final: _make(base, spec, modules, building, progress),
             progress_text=f"loading {names}",
@@ -66,10 +65,10 @@ def loaded(
     if last != key:
         cache.remember(fact, key)
         if isinstance(last, str):
-            cache.discard(KIND, last)
+            cache.discard(LOADED, last)
     found = load(path)
     if found is None:
-        cache.discard(KIND, key)
+        cache.discard(LOADED, key)
         return None
     return None if found.refused else found
 

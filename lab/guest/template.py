@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from lab.progress import Progress
 
 KIND = "template"
+LOADED = "loaded"  # made from another one, see lab.guest.loaded
+KINDS = (KIND, LOADED)
 RENEW_SECONDS = 7 * 86400.0  # all clones share a boot's random choices: no template is used for longer
 FAILED_SECONDS = 300.0  # how long a boot that failed is not tried again
 VERIFY_SECONDS = 86400.0  # between two looks at the whole RAM file
@@ -177,6 +179,8 @@ def _make(spec: BootSpec, building: Path, cache: Cache, progress: Progress) -> N
         # A busy host makes a boot longer, but not the target slower: QEMU's own CPU time bounds it.
         booted = min(time.monotonic() - started, cpu_seconds(guest.pid))
         seal(guest, spec, building, booted)
+    # What nobody has used for as long as a template lives, nobody will use again.
+    cache.clean(kinds=KINDS, unused_seconds=RENEW_SECONDS, facts=False)
 
 
 def seal(guest: Guest, spec: BootSpec, building: Path, booted: float) -> None:
