@@ -29,6 +29,7 @@ DEFAULT_KERNEL = "6.12"  # the line that Debian's stable release ships
 SCENARIOS = "scenarios"  # YAML files below a directory of this name are scenario files
 _LAB = pytest.StashKey["Run"]()
 _SEED_BITS = 32
+_NOTES = "chanlab_notes"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -92,6 +93,7 @@ class Run:
         self._config = config
         self._lab: Lab | None = None
         self._targets: tuple[Target, ...] | None = None
+        self.heard: list[str] = []  # what xdist's workers want said
         # Nothing is captured yet: what is shown here reaches whoever waits, and not a report.
         self._stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
 
@@ -152,7 +154,8 @@ class Run:
 
     def notes(self) -> list[str]:
         """Return what the lab wants said once at the end of a run."""
-        return self._lab.notes() if self._lab is not None else []
+        own = self._lab.notes() if self._lab is not None else []
+        return list(dict.fromkeys([*self.heard, *own]))
 
     def close(self) -> None:
         """Let go of everything."""
@@ -357,6 +360,19 @@ def guest(target: Target, request: pytest.FixtureRequest) -> Iterator[Hand]:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say what makes this run repeatable."""
     return [f"chanlab: seed {config.stash[_LAB].seed}"]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let a worker of xdist's hand its notes to the process that has the terminal."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_NOTES] = session.config.stash[_LAB].notes()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over the notes of a worker; one that crashed left none."""
+    node.config.stash[_LAB].heard += getattr(node, "workeroutput", {}).get(_NOTES, [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -123,3 +123,24 @@ def test_mistakes_in_a_file_are_its_own_error(house: pytest.Pytester) -> None:
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*bad.yaml:3: *'stepps'*"])
     assert "Traceback" not in result.stdout.str()
+
+
+def test_workers_notes_reach_the_terminal(house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(prepare.HOUSE))  # the workers are processes of their own
+    house.makeconftest(
+        """
+        import pytest
+        from lab import prepare
+        from tests.test_plugin import Lab
+
+        class Talking(Lab):
+            def notes(self):
+                return ["every guest is booted, none restored: a reason"]
+
+        prepare.Lab = Talking
+        pytest_plugins = ["lab.plugin"]
+        """
+    )
+    result = house.runpytest_subprocess("-n", "2", "scenarios", "--kernel", "6.12", "-k", "fine or broken")
+    result.assert_outcomes(passed=1, failed=2)
+    assert result.stdout.str().count("every guest is booted, none restored: a reason") == 1
