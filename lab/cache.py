@@ -29,7 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.disk import disk_usage, free_bytes, remove_tree, sync
 from lab.errors import CacheError, LabError
+from lab.locks import POLL_SECONDS, flock, is_free, lock_alone, lock_shared
 from lab.progress import Progress
 
 if TYPE_CHECKING:
@@ -40,7 +42,6 @@ MANIFEST = ".chanlab.json"
 # What says that the place is the trouble, not the maker.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_POLL_SECONDS = 0.05  # between two looks at a lock: a blocking flock() in a thread would not see Ctrl+C
 _TOUCH_SECONDS = 600.0  # how exact "last used" is: a hit shall write nothing
 
 
@@ -164,7 +165,7 @@ class Cache:
                 shutil.rmtree(building, ignore_errors=True)
                 raise
             if durable:
-                _sync(final.parent, whole=False)
+                sync(final.parent, whole=False)
             if not self._hold(final, patient=True):
                 raise CacheError(f"the cache entry {final} vanished while it was made", hint="start again")
         return final
@@ -186,7 +187,7 @@ class Cache:
     @contextmanager
     def hold(self, entry: Path) -> Iterator[None]:
         """Keep an entry from being removed while the block runs; raises CacheError when it is gone."""
-        descriptor = _lock_shared(entry / MANIFEST)
+        descriptor = lock_shared(entry / MANIFEST)
         if descriptor is None:
             raise CacheError(f"the cache entry {entry} is gone or being removed", hint="start again")
         try:
@@ -262,7 +263,7 @@ class Cache:
             with suppress(OSError, ValueError):
                 manifest = _manifest(final / MANIFEST)
                 used = (final / MANIFEST).stat().st_mtime
-                held = not _is_free(final / MANIFEST)
+                held = not is_free(final / MANIFEST)
                 found.append(Usage(final.parent.name, final.name, manifest["bytes"], used, held))
         return sorted(found, key=lambda usage: -usage.bytes)
 
@@ -281,7 +282,7 @@ class Cache:
             try:
                 used, was = (final / MANIFEST).stat().st_mtime, _manifest(final / MANIFEST)["bytes"]
             except (OSError, ValueError):
-                used, was = 0.0, _disk_usage(final)
+                used, was = 0.0, disk_usage(final)
             if time.time() - used < unused_seconds:
                 continue
             if self._remove(kind, key):
@@ -317,7 +318,7 @@ class Cache:
         with self._mutex:
             if final in self._held:
                 return True
-            descriptor = _lock_shared(final / MANIFEST, patient=patient)
+            descriptor = lock_shared(final / MANIFEST, patient=patient)
             if descriptor is None:
                 return False
             try:
@@ -335,32 +336,32 @@ class Cache:
     def _lock(self, kind: str, key: str, text: str) -> Iterator[None]:
         """Be the only one who makes or removes an entry."""
         path = self._base / "locks" / f"{kind}+{key}"
-        descriptor = _lock_alone(path)
+        descriptor = lock_alone(path)
         if descriptor is None:
             # What another thread of this run makes is announced by that.
             own = path in _MAKING
             said = nullcontext() if own else self.progress.task(f"waiting for another run: {text or kind}")
             with said:
-                while (descriptor := _lock_alone(path)) is None:
+                while (descriptor := lock_alone(path)) is None:
                     self.check_interrupt()
-                    time.sleep(_POLL_SECONDS)
+                    time.sleep(POLL_SECONDS)
         _MAKING.add(path)
         try:
             yield
         finally:
             _MAKING.discard(path)
-            path.unlink(missing_ok=True)  # while it is held: _lock_alone() looks whether the name still is it
+            path.unlink(missing_ok=True)  # while it is held: lock_alone() looks whether the name still is it
             os.close(descriptor)
 
     def _seal(self, kind: str, key: str, building: Path, *, durable: bool) -> None:
-        manifest = {"format": FORMAT, "kind": kind, "key": key, "bytes": _disk_usage(building)}
+        manifest = {"format": FORMAT, "kind": kind, "key": key, "bytes": disk_usage(building)}
         (building / MANIFEST).write_text(json.dumps(manifest))
         if durable:
-            _sync(building)
+            sync(building)
 
     def _remove(self, kind: str, key: str) -> bool:
         final = self._place(kind, key)
-        lock = _lock_alone(self._base / "locks" / f"{kind}+{key}")
+        lock = lock_alone(self._base / "locks" / f"{kind}+{key}")
         if lock is None:
             return False
         try:
@@ -376,14 +377,14 @@ class Cache:
         except FileNotFoundError:
             descriptor = -1  # not an entry of ours, or none at all: nobody can hold it
         try:
-            if descriptor >= 0 and not _flock(descriptor, fcntl.LOCK_EX):
+            if descriptor >= 0 and not flock(descriptor, fcntl.LOCK_EX):
                 return False
             if final.exists():
                 gone = Path(
                     tempfile.mkdtemp(prefix=f"{final.parent.name}+{final.name}+", dir=self._base / "tmp")
                 )
                 final.rename(gone / "gone")
-                _remove_tree(gone)
+                remove_tree(gone)
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
@@ -400,7 +401,7 @@ class Cache:
     def _sweep(self, kind: str, key: str) -> None:
         """Remove what a killed maker of this entry left; the caller has its lock."""
         for left in (self._base / "tmp").glob(f"{kind}+{key}+*"):
-            _remove_tree(left)
+            remove_tree(left)
 
     def _sweep_all(self) -> int:
         size = 0
@@ -413,12 +414,12 @@ class Cache:
                         left.unlink()
                 continue
             path = self._base / "locks" / f"{kind}+{key}"
-            lock = _lock_alone(path)
+            lock = lock_alone(path)
             if lock is None:
                 continue
             try:
-                size += _disk_usage(left)
-                _remove_tree(left)
+                size += disk_usage(left)
+                remove_tree(left)
             finally:
                 path.unlink(missing_ok=True)
                 os.close(lock)
@@ -433,7 +434,7 @@ class Cache:
             where = error.filename if isinstance(error.filename, str | Path) else None
             if error.errno not in _DISK or (where is not None and not self._is_ours(Path(where))):
                 raise
-            free = _free_bytes(self.root)
+            free = free_bytes(self.root)
             if error.errno in _FULL:
                 raise CacheError(
                     f"no space for the cache in {self.root} ({free / 1e6:.0f} MB free): {error.strerror}",
@@ -458,95 +459,3 @@ def _manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError("a manifest of another version")
     return manifest
-
-
-def _flock(descriptor: int, how: int) -> bool:
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _lock_shared(path: Path, *, patient: bool = False) -> int | None:
-    """Return a descriptor with a shared lock on a file that is still there under its name.
-
-    `patient`: wait for whoever has it alone, instead of returning None.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return None
-    while not (locked := _flock(descriptor, fcntl.LOCK_SH)) and patient:
-        time.sleep(_POLL_SECONDS)
-    if locked and _is_named(descriptor, path):
-        return descriptor
-    os.close(descriptor)
-    return None
-
-
-def _lock_alone(path: Path) -> int | None:
-    """Return a descriptor with the exclusive lock on a file, made if need be; None when somebody has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    if _flock(descriptor, fcntl.LOCK_EX) and _is_named(descriptor, path):
-        return descriptor
-    os.close(descriptor)
-    return None
-
-
-def _is_named(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:
-        return False
-
-
-def _is_free(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return _flock(descriptor, fcntl.LOCK_EX)
-    finally:
-        os.close(descriptor)
-
-
-def _disk_usage(path: Path) -> int:
-    """Return the bytes on disk of a file or a tree."""
-    total = path.lstat().st_blocks * 512
-    if path.is_dir() and not path.is_symlink():
-        with os.scandir(path) as entries:
-            total += sum(_disk_usage(Path(entry.path)) for entry in entries)
-    return total
-
-
-def _remove_tree(path: Path) -> None:
-    """Remove a tree even where directories of it are read-only."""
-    try:
-        shutil.rmtree(path)
-    except PermissionError:
-        for directory, _, _ in os.walk(path):
-            Path(directory).chmod(0o700)
-        shutil.rmtree(path)
-
-
-def _free_bytes(path: Path) -> int:
-    for place in (path, *path.parents):
-        with suppress(OSError):
-            return shutil.disk_usage(place).free
-    return 0
-
-
-def _sync(path: Path, *, whole: bool = True) -> None:
-    """Bring a directory to disk; `whole`: its file system, which is quicker than file by file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if whole:
-            import ctypes  # noqa: PLC0415 - nothing that a hit needs
-
-            libc = ctypes.CDLL(None, use_errno=True)
-            if libc.syncfs(descriptor) != 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), str(path))
-        else:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
