@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from lab.abi import header_words, known_names, known_structs
 from lab.abi.layout import nearest
 from lab.errors import ScenarioError
+from lab.language.actors import read_actors
 from lab.language.nodes import MappingNode, Mistakes, Node, ScalarNode, node_of
 from lab.language.scope import Scope, Words
 from lab.language.signature import word
 from lab.language.steps import read_inner, read_step
-from lab.scenario import ModuleLoad, read_actors
+from lab.scenario import ModuleLoad
 from lab.verbs import Verb, table
 
 if TYPE_CHECKING:

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: MIT
+"""Scenario files: YAML to records. Nothing is fetched."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from lab.abi import header_words, known_names, known_structs
+from lab.abi.layout import nearest
+from lab.errors import Mistake, ScenarioError
+from lab.language.actors import read_actors, who_makes_steps
+from lab.language.nodes import (
+    MappingNode,
+    Mistakes,
+    Node,
+    Pairs,
+    ScalarNode,
+    SequenceNode,
+    compose,
+    line_of,
+    text_of,
+)
+from lab.language.requires import read_requires
+from lab.language.scope import Scope, Words
+from lab.language.steps import read_inner, read_steps
+from lab.language.values import DurationKind, Fixed
+from lab.scenario import BootOptions, ModuleLoad, Scenario, ScenarioFile, SplatWanted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from lab.abi.header_words import HeaderWords
+
+_FILE_KEYS = (
+    "channel",
+    "about",
+    "not_applicable",
+    "modules",
+    "uapi",
+    "requires",
+    "actors",
+    "boot",
+    "within",
+    "scenarios",
+)
+_SCENARIO_KEYS = (
+    "name",
+    "about",
+    "with",
+    "modules",
+    "uapi",
+    "requires",
+    "actors",
+    "boot",
+    "within",
+    "expect_splat",
+    "expect_verdict",
+    "steps",
+)
+
+
+class Reader:
+    """Reads one file."""
+
+    def __init__(self, path: Path, root: Path, uapi: Path, modules: Iterable[str] | None) -> None:
+        self.path = path
+        shown = path.resolve().is_relative_to(root.resolve())
+        self.mistakes = Mistakes(path.resolve().relative_to(root.resolve()) if shown else path)
+        self.uapi = uapi
+        self.known_modules = _modules_of(root / "kmod") if modules is None else frozenset(modules)
+
+    def read(self) -> ScenarioFile:
+        """Return what is in it; raises ScenarioError with all its mistakes."""
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ScenarioError([Mistake(self.mistakes.file, 1, f"cannot be read: {error}")]) from None
+        node = compose(text, self.mistakes)
+        if node is None:
+            raise ScenarioError([Mistake(self.mistakes.file, 1, "the file is empty")])
+        head = self.mistakes.pairs(node, "a scenario file")
+        self.mistakes.known(head, _FILE_KEYS, "a scenario file")
+        for wanted in ("channel", "scenarios"):
+            if wanted not in head:
+                self.mistakes.add(node, f"a scenario file wants {wanted!r}")
+        channel = self._text(head, "channel")
+        modules, uapi = self._modules(head, None), self._headers(head)
+        words = self._words(uapi)
+        self.requires = read_requires(head, self.mistakes)
+        scenarios: list[Scenario] = []
+        names: dict[str, int] = {}
+        if "scenarios" in head:
+            for item in self.mistakes.items(head["scenarios"][1], "scenarios"):
+                scenarios += self._scenarios(item, head, words, names, channel)
+        notes = self._notes(head)
+        self.mistakes.raise_any()
+        about = self._text(head, "about")
+        return ScenarioFile(self.path, channel, about, modules, uapi, tuple(scenarios), notes)
+
+    # --- the head ---------------------------------------------------------------------------------
+
+    def _text(self, pairs: Pairs, key: str) -> str:
+        if key not in pairs:
+            return ""
+        return (self.mistakes.scalar(pairs[key][1], repr(key)) or "").strip()
+
+    def _notes(self, head: Pairs) -> tuple[tuple[str, str], ...]:
+        if "not_applicable" not in head:
+            return ()
+        pairs = self.mistakes.pairs(head["not_applicable"][1], "not_applicable")
+        return tuple((want, self._text(pairs, want)) for want in pairs)
+
+    def _modules(self, pairs: Pairs, scope: Scope | None) -> tuple[ModuleLoad, ...]:
+        if "modules" not in pairs:
+            return ()
+        found = []
+        for item in self.mistakes.items(pairs["modules"][1], "modules"):
+            module = self._module(item, scope)
+            if module is not None:
+                found.append(module)
+        return tuple(found)
+
+    def _module(self, node: Node, scope: Scope | None) -> ModuleLoad | None:
+        params: list[tuple[str, str]] = []
+        name_node: Node = node
+        if isinstance(node, MappingNode):
+            if len(node.value) != 1:
+                self.mistakes.add(node, "a module with parameters is {name: {parameter: value}}")
+                return None
+            name_node, given = node.value[0]
+            for key, (_, value) in self.mistakes.pairs(given, "a module's parameters").items():
+                shown = scope.given(value) if scope else value
+                text = self.mistakes.scalar(shown, f"parameter {key!r}")
+                params.append((key, text or ""))
+        name = self.mistakes.scalar(name_node, "a module's name")
+        if name is None:
+            return None
+        if self.known_modules and name.startswith("lab_") and name not in self.known_modules:
+            self.mistakes.add(name_node, f"unknown module {name!r}{nearest(name, self.known_modules)}")
+        return ModuleLoad(name, tuple(params))
+
+    def _headers(self, pairs: Pairs) -> tuple[str, ...]:
+        if "uapi" not in pairs:
+            return ()
+        found = []
+        for item in self.mistakes.items(pairs["uapi"][1], "uapi"):
+            name = self.mistakes.scalar(item, "a header's name")
+            if name is None:
+                continue
+            if not (self.uapi / name).is_file():
+                there = [path.name for path in self.uapi.glob("*.h")]
+                self.mistakes.add(item, f"no header {name!r} in {self.uapi.name}/{nearest(name, there)}")
+                continue
+            found.append(name)
+        return tuple(found)
+
+    def _words(self, headers: tuple[str, ...]) -> Words:
+        constants, structs = known_names(), dict(known_structs())
+        for name in headers:
+            path = self.uapi / name
+            scanned = _scanned(path, path.stat().st_mtime_ns)
+            constants = constants | scanned.constants
+            structs.update({struct: tuple(fields) for struct, fields in scanned.structs.items()})
+        return Words(constants, structs)
+
+    # --- scenarios ----------------------------------------------------------------------------------
+
+    def _scenarios(
+        self, node: Node, head: Pairs, words: Words, names: dict[str, int], channel: str
+    ) -> list[Scenario]:
+        own = self.mistakes.pairs(node, "a scenario")
+        self.mistakes.known(own, _SCENARIO_KEYS, "a scenario")
+        name = self._text(own, "name")
+        if not name:
+            self.mistakes.add(node, "a scenario wants a name")
+        elif name in names:
+            self.mistakes.add(own["name"][0], f"a scenario of this name is in line {names[name]} already")
+        names.setdefault(name, line_of(node))
+        if "steps" not in own:
+            self.mistakes.add(node, f"scenario {name!r} has no steps")
+            return []
+        # What the scenario says itself replaces what the head says; requirements add up.
+        pairs = {**{key: value for key, value in head.items() if key in _SCENARIO_KEYS}, **own}
+        pairs.pop("about", None)
+        headers = self._headers(own)
+        if headers:
+            words = self._words((*self._headers(head), *headers))
+        requires = self.requires.merged(read_requires(own, self.mistakes))
+        found = []
+        for parameters in self._parameters(own):
+            scope = Scope(self.mistakes, words, parameters=parameters, inner=read_inner)
+            actors = read_actors(pairs["actors"][1], scope) if "actors" in pairs else ()
+            who_makes_steps(pairs, actors, scope)
+            shown = tuple((key, text_of(value, 40)) for key, value in parameters.items())
+            tail = f" ({', '.join(f'{key}={text}' for key, text in shown)})" if shown else ""
+            steps = read_steps(own["steps"][1], scope)
+            found.append(
+                Scenario(
+                    name=name,
+                    id=f"{name}{tail}",
+                    file=self.mistakes.file,
+                    line=line_of(node),
+                    channel=channel,
+                    about=self._text(own, "about"),
+                    modules=self._modules(pairs, scope),
+                    uapi=self._headers(head) + headers,
+                    actors=actors,
+                    steps=steps,
+                    requires=requires,
+                    expect_splat=self._splat(own),
+                    expect_verdict=self._verdict(own),
+                    boot=self._boot(pairs),
+                    within=self._within(pairs, scope),
+                    parameters=shown,
+                    constants=frozenset(scope.constants),
+                    structs=frozenset(scope.structs),
+                )
+            )
+        ids = [scenario.id for scenario in found]
+        for again in {each for each in ids if ids.count(each) > 1}:
+            self.mistakes.add(node, f"two sets of `with` values look the same: {again}")
+        return found
+
+    def _parameters(self, pairs: Pairs) -> list[dict[str, Node]]:
+        """Return each combination of the values of `with`, by name."""
+        if "with" not in pairs:
+            return [{}]
+        given = self.mistakes.pairs(pairs["with"][1], "with")
+        lists: list[list[tuple[str, Node]]] = []
+        for name, (key, node) in given.items():
+            if not name.isidentifier():
+                self.mistakes.add(key, f"{name!r} is no name: letters, digits and _ only")
+            values = self.mistakes.items(node, f"{name!r} of with")
+            if isinstance(node, SequenceNode) and not values:
+                self.mistakes.add(node, f"{name!r} of with has no values: no scenario would be left")
+            lists.append([(name, value) for value in values])
+        return [dict(combination) for combination in itertools.product(*lists)] or [{}]
+
+    def _within(self, pairs: Pairs, scope: Scope) -> float | None:
+        if "within" not in pairs:
+            return None
+        with scope.at("'within'"):
+            value = DurationKind().parse(pairs["within"][1], scope)
+        return value.value if isinstance(value, Fixed) else None
+
+    def _boot(self, pairs: Pairs) -> BootOptions:
+        if "boot" not in pairs:
+            return BootOptions()
+        given = self.mistakes.pairs(pairs["boot"][1], "boot")
+        self.mistakes.known(given, ("cmdline", "devices"), "boot")
+        lists = {
+            key: tuple(self.mistakes.scalar(item, key) or "" for item in self.mistakes.items(node, key))
+            for key, (_, node) in given.items()
+        }
+        return BootOptions(lists.get("cmdline", ()), lists.get("devices", ()))
+
+    def _splat(self, pairs: Pairs) -> SplatWanted | None:
+        if "expect_splat" not in pairs:
+            return None
+        node = pairs["expect_splat"][1]
+        if isinstance(node, ScalarNode):
+            return SplatWanted(node.value)
+        given = self.mistakes.pairs(node, "expect_splat")
+        self.mistakes.known(given, ("kind", "matches"), "expect_splat")
+        matches = self._text(given, "matches")
+        try:
+            re.compile(matches)
+        except re.error as error:
+            self.mistakes.add(given["matches"][1], f"{matches!r} is no regular expression: {error}")
+        if not self._text(given, "kind"):
+            self.mistakes.add(node, "expect_splat wants 'kind' (WARNING, BUG, Oops …)")
+        return SplatWanted(self._text(given, "kind"), matches)
+
+    def _verdict(self, pairs: Pairs) -> Literal["lost", "hung"] | None:
+        word = self._text(pairs, "expect_verdict")
+        if word == "lost":
+            return "lost"
+        if word == "hung":
+            return "hung"
+        if word:
+            self.mistakes.add(pairs["expect_verdict"][1], f"expect_verdict is 'lost' or 'hung', not {word!r}")
+        return None
+
+
+@lru_cache(maxsize=256)
+def _scanned(path: Path, _changed: int) -> HeaderWords:
+    return header_words(path)
+
+
+@lru_cache(maxsize=8)
+def _modules_of(directory: Path) -> frozenset[str]:
+    """Return the modules that kmod/ makes: lab_X of every X.c."""
+    return frozenset(f"lab_{path.stem}" for path in directory.glob("*.c"))
