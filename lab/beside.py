@@ -41,11 +41,13 @@ def alone(scenario: Scenario, images: Mapping[str, bytes]) -> bool:
     """
     if scenario.expect_splat is not None or scenario.expect_verdict is not None:
         return False
-    if any(actor.name != "main" for actor in scenario.actors):
-        return False
+    actors = {actor.name for actor in scenario.actors}
     for step in all_steps(scenario.steps):
-        if step.background or step.times is not None or step.by != "main" or step.verb in _MAKES_ACTORS:
+        actors.add(step.by)
+        if step.background or step.times is not None or step.verb in _MAKES_ACTORS:
             return False
+    if len(actors) > 1:
+        return False
     return not any(name not in images or defers(images[name]) for name in scenario.loads)
 
 

@@ -266,7 +266,6 @@ class Lab:
         self._broken: dict[tuple[Target, BootOptions | None], LabError] = {}
         self._pools: dict[tuple[Target, BootOptions, Loads, bool], Pool] = {}
         self._expected: Counter[tuple[Target, BootOptions, Loads]] = Counter()
-        self._ahead: set[tuple[Target, tuple[str, ...], tuple[str, ...], Loads]] = set()
         self._notes: dict[str, None] = {}  # in order, each once
 
     def catalogue(self, *, fetch: bool = True) -> Catalogue:
@@ -337,9 +336,17 @@ class Lab:
             parts = self.target(target)
             spec = parts.spec(boot)
             template = None if self.wishes.cold else parts.template(boot, spec)
+            ahead = None
             if template is not None and modules:
-                template = self._loaded(template, spec, parts, modules) or template
-            self._pools[key] = Pool(template, spec, seed=self.wishes.seed, cold=self.wishes.cold, turns=turns)
+                ahead = self._loaded(template, spec, parts, modules)
+            self._pools[key] = Pool(
+                ahead or template,
+                spec,
+                seed=self.wishes.seed,
+                cold=self.wishes.cold,
+                turns=turns,
+                loaded=ahead is not None,
+            )
         return self._pools[key]
 
     def _loaded(self, base: Template, spec: BootSpec, parts: Ready, modules: Loads) -> Template | None:
@@ -349,10 +356,7 @@ class Lab:
         if base.refused or any(module.name not in images for module in modules):
             return None
         loads = [(module.name, images[module.name], module.text) for module in modules]
-        made = loaded(base, spec, loads, self.cache, self.progress)
-        if made is not None:
-            self._ahead.add((parts.target, spec.cmdline, spec.devices, modules))
-        return made
+        return loaded(base, spec, loads, self.cache, self.progress)
 
     def _modules_ahead(self, target: Target, scenario: Scenario) -> Loads:
         """Return the modules that a scenario's guest has from the start: those that pay."""
@@ -375,7 +379,8 @@ class Lab:
             images = parts.patched(patches) if patches else parts.images
             modules = () if patches else self._modules_ahead(target, scenario)
             turns = beside.alone(scenario, images)
-            guest = self.pool(target, scenario.boot, modules, turns=turns).take(scenario.id)
+            pool = self.pool(target, scenario.boot, modules, turns=turns)
+            guest = pool.take(scenario.id)
         except BootFailed as error:
             return Result((Finding(Verdict.BOOT_FAILED, error.message, notes=(error.console,)),))
         except LabError as error:
@@ -388,8 +393,7 @@ class Lab:
                 seed=self.wishes.seed,
                 images=images,
                 symbols=lambda: self._symbols(target, scenario.boot),
-                loaded=guest.restored
-                and (target, scenario.boot.cmdline, scenario.boot.devices, modules) in self._ahead,
+                loaded=guest.restored and pool.loaded,
             )
 
     def _symbols(self, target: Target, boot: BootOptions) -> Symbols:

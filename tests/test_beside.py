@@ -34,12 +34,13 @@ def alone(tmp_path: Path, steps: str, more: str = "about: x", modules: str = "la
 def test_one_actor_and_a_module_that_only_answers(tmp_path: Path) -> None:
     assert alone(tmp_path, "[open: /dev/null]")
     assert alone(tmp_path, "[open: /dev/null]", more="actors: {main: {uid: 5}}")
+    assert alone(tmp_path, "[open: /dev/null]", more="actors: [reader]")
 
 
 @pytest.mark.parametrize(
     ("steps", "more"),
     [
-        ("[{open: /dev/null, by: other}]", "actors: {other: {}}"),
+        ("[{open: /dev/null, by: other}, {open: /dev/null, by: one}]", "actors: [one, other]"),
         ("[open: /dev/null]", "actors: {main: {}, other: {}}"),
         ("[{open: /dev/null, background: true, as: p}]", "about: x"),
         ("[{open: /dev/null, times: 100}]", "about: x"),

@@ -37,13 +37,16 @@ class Pool:
         seed: int = 0,
         cold: bool = False,
         turns: bool = False,
+        loaded: bool = False,
     ) -> None:
         """Make `waiting` clones ahead, fewer where memory is short; `seed` is the run's.
 
-        `turns`: the CPUs of a clone may take turns, see lab.beside.
+        `turns`: the CPUs of a clone may take turns, see lab.beside. `loaded`: modules are in the template
+        already, see lab.guest.loaded.
         """
         self.notes: list[str] = []  # what the user should be told, once each
         self.spec = spec
+        self.loaded = loaded
         self._template = template
         self._seed = seed
         self._turns = turns
