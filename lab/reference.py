@@ -13,11 +13,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.language.composites import ListKind, MapKind, RecordKind
+from lab.language.kinds import DurationKind, IntKind, Kind
 from lab.language.memory import FORMS
 from lab.language.outcome import OfPending, Outcome
 from lab.language.scope import kinds_of_outcome
 from lab.language.steps import COMMON
-from lab.language.values import DurationKind, IntKind, Kind, ListKind, MapKind, RecordKind
 from lab.scenario import load
 from lab.verbs import Verb, table
 

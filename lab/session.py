@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from lab.errors import GuestError, LabError, Mistake, ScenarioError, UsageError
 from lab.guest import wire
 from lab.hand import Hand
+from lab.language.composites import RecordKind
 from lab.language.context import Context
 from lab.language.expect import Expectations, Mismatch, match_messages
 from lab.language.expression import ExpressionError
+from lab.language.kinds import ErrnoKind
 from lab.language.outcome import ActorFacts, Outcome
 from lab.language.plan import Call, Plan, exit_fields
 from lab.language.show import show
 from lab.language.steps import Step
-from lab.language.values import ErrnoKind, RecordKind
 from lab.scenario import ActorSpec, ModuleLoad, Scenario
 from lab.verbs import Verb, table
 

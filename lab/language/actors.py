@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.language.kinds import IntKind
 from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, line_of
-from lab.language.values import IntKind, Value
 from lab.scenario import ROOT, ActorSpec
 
 if TYPE_CHECKING:
     from lab.language.scope import Scope
+    from lab.language.values import Value
 
 _ACTOR_KEYS = ("uid", "gid", "caps", "sigmask", "word", "thread_of")
 

@@ -9,26 +9,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.abi.layout import nearest
+from lab.language.composites import ListKind, MapKind, RecordKind, TreeKind
+from lab.language.kinds import AddressKind, IntKind, Kind, TextKind
 from lab.language.memory import DataKind, Leaf, PlacedValue, read_form, read_tree
 from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, text_of
 from lab.language.outcome import Outcome
 from lab.language.scope import kinds_of_outcome
 from lab.language.show import compare_data, show, show_data, show_value
-from lab.language.values import (
-    AddressKind,
-    IntKind,
-    Kind,
-    ListKind,
-    MapKind,
-    RecordKind,
-    TextKind,
-    TreeKind,
-    Value,
-)
 
 if TYPE_CHECKING:
     from lab.language.context import Context
     from lab.language.scope import Scope
+    from lab.language.values import Value
     from lab.verbs import Verb
 
 

@@ -21,19 +21,10 @@ from lab.errors import UsageError
 from lab.guest import wire
 from lab.language import expression
 from lab.language.expression import Expression, ExpressionError
+from lab.language.kinds import IntKind, Kind, SizeKind, check_name, with_parameters
 from lab.language.nodes import MappingNode, Node, ScalarNode, SequenceNode, plain, text_of
 from lab.language.signature import Signature
-from lab.language.values import (
-    NOTHING,
-    REFERENCE,
-    IntKind,
-    Kind,
-    Reference,
-    SizeKind,
-    Value,
-    check_name,
-    with_parameters,
-)
+from lab.language.values import NOTHING, REFERENCE, Reference, Value
 
 if TYPE_CHECKING:
     from lab.abi.layout import Field, Struct

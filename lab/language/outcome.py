@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lab.language.values import Address, Errno, Int, Signal
+from lab.language.annotations import Address, Errno, Int, Signal
 
 
 @dataclass(frozen=True, kw_only=True)

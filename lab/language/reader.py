@@ -12,6 +12,7 @@ from lab.abi import header_words, known_names, known_structs
 from lab.abi.layout import nearest
 from lab.errors import Mistake, ScenarioError
 from lab.language.actors import read_actors, who_makes_steps
+from lab.language.kinds import DurationKind
 from lab.language.nodes import (
     MappingNode,
     Mistakes,
@@ -26,7 +27,7 @@ from lab.language.nodes import (
 from lab.language.requires import read_requires
 from lab.language.scope import Scope, Words
 from lab.language.steps import read_inner, read_steps
-from lab.language.values import DurationKind, Fixed
+from lab.language.values import Fixed
 from lab.scenario import BootOptions, ModuleLoad, Scenario, ScenarioFile, SplatWanted
 
 if TYPE_CHECKING:

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.abi.layout import nearest
+from lab.language.composites import ListKind, RecordKind, record_parts
 from lab.language.nodes import MappingNode, Mistakes, Node, ScalarNode, SequenceNode, line_of, plain
 from lab.language.outcome import ActorFacts, Outcome
-from lab.language.values import NOTHING, Kind, ListKind, RecordKind, Reference, Value, record_parts
+from lab.language.values import NOTHING, Reference, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
+    from lab.language.kinds import Kind
     from lab.scenario import Step
 
 # Constants that C has from the compiler, not from a header.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from lab.language.values import AddressKind, DurationKind, ErrnoKind, Kind, SignalKind
+from lab.language.kinds import AddressKind, DurationKind, ErrnoKind, Kind, SignalKind
 
 if TYPE_CHECKING:
     from lab.language.context import Context

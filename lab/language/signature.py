@@ -10,13 +10,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lab.abi.layout import nearest
+from lab.language.composites import kind_of
 from lab.language.nodes import MappingNode, Node, Pairs, is_empty
-from lab.language.values import Kind, Value, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from lab.language.kinds import Kind
     from lab.language.scope import Scope
+    from lab.language.values import Value
 
 
 @dataclass(frozen=True)

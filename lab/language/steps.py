@@ -8,11 +8,13 @@ from pathlib import Path  # noqa: TC003 - a record's field
 from typing import TYPE_CHECKING
 
 from lab.abi.layout import nearest
+from lab.language.composites import ActorKind
 from lab.language.expect import Expectations, read_expectations
+from lab.language.kinds import BoolKind, DurationKind, IntKind
 from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, line_of, text_of
 from lab.language.outcome import OfPending
 from lab.language.scope import Known, Scope
-from lab.language.values import ActorKind, BoolKind, DurationKind, Fixed, IntKind, Reference, Value
+from lab.language.values import Fixed, Reference, Value
 from lab.verbs import table
 
 if TYPE_CHECKING:

@@ -10,24 +10,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from lab.guest import wire
+from lab.language.annotations import Fd, Int, Pid
+from lab.language.composites import ListKind, RecordKind, kind_of
 from lab.language.context import Context
+from lab.language.kinds import FdKind, Kind
 from lab.language.memory import Data, DataKind, Placed
 from lab.language.nodes import MappingNode, Node, SequenceNode, text_of
 from lab.language.plan import Call
 from lab.language.scope import Scope
-from lab.language.values import (
-    NOTHING,
-    Fd,
-    FdKind,
-    Int,
-    Kind,
-    ListKind,
-    Pid,
-    RecordKind,
-    Several,
-    Value,
-    kind_of,
-)
+from lab.language.values import NOTHING, Several, Value
 
 
 @dataclass(frozen=True)

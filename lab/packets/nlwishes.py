@@ -6,25 +6,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from lab.abi.layout import LayoutError
+from lab.language.annotations import Errno, Flags, Int, Size, Text
+from lab.language.composites import RecordKind, TreeKind, kind_of
 from lab.language.context import Context
 from lab.language.expect import Each, Fields, Matcher, Mismatch, WishKind, matcher
+from lab.language.kinds import BoolKind, IntKind
 from lab.language.memory import Data, DataKind, StructValue, read_form
 from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, is_empty, text_of
 from lab.language.scope import Scope
 from lab.language.show import show
-from lab.language.values import (
-    BoolKind,
-    Errno,
-    Flags,
-    Int,
-    IntKind,
-    RecordKind,
-    Size,
-    Text,
-    TreeKind,
-    Value,
-    kind_of,
-)
+from lab.language.values import Value
 from lab.packets import nlmsg
 from lab.packets.nlmsg import Attribute, Extack, Message
 from lab.packets.nlvalues import attribute_pairs, only

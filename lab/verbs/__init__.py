@@ -76,11 +76,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, overload
 
 from lab.guest import wire
-from lab.language.memory import FORMS, Content, Data, Form, Memory, Placed, form
-from lab.language.outcome import Outcome
-from lab.language.plan import Call, Plan
-from lab.language.signature import Signature
-from lab.language.values import (
+from lab.language.annotations import (
     ActorName,
     Address,
     Bool,
@@ -90,7 +86,6 @@ from lab.language.values import (
     Flags,
     Int,
     NewActor,
-    PendingKind,
     Pid,
     Signal,
     Size,
@@ -99,6 +94,11 @@ from lab.language.values import (
     Timeout,
     Tree,
 )
+from lab.language.composites import PendingKind
+from lab.language.memory import FORMS, Content, Data, Form, Memory, Placed, form
+from lab.language.outcome import Outcome
+from lab.language.plan import Call, Plan
+from lab.language.signature import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

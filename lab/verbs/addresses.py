@@ -7,9 +7,9 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any
 
 from lab.errors import UsageError
+from lab.language.annotations import Int, Text
 from lab.language.context import Context
 from lab.language.memory import form
-from lab.language.values import Int, Text
 
 
 @dataclass(frozen=True)

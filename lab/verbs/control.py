@@ -8,10 +8,11 @@ from typing import Annotated, Any, ClassVar, cast
 from lab.abi import known_syscalls
 from lab.abi.layout import nearest
 from lab.language.expect import Expectations, Matcher, read_dmesg
+from lab.language.kinds import Kind, TextKind
 from lab.language.nodes import Node
 from lab.language.outcome import OfPending
 from lab.language.scope import Scope
-from lab.language.values import Fixed, Kind, TextKind, Value
+from lab.language.values import Fixed, Value
 from lab.session import Running, Session
 from lab.verbs import (
     ActorName,

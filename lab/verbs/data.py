@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from lab.errors import UsageError
+from lab.language.annotations import Size, Text
 from lab.language.context import Context
+from lab.language.kinds import IntKind
 from lab.language.memory import Data, form
 from lab.language.nodes import Node, SequenceNode
 from lab.language.scope import Scope
-from lab.language.values import IntKind, Several, Size, Text, Value
+from lab.language.values import Several, Value
 
 
 @form

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from lab.language.values import TreeKind
+from lab.language.composites import TreeKind
 from lab.verbs import (
     Call,
     Content,

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from lab.errors import UsageError
+from lab.language.kinds import AddressKind
 from lab.language.nodes import Node, ScalarNode
 from lab.language.scope import Scope
-from lab.language.values import AddressKind, Fixed, Value
+from lab.language.values import Fixed, Value
 from lab.scenario import ModuleLoad
 from lab.session import Session
 from lab.verbs import Call, Flags, Outcome, Plan, Size, Text, verb

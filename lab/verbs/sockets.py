@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from lab.guest import wire
+from lab.language.kinds import IntKind
 from lab.language.memory import DataKind, MemoryKind, PlacedValue
 from lab.language.nodes import Node, ScalarNode
 from lab.language.scope import Scope
-from lab.language.values import IntKind, Value
+from lab.language.values import Value
 from lab.packets.msghdr import Control, ControlKind, Received, control_bytes, control_records, header
 from lab.verbs import (
     Call,

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""What the parameters of verbs are annotated with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from lab.language.composites import ActorKind, StepsKind, TreeKind
+from lab.language.kinds import (
+    AddressKind,
+    BoolKind,
+    DurationKind,
+    ErrnoKind,
+    FdKind,
+    FlagsKind,
+    IntKind,
+    PidKind,
+    SignalKind,
+    SizeKind,
+    TextKind,
+)
+
+Int = Annotated[int, IntKind()]
+Flags = Annotated[int, FlagsKind()]
+Size = Annotated[int, SizeKind()]
+Signal = Annotated[int, SignalKind()]
+Errno = Annotated[int, ErrnoKind()]
+Duration = Annotated[float, DurationKind()]
+Timeout = Annotated[float | None, DurationKind(endless=True)]  # None: for ever
+Text = Annotated[str, TextKind()]
+Bool = Annotated[bool, BoolKind()]
+Fd = Annotated[int, FdKind()]
+Address = Annotated[int, AddressKind()]
+Pid = Annotated[int, PidKind()]
+ActorName = Annotated[str, ActorKind()]
+NewActor = Annotated[str, ActorKind(new=True)]
+Steps = Annotated[tuple[Any, ...], StepsKind()]
+Tree = Annotated[Any, TreeKind()]
