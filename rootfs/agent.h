@@ -4,10 +4,10 @@
  * program. Three kinds of processes run it:
  *
  *   supervisor  PID 1. One poll loop; makes no call that could block in a module
- *               under test. (supervisor.c, port.c, peers.c, watch.c, boot.c)
+ *               under test. (supervisor.c, port.c, peers.c, upcalls.c, watch.c, boot.c)
  *   actor       forked by it, or a thread of such a process. Reads a program from
  *               its channel, runs it, writes the reply. Every system call is raw.
- *               (actor.c, program.c, memory.c, signals.c)
+ *               (actor.c, program.c, operations.c, memory.c, signals.c)
  *   helper      started by the kernel as /lab/helper; reports how it was started,
  *               then is an actor like the others. (helper.c)
  */
@@ -239,6 +239,8 @@ extern struct helper helpers[HELPERS];
 extern int upcall_socket;
 
 void peers_init(void);
+uint32_t peer_free_number(bool blank);
+void peer_died(uint32_t number, int status);
 void peer_spawn(const struct chunk *request);
 void peer_submit(struct chunk *request);
 void peer_read(uint32_t number);
@@ -248,6 +250,9 @@ bool peers_need_tick(void);
 bool peer_alive(uint32_t number);
 uint32_t peer_of_program(uint32_t program);
 bool peers_idle_lab(void);
+
+/* upcalls.c: programs that the kernel started, until one of them is somebody */
+void upcalls_init(void);
 void helper_accept(void);
 void helper_read(struct helper *helper);
 struct helper *helper_waiting(void);

@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The operations of a program, one after the other. All was checked when it was
+ * read: what happens here is what the scenario wants.
+ */
+#include "run.h"
+
+#include <fcntl.h>
+#include <linux/random.h>
+#include <linux/sched.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/sysinfo.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#define FILE_PIECE	(64u << 10)	/* files of /proc/sys allocate as much as is asked for */
+
+static const long own_calls[] = { __NR_init_module, __NR_delete_module };
+
+bool own_call_known(uint32_t index)
+{
+	return index < ARRAY_SIZE(own_calls);
+}
+
+static void *data_begin(struct run *run)
+{
+	return run->at + 8;
+}
+
+static void data_end(struct run *run, uint64_t size)
+{
+	*(uint64_t *)run->at = size;
+	memset(run->at + 8 + size, 0, PADDED(size) - size);
+	run->at += 8 + PADDED(size);
+	run->head->reply.data++;
+}
+
+static void result(struct run *run, long value, uint64_t completed)
+{
+	struct call_result *to = &run->results[run->head->reply.calls++];
+
+	to->value = value;
+	to->completed = completed;
+}
+
+static void note_fault(struct run *run, const struct fault *fault, uint32_t during)
+{
+	struct reply *reply = &run->head->reply;
+
+	if (reply->fault_signal || !fault->signal)
+		return;	/* the first one is told */
+	reply->fault_signal = fault->signal;
+	reply->fault_code = fault->code;
+	reply->fault_address = fault->address;
+	reply->fault_during = during;
+}
+
+static long argument(const struct run *run, const struct argument *argument)
+{
+	switch (argument->kind) {
+	case ARGUMENT_BUFFER:
+		return (long)((uintptr_t)run->memory.places[argument->index].address +
+			      argument->value);
+	case ARGUMENT_RESULT:
+		return run->results[argument->index].value + (long)argument->value;
+	default:
+		return (long)argument->value;
+	}
+}
+
+/* A child that the scenario made without the agent's knowledge must not run our code on. */
+static void end_stray_child(long nr, long value)
+{
+	if (value)
+		return;
+	switch (nr) {
+#ifdef __NR_fork
+	case __NR_fork:
+	case __NR_vfork:
+#endif
+#ifdef __NR_clone3
+	case __NR_clone3:
+#endif
+	case __NR_clone:
+		raw1(__NR_exit, 0);
+	}
+}
+
+static void do_call(struct run *run, const struct op *op)
+{
+	const struct op_call *call = (const void *)(op + 1);
+	const uint32_t count = (op->length - sizeof(*call)) / sizeof(call->args[0]);
+	const long nr = call->nr & OWN_CALL ? own_calls[(uint32_t)call->nr] : (long)call->nr;
+	struct slot *slot = run->me->slot;
+	long args[MAX_ARGUMENTS] = { 0 };
+	uint64_t completed = 0;
+	long value = 0;
+	uint32_t i;
+
+	for (i = 0; i < count; i++)
+		args[i] = argument(run, &call->args[i]);
+	slot->nr = nr;
+	while (completed < call->times) {
+		WRITE(slot->sequence, slot->sequence + 1);
+		value = raw6(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
+		end_stray_child(nr, value);
+		WRITE(slot->sequence, slot->sequence + 1);
+		if (value < call->low || value > call->high)
+			break;
+		completed++;
+	}
+	result(run, value, completed);
+}
+
+static void do_fetch(struct run *run, const struct op_fetch *fetch)
+{
+	const struct place *place = &run->memory.places[fetch->buffer];
+	uint64_t size = fetch->size;
+	uint8_t *to = data_begin(run);
+
+	if (fetch->clip != NONE) {
+		const int64_t limit = run->results[fetch->clip].value;
+
+		if (limit < 0)
+			size = 0;
+		else if ((uint64_t)limit < size)
+			size = limit;
+	}
+	/* A call may have unmapped it: then there is nothing to fetch, and a fault to tell. */
+	if (size) {
+		struct fault fault;
+
+		if (!access_memory(to, place->address + fetch->offset, size, &fault)) {
+			note_fault(run, &fault, OP_LOAD);
+			size = 0;
+		}
+	}
+	data_end(run, size);
+}
+
+static void do_load(struct run *run, const struct op_access *load)
+{
+	struct fault fault;
+
+	if (access_memory(data_begin(run), (void *)argument(run, &load->address), load->size, &fault)) {
+		data_end(run, load->size);
+		return;
+	}
+	note_fault(run, &fault, OP_LOAD);
+	data_end(run, 0);
+}
+
+static void do_store(struct run *run, const struct op_access *store)
+{
+	struct fault fault;
+
+	if (!access_memory((void *)argument(run, &store->address), store->data, store->size, &fault))
+		note_fault(run, &fault, OP_STORE);
+}
+
+/*
+ * Everybody spins until the last has come, so that all go on at the same moment;
+ * after a while they sleep. The slot is taken over by whoever comes first to a new
+ * ident.
+ */
+static bool do_barrier(const struct op_barrier *barrier, uint32_t *came)
+{
+	uint32_t *word = &shared->barriers[barrier->ident % BARRIERS];
+	const uint32_t ident = barrier->ident << 16;
+	const uint64_t begin = now_raw(CLOCK_MONOTONIC);
+	uint32_t old = READ(*word);
+	uint32_t new;
+
+	do {
+		new = (old & 0xffff0000) == ident && old & 0xffff ? old + 1 : ident | 1;
+	} while (!__atomic_compare_exchange_n(word, &old, new, false, __ATOMIC_ACQ_REL,
+					      __ATOMIC_ACQUIRE));
+	if ((new & 0xffff) >= barrier->parties)
+		return true;
+	for (;;) {
+		const uint32_t seen = READ(*word);
+		uint64_t waited;
+
+		*came = seen & 0xffff;
+		if ((seen & 0xffff0000) != ident || *came >= barrier->parties)
+			return true;
+		waited = now_raw(CLOCK_MONOTONIC) - begin;
+		if (waited > barrier->patience)
+			return false;
+		if (waited > 100 * MSEC)
+			sleep_raw(MSEC);
+		else
+			raw0(__NR_sched_yield);
+	}
+}
+
+/* Returns true in the child. */
+static bool do_fork(struct run *run, uint32_t child)
+{
+	long ret;
+
+	shared->slots[child].pid = 0;
+	ret = raw_fork(CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD, &shared->slots[child].pid);
+	if (ret)
+		result(run, ret, ret > 0);
+	return !ret;
+}
+
+static int mailbox(uint32_t ident, int end)
+{
+	return FD_MAIL + 2 * (ident % MAILBOXES) + end;
+}
+
+union control {
+	struct cmsghdr header;
+	uint8_t bytes[CMSG_SPACE(sizeof(int))];
+};
+
+static void do_send_fd(struct run *run, const struct op_send_fd *send)
+{
+	uint32_t ident = send->ident;
+	struct iovec iov = { .iov_base = &ident, .iov_len = sizeof(ident) };
+	union control control = { .header = { .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = CMSG_LEN(sizeof(int)),
+	};
+	const int fd = argument(run, &send->fd);
+	long ret;
+
+	control.header.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	ret = raw3(__NR_sendmsg, mailbox(ident, 0), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	result(run, ret > 0 ? 0 : ret, ret > 0);
+}
+
+/* The mailbox has a receive timeout: what was never sent is EAGAIN, not for ever. */
+static void do_receive_fd(struct run *run, uint32_t ident)
+{
+	uint32_t got;
+	struct iovec iov = { .iov_base = &got, .iov_len = sizeof(got) };
+	union control control;
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	int fd = -EBADMSG;
+	long ret;
+
+	do {
+		ret = raw3(__NR_recvmsg, mailbox(ident, 1), &message, 0);
+	} while (ret == -EINTR);
+	if (ret >= 0) {
+		if (message.msg_controllen >= CMSG_LEN(sizeof(int)))
+			memcpy(&fd, CMSG_DATA(&control.header), sizeof(fd));
+		if (got != ident && fd >= 0) {
+			raw1(__NR_close, fd);
+			fd = -EBADMSG;
+		}
+		ret = fd;
+	}
+	result(run, ret, ret >= 0);
+}
+
+static void do_read_file(struct run *run, uint32_t buffer)
+{
+	uint8_t *to = data_begin(run);
+	uint64_t size = 0;
+	long ret;
+	long fd;
+
+	ret = fd = raw4(__NR_openat, AT_FDCWD, run->memory.places[buffer].address,
+			O_RDONLY | O_CLOEXEC, 0);
+	if (fd >= 0) {
+		do {
+			ret = raw3(__NR_read, fd, to + size,
+				   FILE_MAX - size < FILE_PIECE ? FILE_MAX - size : FILE_PIECE);
+			if (ret > 0)
+				size += ret;
+		} while ((ret > 0 && size < FILE_MAX) || ret == -EINTR);
+		raw1(__NR_close, fd);
+		if (ret > 0)
+			ret = -EFBIG;
+	}
+	if (ret < 0)
+		size = 0;
+	data_end(run, size);
+	result(run, ret < 0 ? ret : (long)size, ret >= 0);
+}
+
+/*
+ * Memory that was used while booting and is free now holds what nobody needs. The
+ * kernel clears what it gives out; given back, it is empty, and takes no room in the
+ * template's file.
+ */
+static void clear_free_memory(void)
+{
+	const unsigned long spare = 24ul << 20;	/* nobody shall have to wait for memory */
+	struct sysinfo info;
+	unsigned long size;
+	long base;
+
+	if (raw1(__NR_sysinfo, &info))
+		return;
+	size = info.freeram * info.mem_unit;
+	if (size <= spare)
+		return;
+	base = raw6(__NR_mmap, 0, size - spare, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (base < 0 && base > -4096)
+		return;
+	raw2(__NR_munmap, base, size - spare);
+}
+
+/* Before a guest is frozen: no clone shall have to wait for randomness or write back for us. */
+static void do_settle(struct run *run)
+{
+	unsigned int tries;
+	long ret = -EAGAIN;
+	uint8_t byte;
+	long fd;
+
+	for (tries = 0; tries < 6000 && ret == -EAGAIN; tries++) {
+		ret = raw3(__NR_getrandom, &byte, 1, GRND_NONBLOCK);
+		if (ret == -EAGAIN)
+			sleep_raw(10 * MSEC);
+	}
+	raw0(__NR_sync);
+	fd = raw4(__NR_openat, AT_FDCWD, "/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC, 0);
+	if (fd >= 0) {
+		raw3(__NR_write, fd, "3", 1);
+		raw1(__NR_close, fd);
+	}
+	clear_free_memory();
+	/* Work queues have time to become idle. */
+	sleep_raw(50 * MSEC);
+	result(run, ret < 0 ? ret : 0, ret >= 0);
+}
+
+int operations_run(struct run *run)
+{
+	const struct op *op = run->ops;
+	uint32_t i;
+
+	for (i = 0; i < run->program->ops; i++) {
+		const void *body = op + 1;
+		const struct op_sigaction *action = body;
+		const struct op_pair *pair = body;
+		uint32_t came = 0;
+		long ret;
+
+		switch (op->code) {
+		case OP_CALL:
+			do_call(run, op);
+			break;
+		case OP_FETCH:
+			do_fetch(run, body);
+			break;
+		case OP_LOAD:
+			do_load(run, body);
+			break;
+		case OP_STORE:
+			do_store(run, body);
+			break;
+		case OP_SIGACTION:
+			ret = signals_set(action->signum, action->how, action->flags);
+			result(run, ret, ret >= 0);
+			break;
+		case OP_SIGNALS:
+			run->head->reply.signals += signals_take(run->records + run->head->reply.signals);
+			break;
+		case OP_BARRIER:
+			if (!do_barrier(body, &came)) {
+				run_fail(run, TROUBLE_BARRIER, i, came);
+				return RUN_REPLIED;
+			}
+			break;
+		case OP_FORK:
+			if (do_fork(run, pair->value))
+				return (int)pair->value;
+			break;
+		case OP_SEND_FD:
+			do_send_fd(run, body);
+			break;
+		case OP_RECEIVE_FD:
+			do_receive_fd(run, pair->value);
+			break;
+		case OP_EXIT:
+			actor_exit(run->me, *(const uint64_t *)body,
+				   (int)((*(const uint64_t *)body & 0xff) << 8));
+		case OP_READ_FILE:
+			do_read_file(run, pair->value);
+			break;
+		case OP_SETTLE:
+			do_settle(run);
+			break;
+		}
+		op = (const void *)((const uint8_t *)body + op->length);
+	}
+	run->me->slot->program = 0;
+	run_reply(run);
+	return RUN_REPLIED;
+}
