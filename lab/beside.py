@@ -8,6 +8,7 @@ costs a fifth less. Both CPUs are there all the same, and all that the kernel do
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lab.language.steps import all_steps
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 # A module that refers to one of these can have code of its own run while its caller goes on, or be called by
 # somebody that no step names. One too many here costs time, one too few hides races.
 _DEFERS = (
-    r"kthread_\w+|kernel_thread|user_mode_thread|__?alloc_workqueue\w*|alloc_workqueue\w*|async_schedule\w*",
+    r"kthread_\w+|kernel_thread|user_mode_thread|(?:__?)?alloc_workqueue\w*|async_schedule\w*",
     r"(?:queue|mod)_(?:rcu_)?(?:delayed_)?work\w*|flush_\w*work\w*|system_\w*wq|schedule_on_each_cpu",
-    r"(?:add|mod|init|reduce)_?timer\w*|timer_\w+|del_timer\w*|hrtimer_\w+|__?tasklet_\w+|tasklet_\w+",
+    r"(?:add|mod|init|reduce)_?timer\w*|timer_\w+|del_timer\w*|hrtimer_\w+|(?:__?)?tasklet_\w+",
     r"irq_work_\w+|(?:devm_)?request_(?:threaded|any_context|percpu)_?\w*irq\w*|open_softirq|raise_softirq\w*",
-    r"call_s?rcu\w*|call_rcu_\w+|smp_call_function\w*|on_each_cpu\w*|stop_machine\w*|work_on_cpu\w*",
+    r"call_s?rcu\w*|smp_call_function\w*|on_each_cpu\w*|stop_machine\w*|work_on_cpu\w*",
     r"call_usermodehelper\w*|register_k(?:ret)?probes?|register_ftrace_function|tracepoint_probe_register\w*",
     r"\w*register_\w*notifier\w*|nf_register_\w+|dev_add_pack|(?:__)?register_netdev\w*|netif_\w+|napi_\w+",
     r"uprobe_register\w*|perf_event_create_kernel_counter|register_shrinker|shrinker_register|complete_and_exit",
@@ -51,6 +52,7 @@ def alone(scenario: Scenario, images: Mapping[str, bytes]) -> bool:
     return not any(name not in images or defers(images[name]) for name in scenario.loads)
 
 
+@lru_cache(maxsize=64)  # asked twice a scenario, of images that stay the same for a run
 def defers(image: bytes) -> bool:
     """Tell whether a module names anything that runs beside its caller, going by its symbols' names."""
     return _DEFERRED.search(image) is not None
