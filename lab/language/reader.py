@@ -36,32 +36,10 @@ if TYPE_CHECKING:
 
     from lab.abi.header_words import HeaderWords
 
-_FILE_KEYS = (
-    "channel",
-    "about",
-    "not_applicable",
-    "modules",
-    "uapi",
-    "requires",
-    "actors",
-    "boot",
-    "within",
-    "scenarios",
-)
-_SCENARIO_KEYS = (
-    "name",
-    "about",
-    "with",
-    "modules",
-    "uapi",
-    "requires",
-    "actors",
-    "boot",
-    "within",
-    "expect_splat",
-    "expect_verdict",
-    "steps",
-)
+# What the head says for all scenarios, and a scenario may say itself.
+_COMMON_KEYS = ("modules", "uapi", "requires", "actors", "boot", "within")
+_FILE_KEYS = ("channel", "about", "not_applicable", *_COMMON_KEYS, "scenarios")
+_SCENARIO_KEYS = ("name", "about", "with", *_COMMON_KEYS, "expect_splat", "expect_verdict", "steps")
 
 
 class Reader:
@@ -185,8 +163,7 @@ class Reader:
             self.mistakes.add(node, f"scenario {name!r} has no steps")
             return []
         # What the scenario says itself replaces what the head says; requirements add up.
-        pairs = {**{key: value for key, value in head.items() if key in _SCENARIO_KEYS}, **own}
-        pairs.pop("about", None)
+        pairs = {**{key: value for key, value in head.items() if key in _COMMON_KEYS}, **own}
         headers = self._headers(own)
         if headers:
             words = self._words((*self._headers(head), *headers))
