@@ -300,7 +300,7 @@ class Lab:
             parts = self.target(target)
             failed = parts.modules.failed
         parts.check(scenario)
-        for name in runner.module_names(scenario):
+        for name in scenario.loads:
             if name in failed:
                 raise BuildFailed(f"{name} does not compile against {target.kernel.release}", failed[name])
         with self._once(target, scenario.boot):

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from lab.errors import GuestError, GuestHung, GuestLost, LabError
 from lab.guest.splat import splats
-from lab.language.values import Fixed
 from lab.session import LeakedReference, Session, StepFailed
 from lab.verdict import Finding, Result, Verdict
 
@@ -289,13 +288,6 @@ def look_after(guest: Guest, session: Session) -> Finding | None:
     return taint(guest, timeout=session.patience)
 
 
-def module_names(scenario: Scenario) -> list[str]:
-    """Return the modules that a scenario loads, before its first step or by one."""
-    loaded = [step.arguments.get("module") for step in scenario.steps if step.verb == "load"]
-    named = [str(value.value) for value in loaded if isinstance(value, Fixed)]
-    return [module.name for module in scenario.modules] + named
-
-
 def matches(wanted: SplatWanted, splat: Splat) -> bool:
     """Tell whether a splat is the one that the scenario wants."""
     return wanted.kind.lower() == splat.kind.lower() and splat.matches(wanted.matches)
@@ -317,7 +309,6 @@ __all__ = [
     "lab_error",
     "look_after",
     "matches",
-    "module_names",
     "run",
     "session",
     "taint",

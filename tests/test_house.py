@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from lab import scenario
-from lab.runner import module_names
 
 HOUSE = Path(__file__).resolve().parent.parent
 GPL = ("kmod/", "rootfs/")
@@ -46,7 +45,7 @@ def test_every_module_is_used_by_a_scenario() -> None:
     used: set[str] = set()
     for path in (HOUSE / "scenarios").glob("*.yaml"):
         for entry in scenario.load(path, root=HOUSE).scenarios:
-            used |= set(module_names(entry))
+            used |= set(entry.loads)
     modules = {
         f"lab_{path.stem}" for path in (HOUSE / "kmod").glob("*.c") if not path.name.endswith(".mod.c")
     }
