@@ -2,14 +2,19 @@
 """What is said of a guest's death, its console, its CPUs and its symbols, without any guest."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.arch import X86_64
-from lab.errors import UsageError
+from lab.errors import BootFailed, UsageError
+from lab.guest import machine
 from lab.guest.console import Console, console_pipe
-from lab.guest.machine import clone_seed, describe_death
+from lab.guest.machine import all_asleep, clone_seed, describe_death
 from lab.guest.qemu import users_qemu
 from lab.guest.registers import cpus, parse
 from lab.guest.symbols import Module, Symbols, parse_modules
@@ -36,6 +41,48 @@ PANIC = "[    2.568345] Kernel panic - not syncing: sysrq triggered crash"
 )
 def test_death_in_words(code: int, reason: str, panic: str | None, complaints: list[str], words: str) -> None:
     assert words in describe_death(code, reason, panic, complaints)
+
+
+def test_who_sleeps_is_told_from_who_waits_for_a_cpu() -> None:
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        deadline = time.monotonic() + 10
+        while not all_asleep(sleeper.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert all_asleep(sleeper.pid)
+        sleeper.kill()
+    with subprocess.Popen([sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=-1) as busy:
+        assert busy.stdout is not None
+        busy.stdout.readline()
+        assert not any(all_asleep(busy.pid) for _ in range(20))
+        busy.kill()
+
+
+class Booted:
+    remark = ""
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_boot_that_stood_still_is_tried_again_and_told(
+    monkeypatch: pytest.MonkeyPatch, *, again: bool
+) -> None:
+    boots: list[int] = []
+
+    def boot(*_: Any) -> Booted:
+        boots.append(1)
+        if len(boots) == 1:
+            error = BootFailed("x did not boot to its agent, after 12 s: it stood still; CPU 0: idle", "")
+            raise error from (machine._StandsStill("it stood still") if again else None)
+        return Booted()
+
+    monkeypatch.setattr(machine, "_boot", boot)
+    spec: Any = None
+    if not again:
+        with pytest.raises(BootFailed):
+            machine.boot(spec)
+        return
+    assert machine.boot(spec).remark == (
+        "x did not boot to its agent, after 12 s: it stood still; it was booted again"
+    )
 
 
 def test_what_sets_a_guest_apart_is_the_same_again() -> None:

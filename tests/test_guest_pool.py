@@ -44,6 +44,7 @@ class FakeGuest:
     seed: bytes
     restored: bool = True
     closed: bool = False
+    remark: str = ""
 
     def alive(self) -> bool:
         return not self.closed

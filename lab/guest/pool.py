@@ -79,6 +79,8 @@ class Pool:
         self._guests = [guest for guest in self._guests if guest.alive()]
         guest = self._restored(what) or boot(self.spec, seed=self._seed, what=what)
         self._guests.append(guest)
+        if guest.remark:
+            self.notes.append(guest.remark)
         self._fill()
         return guest
 

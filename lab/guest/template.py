@@ -176,6 +176,8 @@ def _make(spec: BootSpec, building: Path, cache: Cache, progress: Progress) -> N
             known = {"time": time.time(), "message": error.message, "console": error.console}
             cache.remember(failed, known)
             raise
+        if guest.remark:
+            progress.note(guest.remark)
         # A busy host makes a boot longer, but not the target slower: QEMU's own CPU time bounds it.
         booted = min(time.monotonic() - started, cpu_seconds(guest.pid))
         seal(guest, spec, building, booted)
