@@ -152,19 +152,19 @@ static long set_ids(const struct setup *want, uint32_t *step)
 {
 	long ret;
 
-	*step = 3;
+	*step = STEP_GROUPS;
 	ret = raw2(__NR_setgroups, 0, NULL);
 	if (ret)
 		return ret;
-	*step = 4;
+	*step = STEP_GID;
 	ret = raw3(__NR_setresgid, want->gid, want->gid, want->gid);
 	if (ret)
 		return ret;
-	*step = 5;
+	*step = STEP_UID;
 	ret = raw3(__NR_setresuid, want->uid, want->uid, want->uid);
 	if (ret)
 		return ret;
-	*step = 6;
+	*step = STEP_CAPS;
 	ret = want->flags & SETUP_CAPS ? set_caps(want->caps, want->uid != 0) : 0;
 	if (ret)
 		return ret;
@@ -174,7 +174,6 @@ static long set_ids(const struct setup *want, uint32_t *step)
 }
 
 /*
- * The steps are numbered for the host, which has their names: lab/guest/agent.py.
  * What all processes have in common was done by actor_rehearse(), before the guest
  * was frozen: init's ids are 0, and so are those of an actor that wants no others.
  */
@@ -185,7 +184,7 @@ static long setup(const struct setup *want, uint32_t *step)
 	long ret;
 
 	raw2(__NR_prctl, PR_SET_NAME, want->name);
-	*step = 2;
+	*step = STEP_BOUNDS;
 	ret = caps ? drop_to(want->caps) : 0;
 	if (ret)
 		return ret;
@@ -194,7 +193,7 @@ static long setup(const struct setup *want, uint32_t *step)
 		if (ret)
 			return ret;
 	}
-	*step = 7;
+	*step = STEP_SIGMASK;
 	return set_mask(want->sigmask);
 }
 
@@ -259,7 +258,7 @@ static void start_thread(struct actor *me, uint32_t id, const struct setup *want
 	base = raw6(__NR_mmap, 0, size, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	if (base < 0 && base > -4096) {
-		answer_setup(me, id, base, 8);
+		answer_setup(me, id, base, STEP_STACK);
 		return;
 	}
 	start = (struct thread_start *)(base + size - sizeof(*start));
@@ -269,7 +268,7 @@ static void start_thread(struct actor *me, uint32_t id, const struct setup *want
 	/* The new thread shares our thread-local storage; nothing there is ever written. */
 	ret = clone(thread_main, (void *)((uintptr_t)start & ~(uintptr_t)15), flags, start);
 	if (ret < 0)
-		answer_setup(me, id, -EAGAIN, 9);
+		answer_setup(me, id, -EAGAIN, STEP_CLONE);
 }
 
 void actor_begin(struct actor *me, uint32_t number)

@@ -71,8 +71,10 @@ uint8_t *memory_slots(void)
 	if (base < 0 && base > -4096)
 		return NULL;
 	for (i = 0; i < SLOTS; i++) {
-		if (raw3(__NR_mprotect, slots + 2 * i * page, page, PROT_READ | PROT_WRITE))
+		if (raw3(__NR_mprotect, slots + 2 * i * page, page, PROT_READ | PROT_WRITE)) {
+			raw2(__NR_munmap, slots, SLOTS * 2 * page);
 			return NULL;
+		}
 		*(volatile uint8_t *)(slots + 2 * i * page) = 0;
 	}
 	return slots;
@@ -93,6 +95,14 @@ static bool fit_slots(const struct memory *memory)
 	return true;
 }
 
+/* Give a buffer its address, ending at a page that may not be touched, and what is in it. */
+static void put(struct place *place, uint8_t *guard)
+{
+	place->address = guard - place->mapped;
+	memcpy(place->address, place->data,
+	       place->used < place->mapped ? place->used : place->mapped);
+}
+
 static void use_slots(struct memory *memory)
 {
 	const size_t page = page_size();
@@ -107,9 +117,7 @@ static void use_slots(struct memory *memory)
 			continue;
 		}
 		memset(slot, 0, page);
-		place->address = slot + page - place->mapped;
-		memcpy(place->address, place->data,
-		       place->used < place->mapped ? place->used : place->mapped);
+		put(place, slot + page);
 	}
 }
 
@@ -158,9 +166,7 @@ int memory_map(struct memory *memory)
 			continue;
 		}
 		at += pages(place->mapped);
-		place->address = at - place->mapped;
-		memcpy(place->address, place->data,
-		       place->used < place->mapped ? place->used : place->mapped);
+		put(place, at);
 		at += page;
 	}
 	return 0;

@@ -235,9 +235,21 @@ struct setup {
 
 #define SETUP_CAPS 1		/* exactly these capabilities, whatever the uid */
 
+enum setup_step {		/* the host has their names: lab/guest/agent.py */
+	STEP_START,
+	STEP_BOUNDS,
+	STEP_GROUPS,
+	STEP_GID,
+	STEP_UID,
+	STEP_CAPS,
+	STEP_SIGMASK,
+	STEP_STACK,
+	STEP_CLONE,
+};
+
 struct setup_answer {
 	int64_t status;		/* 0 or -errno */
-	uint32_t step;		/* of the setup that failed, see setup() */
+	uint32_t step;		/* enum setup_step: the one that failed */
 	uint32_t number;
 	uint32_t pid;
 	uint32_t tid;

@@ -249,7 +249,7 @@ def test_spawn(fake: Fake, agent: Agent) -> None:
 
 
 def test_spawn_fails(fake: Fake, agent: Agent) -> None:
-    fake.answers.append(lambda i: [(T.ANSWER, i, struct.pack("<qIIIIQ", -1, 6, 4, 0, 0, 0))])
+    fake.answers.append(lambda i: [(T.ANSWER, i, struct.pack("<qIIIIQ", -1, 5, 4, 0, 0, 0))])
     with pytest.raises(AgentError, match="capset"):
         agent.spawn("other", caps=1, timeout=1)
     fake.answers.append(lambda i: [(T.ERROR, i, text(b"all actor numbers are taken"))])

@@ -41,9 +41,8 @@ LAB: Final = "lab"  # the agent's own root actor
 _FOREVER: Final = (1 << 64) - 1
 _NO_ACTOR: Final = 0xFFFFFFFF
 _YES, _ENDED, _NO = range(3)  # enum wait_outcome
-_SETUP_STEPS: Final = (
+_SETUP_STEPS: Final = (  # enum setup_step
     "start",
-    "setsid",
     "prctl(PR_CAPBSET_DROP)",
     "setgroups",
     "setresgid",
