@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lab.arch import X86_64
-from lab.errors import BootFailed, UsageError
+from lab.errors import BootFailed, GuestLost, UsageError
 from lab.guest import machine
 from lab.guest.console import Console, console_pipe
 from lab.guest.machine import all_asleep, clone_seed, describe_death
@@ -61,17 +61,18 @@ class Booted:
     remark = ""
 
 
-@pytest.mark.parametrize("again", [True, False])
-def test_a_boot_that_stood_still_is_tried_again_and_told(
-    monkeypatch: pytest.MonkeyPatch, *, again: bool
+@pytest.mark.parametrize("cause", [machine._StandsStill("x"), machine._QemuFailed("x"), GuestLost("x"), None])
+def test_a_boot_that_qemu_spoilt_is_tried_again_and_told(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception | None
 ) -> None:
     boots: list[int] = []
+    again = type(cause) in (machine._StandsStill, machine._QemuFailed)
 
-    def boot(*_: Any) -> Booted:
+    def boot(*_: Any, **__: Any) -> Booted:
         boots.append(1)
         if len(boots) == 1:
             error = BootFailed("x did not boot to its agent, after 12 s: it stood still; CPU 0: idle", "")
-            raise error from (machine._StandsStill("it stood still") if again else None)
+            raise error from cause
         return Booted()
 
     monkeypatch.setattr(machine, "_boot", boot)

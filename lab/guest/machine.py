@@ -7,7 +7,9 @@ import hashlib
 import random
 import re
 import select
+import signal
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -27,14 +29,20 @@ if TYPE_CHECKING:
 BOOT_SECONDS = 120.0
 _SEND_SECONDS = 30.0  # what the agent has not taken by then, it will not take
 _CHUNK = 256 * 1024
-# A guest that is not up yet and whose threads sleep, look after look, waits for what will not come.
+# A guest that is not up yet and whose threads sleep at nearly every look waits for what will not come; one of
+# its CPUs may still tick.
 _LOOK_SECONDS = 0.25
 _LOOKS = 40
+_ASLEEP = 34  # of the last _LOOKS
 _END_SECONDS = 2.0  # between the agent's port closing, or QEMU's last event, and QEMU's end
 
 
 class _StandsStill(GuestHung):
     pass
+
+
+class _QemuFailed(GuestLost):
+    """QEMU crashed: one of its own mistakes, whatever the guest did."""
 
 
 class Guest:
@@ -51,7 +59,9 @@ class Guest:
         self.agent = Agent(self, spec.arch)
         self.remark = ""  # what the user should know of how it came about
         self._modules: list[Module] = []
-        self._asleep = 0  # how often in a row it was seen so, before its agent answered
+        self._asleep: deque[bool] = deque(
+            maxlen=_LOOKS
+        )  # whether it was, at each look before its agent answered
         self._closed: str | None = None  # once closed: why it died, or that it did not
         self._poll = select.poll()
         self._poll.register(process.agent, select.POLLIN)
@@ -81,7 +91,7 @@ class Guest:
 
     def greet(self, *, seed: bytes, jitter_us: int = 0, timeout: float) -> Hello:
         """Say hello to the agent with the present time; raises what receive() does, and AgentError."""
-        self._asleep = 0
+        self._asleep.clear()
         self.hello = self.agent.hello(
             wall_clock_ns=time.time_ns(), seed=seed, jitter_us=jitter_us, timeout=timeout
         )
@@ -136,12 +146,14 @@ class Guest:
             if left <= 0:
                 raise GuestHung(why)
             if self.hello is None:
-                self._asleep = 0 if ready or not all_asleep(self.pid) else self._asleep + 1
-                if self._asleep >= _LOOKS:
+                self._asleep.append(not ready and all_asleep(self.pid))
+                if sum(self._asleep) >= _ASLEEP:
                     raise _StandsStill(f"it stood still for {_LOOKS * _LOOK_SECONDS:g} s")
 
     def _lost(self) -> GuestLost:
-        return GuestLost(self.death())
+        why = self.death()
+        crashed = self._process.popen.returncode in (-signal.SIGABRT, -signal.SIGSEGV)
+        return _QemuFailed(why) if crashed else GuestLost(why)
 
     def console_text(self) -> str:
         """Return all that the guest printed."""
@@ -275,28 +287,38 @@ def boot(
     seed: int = 0,
     what: str = "",
     timeout: float = BOOT_SECONDS,
+    turns: bool = False,
 ) -> Guest:
-    """Boot a guest until its agent answers; `timeout` in seconds.
+    """Boot a guest until its agent answers; `timeout` in seconds, `turns`: its CPUs may take turns.
 
-    One that stands still is booted once more, and says so: an emulated CPU misses its first timer once in
-    some hundred boots. Raises BootFailed when no agent comes up, HostError when QEMU cannot be started.
+    Where that is QEMU's fault it is booted once more, and says so: of some hundred boots of two emulated CPUs
+    that run at once, in one a CPU misses its first timer (the guest stands still) or QEMU crashes. Raises
+    BootFailed when no agent comes up, HostError when QEMU cannot be started.
     """
     try:
-        return _boot(spec, role, ram, log, seed, what, timeout)
+        return _boot(spec, role, ram, log, seed, what, timeout, turns=turns)
     except BootFailed as error:
-        if not isinstance(error.__cause__, _StandsStill):
+        if not isinstance(error.__cause__, (_StandsStill, _QemuFailed)):
             raise
-        guest = _boot(spec, role, ram, log, seed, what, timeout)
+        guest = _boot(spec, role, ram, log, seed, what, timeout, turns=turns)
         guest.remark = f"{error.message.partition(';')[0]}; it was booted again"
         return guest
 
 
 def _boot(
-    spec: BootSpec, role: Role, ram: Path | None, log: Path | None, seed: int, what: str, timeout: float
+    spec: BootSpec,
+    role: Role,
+    ram: Path | None,
+    log: Path | None,
+    seed: int,
+    what: str,
+    timeout: float,
+    *,
+    turns: bool,
 ) -> Guest:
     material, jitter = clone_seed(seed, what)
     started = time.monotonic()
-    process = qemu.start(spec, role, ram=ram, log=log)
+    process = qemu.start(spec, role, ram=ram, log=log, turns=turns)
     guest = Guest(process, spec, restored=False)
     try:
         guest.greet(seed=material, jitter_us=jitter, timeout=timeout)

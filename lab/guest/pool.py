@@ -77,7 +77,7 @@ class Pool:
         HostError when there is no guest to be had, restored or booted.
         """
         self._guests = [guest for guest in self._guests if guest.alive()]
-        guest = self._restored(what) or boot(self.spec, seed=self._seed, what=what)
+        guest = self._restored(what) or boot(self.spec, seed=self._seed, what=what, turns=self._turns)
         self._guests.append(guest)
         if guest.remark:
             self.notes.append(guest.remark)

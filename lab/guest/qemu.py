@@ -49,7 +49,7 @@ def qemu(settings: Settings, arch: Architecture, cache: Cache, progress: Progres
         return users_qemu(settings.qemu)
     from lab.kernels.roots import root  # noqa: PLC0415 - not needed, and not paid for, with a user's QEMU
 
-    own = root(f"qemu-{arch.name}", settings, cache, progress)
+    own = root("qemu", settings, cache, progress, target=arch)
     return Qemu(
         command=tuple(own.command(arch.qemu)),
         pdeathsig=(*own.command("setpriv"), *_PDEATHSIG),
@@ -160,13 +160,18 @@ _REGISTERS = re.compile(r"(CPU Reset \(CPU|[A-Z0-9]{2,6} ?=|CCS=|Opmask|[YZ]MM)"
 
 
 def start(
-    spec: argv.BootSpec, role: argv.Role, *, ram: Path | None = None, log: Path | None = None
+    spec: argv.BootSpec,
+    role: argv.Role,
+    *,
+    ram: Path | None = None,
+    log: Path | None = None,
+    turns: bool = False,
 ) -> Process:
     """Start QEMU; raises HostError when that is impossible, GuestLost when it ends at once.
 
     The thread that starts it must live on: QEMU is killed when that thread is gone.
     """
-    return qmp.run(start_async(spec, role, ram=ram, log=log), 60.0)
+    return qmp.run(start_async(spec, role, ram=ram, log=log, turns=turns), 60.0)
 
 
 async def start_async(

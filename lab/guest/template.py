@@ -171,7 +171,8 @@ def _make(spec: BootSpec, building: Path, cache: Cache, progress: Progress) -> N
         reserve(ram, spec.memory_mib << 20)
         started = time.monotonic()
         try:
-            guest = boot(spec, "template", ram=ram)
+            # Taking turns, QEMU is at its most reliable; the template serves guests of both kinds.
+            guest = boot(spec, "template", ram=ram, turns=True)
         except BootFailed as error:
             known = {"time": time.time(), "message": error.message, "console": error.console}
             cache.remember(failed, known)
