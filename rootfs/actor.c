@@ -153,15 +153,15 @@ static long set_ids(const struct setup *want, uint32_t *step)
 	long ret;
 
 	*step = STEP_GROUPS;
-	ret = raw2(__NR_setgroups, 0, NULL);
+	ret = raw2(RAW_SETGROUPS, 0, NULL);
 	if (ret)
 		return ret;
 	*step = STEP_GID;
-	ret = raw3(__NR_setresgid, want->gid, want->gid, want->gid);
+	ret = raw3(RAW_SETRESGID, want->gid, want->gid, want->gid);
 	if (ret)
 		return ret;
 	*step = STEP_UID;
-	ret = raw3(__NR_setresuid, want->uid, want->uid, want->uid);
+	ret = raw3(RAW_SETRESUID, want->uid, want->uid, want->uid);
 	if (ret)
 		return ret;
 	*step = STEP_CAPS;
@@ -255,8 +255,7 @@ static void start_thread(struct actor *me, uint32_t id, const struct setup *want
 	struct thread_start *start;
 	long base, ret;
 
-	base = raw6(__NR_mmap, 0, size, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	base = raw_mmap(size, PROT_READ | PROT_WRITE, MAP_STACK);
 	if (base < 0 && base > -4096) {
 		answer_setup(me, id, base, STEP_STACK);
 		return;
@@ -282,8 +281,7 @@ void actor_begin(struct actor *me, uint32_t number)
 	me->slot->program = 0;
 	me->slot->sequence = 0;
 	me->slot->exiting = 0;
-	desk = raw6(__NR_mmap, 0, DESK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		    -1, 0);
+	desk = raw_mmap(DESK_SIZE, PROT_READ | PROT_WRITE, 0);
 	if (desk < 0 && desk > -4096)
 		actor_exit(me, 1, 1 << 8);
 	me->desk = (uint8_t *)desk;
@@ -360,8 +358,7 @@ void actor_serve(struct actor *me)
 			actor_exit(me, 1, 1 << 8);
 		if (frame.length > DESK_INPUT) {
 			/* All of it is written next: no page fault for each page. */
-			long mapped = raw6(__NR_mmap, 0, frame.length, PROT_READ | PROT_WRITE,
-					   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+			long mapped = raw_mmap(frame.length, PROT_READ | PROT_WRITE, MAP_POPULATE);
 
 			if (mapped < 0 && mapped > -4096)
 				actor_exit(me, 1, 1 << 8);

@@ -30,6 +30,21 @@ static inline long raw6(long nr, RAW_ARGS)
 	__asm__(".text\n.type lab_restorer,@function\nlab_restorer:\n" \
 		"	mov $15,%eax\n	syscall\n.size lab_restorer,.-lab_restorer\n")
 
+#elif defined(__i386__)
+
+static inline long raw6(long nr, RAW_ARGS)
+{
+	long ret;
+
+	/* ebp may be the frame pointer, which no asm may name as clobbered. */
+	__asm__ volatile("pushl %7\n	pushl %%ebp\n	movl 4(%%esp), %%ebp\n"
+			 "	int $0x80\n	popl %%ebp\n	addl $4, %%esp"
+			 : "=a"(ret)
+			 : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e), "g"(f)
+			 : "memory", "cc");
+	return ret;
+}
+
 #elif defined(__aarch64__)
 
 static inline long raw6(long nr, RAW_ARGS)
@@ -70,9 +85,31 @@ static inline long raw6(long nr, RAW_ARGS)
 	return a0;
 }
 
+#elif defined(__loongarch64)
+
+#define ARCH_SIGACTION_WITHOUT_RESTORER
+
+static inline long raw6(long nr, RAW_ARGS)
+{
+	register long a7 __asm__("$a7") = nr;
+	register long a0 __asm__("$a0") = a;
+	register long a1 __asm__("$a1") = b;
+	register long a2 __asm__("$a2") = c;
+	register long a3 __asm__("$a3") = d;
+	register long a4 __asm__("$a4") = e;
+	register long a5 __asm__("$a5") = f;
+
+	__asm__ volatile("syscall 0"
+			 : "+r"(a0)
+			 : "r"(a7), "r"(a1), "r"(a2), "r"(a3), "r"(a4), "r"(a5)
+			 : "$t0", "$t1", "$t2", "$t3", "$t4", "$t5", "$t6", "$t7", "$t8", "memory");
+	return a0;
+}
+
 #elif defined(__s390x__)
 
 #define ARCH_CLONE_STACK_FIRST
+#define ARCH_MMAP_TAKES_A_STRUCT
 
 static inline long raw6(long nr, RAW_ARGS)
 {
@@ -151,6 +188,31 @@ static inline long raw_fork(unsigned long flags, void *parent_tid)
 	return raw3(__NR_clone, flags, 0, parent_tid);
 #endif
 }
+
+/* Anonymous memory of our own, wherever the kernel likes. */
+static inline long raw_mmap(size_t size, int prot, int flags)
+{
+#if defined(ARCH_MMAP_TAKES_A_STRUCT)
+	const long arguments[] = { 0, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0 };
+
+	return raw1(__NR_mmap, arguments);
+#elif defined(__NR_mmap2)
+	return raw6(__NR_mmap2, 0, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+#else
+	return raw6(__NR_mmap, 0, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+#endif
+}
+
+/* Where the calls of the plain names still take ids of 16 bits. */
+#ifdef __NR_setresuid32
+#define RAW_SETGROUPS __NR_setgroups32
+#define RAW_SETRESGID __NR_setresgid32
+#define RAW_SETRESUID __NR_setresuid32
+#else
+#define RAW_SETGROUPS __NR_setgroups
+#define RAW_SETRESGID __NR_setresgid
+#define RAW_SETRESUID __NR_setresuid
+#endif
 
 /* What rt_sigaction takes: not libc's structure. */
 struct raw_sigaction {

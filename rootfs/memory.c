@@ -14,9 +14,13 @@
  * Where nothing is ever mapped: above mmap_min_addr's usual 64 KiB, so that a
  * kernel that follows it is not reported as a NULL dereference, and far below all
  * that the kernel would choose. A hole in the arena would not do: another thread's
- * next mapping may fill it.
+ * next mapping may fill it. Where programs begin at 64 KiB, it is below them.
  */
+#if defined(__riscv) || defined(__arm__)
+#define NOWHERE		0xc000ul
+#else
 #define NOWHERE		0x20000ul
+#endif
 #define SLOTS		8
 
 static size_t page_size(void)
@@ -63,8 +67,7 @@ void memory_measure(struct memory *memory)
 uint8_t *memory_slots(void)
 {
 	const size_t page = page_size();
-	long base = raw6(__NR_mmap, 0, SLOTS * 2 * page, PROT_NONE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	long base = raw_mmap(SLOTS * 2 * page, PROT_NONE, MAP_NORESERVE);
 	uint8_t *slots = (uint8_t *)base;
 	unsigned int i;
 
@@ -125,7 +128,7 @@ static void use_slots(struct memory *memory)
 int memory_map(struct memory *memory)
 {
 	const size_t page = page_size();
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	int flags = MAP_NORESERVE;
 	uint64_t total = 0, used = 0;
 	uint8_t *at;
 	uint32_t i;
@@ -152,7 +155,7 @@ int memory_map(struct memory *memory)
 	if (used > 8 * page && used > total / 2)
 		flags |= MAP_POPULATE;
 	if (total) {
-		ret = raw6(__NR_mmap, 0, total, PROT_READ | PROT_WRITE, flags, -1, 0);
+		ret = raw_mmap(total, PROT_READ | PROT_WRITE, flags);
 		if (ret < 0 && ret > -4096)
 			return ret;
 		memory->arena = (uint8_t *)ret;

@@ -311,8 +311,7 @@ static void clear_free_memory(void)
 	size = info.freeram * info.mem_unit;
 	if (size <= spare)
 		return;
-	base = raw6(__NR_mmap, 0, size - spare, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	base = raw_mmap(size - spare, PROT_READ | PROT_WRITE, MAP_POPULATE);
 	if (base < 0 && base > -4096)
 		return;
 	raw2(__NR_munmap, base, size - spare);

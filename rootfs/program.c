@@ -216,8 +216,7 @@ static uint8_t *reply_room(struct run *run, uint64_t *size, long *error)
 
 	*size = 0;
 	if (total > DESK_SIZE - DESK_INPUT) {
-		ret = raw6(__NR_mmap, 0, total, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		ret = raw_mmap(total, PROT_READ | PROT_WRITE, MAP_NORESERVE);
 		if (ret < 0 && ret > -4096) {
 			*error = ret;
 			return NULL;
@@ -307,8 +306,7 @@ int program_run(struct actor *me, uint32_t id, const uint8_t *bytes, size_t leng
 		long mapped;
 
 		size = run.memory.count * sizeof(few[0]);
-		mapped = raw6(__NR_mmap, 0, size, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		mapped = raw_mmap(size, PROT_READ | PROT_WRITE, 0);
 		if (mapped < 0 && mapped > -4096) {
 			run_fail(&run, TROUBLE_MEMORY, 0, mapped);
 			return RUN_REPLIED;
