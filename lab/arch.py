@@ -3,34 +3,57 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from typing import Literal
 
-from lab.errors import UsageError
+from lab.errors import HostError, UsageError
+
+
+@dataclass(frozen=True)
+class Registers:
+    """How QEMU prints an architecture's registers, and where its kernel may lie."""
+
+    counter: str  # regular expression of the program counter
+    stack: str
+    user: str | None = None  # what tells that the CPU is in user mode
+    idle: str | None = None
+    window: range | None = None  # where KASLR puts _text, in its steps
 
 
 @dataclass(frozen=True)
 class Architecture:
     """What the lab must know of an architecture that no header and no package tells it."""
 
-    name: str  # what `uname -m` prints: x86_64
+    name: str  # Debian's, but x86_64: what people call it
+    uname: tuple[str, ...]  # what `uname -m` prints on it
     debian: str  # Debian's name: amd64
-    gnu: str  # the GNU triplet, as Debian's multiarch directories and cross compilers have it
-    kernel: str  # the kernel's ARCH=
+    gnu: str  # the GNU triplet, as Debian's cross compilers have it
+    kernel: str  # the directory in the kernel's arch/
     byteorder: Literal["little", "big"]
     word: int  # bytes in a long and a pointer
     qemu: str  # qemu-system-*
     qemu_package: str  # Debian's package of it
-    firmware: tuple[str, ...]  # directories in the QEMU root for -L
-    machine: str  # versioned, so that a template means the same to every QEMU that reads it
+    machine: str  # versioned where QEMU has versions of it, so that a template means the same to all
     cpu: str  # the CPU model under TCG
     console: str  # the kernel's name of the first serial port
-    cmdline: tuple[str, ...]  # what only this architecture wants on the command line
     flavours: dict[str, str]  # our flavour -> the tail of Debian's package names
+    registers: Registers
+    firmware: tuple[str, ...] = ("usr/share/qemu",)  # directories in the QEMU root for -L
+    bus: Literal["pci", "ccw"] = "pci"  # what virtio devices are plugged into
+    panic: tuple[str, ...] = ()  # devices that tell QEMU of a panic, where the machine does not by itself
+    options: tuple[str, ...] = ()  # what else QEMU is told
+    cmdline: tuple[str, ...] = ()  # what only this architecture wants on the command line
+    memory_mib: int = 256
+    overwritten: range = range(0)  # memory that QEMU writes to as it starts, and the kernel does not use
+    aligned_pairs: bool = False  # a 64-bit argument of a system call begins in a register of an even number
+    mmap_struct: bool = False  # mmap() takes the address of its six arguments
+    runs_on: tuple[str, ...] = ()  # other hosts whose KVM can run it
 
 
 X86_64 = Architecture(
     name="x86_64",
+    uname=("x86_64",),
     debian="amd64",
     gnu="x86_64-linux-gnu",
     kernel="x86",
@@ -42,22 +65,179 @@ X86_64 = Architecture(
     machine="pc-q35-10.0",
     cpu="max",
     console="ttyS0",
+    # The PCI device has a driver from 5.13 on; 5.10 knows only the ISA one, which only PC boards have.
+    panic=("pvpanic-pci", "pvpanic"),
+    # "Triple fault" and where the CPU stood go to stderr; nothing else tells that it was one.
+    options=("-d", "cpu_reset"),
     # Under TCG with two CPUs x86 drops the TSC after a restore, and the vDSO falls back to system calls.
     cmdline=("tsc=reliable",),
     flavours={"stock": "amd64", "cloud": "cloud-amd64", "rt": "rt-amd64"},
+    registers=Registers(
+        counter=r"\bRIP=([0-9a-f]+)",
+        stack=r"\bRSP=([0-9a-f]+)",
+        user=r"\bCPL=3\b",
+        idle=r"\bHLT=1\b",
+        window=range(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, 0x200000),
+    ),
 )
 
-ARCHITECTURES: dict[str, Architecture] = {arch.name: arch for arch in (X86_64,)}
+I386 = Architecture(
+    name="i386",
+    uname=("i686", "i586"),
+    debian="i386",
+    gnu="i686-linux-gnu",
+    kernel="x86",
+    byteorder="little",
+    word=4,
+    qemu="qemu-system-i386",
+    qemu_package="qemu-system-x86",
+    firmware=X86_64.firmware,
+    machine=X86_64.machine,
+    cpu="core2duo",  # `max` is an AMD that no 32-bit kernel takes for fit for two CPUs: it is tainted at boot
+    console="ttyS0",
+    panic=X86_64.panic,
+    options=X86_64.options,
+    cmdline=X86_64.cmdline,
+    flavours={"stock": "686-pae", "nopae": "686", "rt": "rt-686-pae"},
+    registers=Registers(
+        counter=r"\bEIP=([0-9a-f]+)",
+        stack=r"\bESP=([0-9a-f]+)",
+        user=r"\bCPL=3\b",
+        idle=r"\bHLT=1\b",
+        window=range(0xC0000000, 0xF0000000, 0x200000),
+    ),
+    runs_on=("x86_64",),
+)
+
+ARM64 = Architecture(
+    name="arm64",
+    uname=("aarch64",),
+    debian="arm64",
+    gnu="aarch64-linux-gnu",
+    kernel="arm64",
+    byteorder="little",
+    word=8,
+    qemu="qemu-system-aarch64",
+    qemu_package="qemu-system-arm",
+    machine="virt-10.0",
+    # Large atomics and 16 KiB pages, and none of what `max` has that costs translated code most: pointer
+    # authentication, tags.
+    cpu="neoverse-n1",
+    console="ttyAMA0",
+    panic=("pvpanic-pci",),
+    flavours={"stock": "arm64", "cloud": "cloud-arm64", "rt": "rt-arm64", "16k": "arm64-16k"},
+    registers=Registers(
+        counter=r"\bPC=([0-9a-f]+)",
+        stack=r"\bSP=([0-9a-f]+)",
+        user=r"\bEL0t\b",
+        window=range(0xFFFF800080000000, 0xFFFF800180000000, 0x200000),
+    ),
+)
+
+ARMHF = Architecture(
+    name="armhf",
+    uname=("armv7l",),
+    debian="armhf",
+    gnu="arm-linux-gnueabihf",
+    kernel="arm",
+    byteorder="little",
+    word=4,
+    qemu="qemu-system-arm",
+    qemu_package="qemu-system-arm",
+    # A kernel without LPAE sees nothing above 4 GiB, where PCI's configuration space would be.
+    machine="virt-10.0,highmem=off",
+    cpu="cortex-a15",
+    console="ttyAMA0",
+    panic=("pvpanic-pci",),
+    aligned_pairs=True,
+    flavours={"stock": "armmp", "lpae": "armmp-lpae", "rt": "rt-armmp"},
+    registers=Registers(counter=r"\bR15=([0-9a-f]+)", stack=r"\bR13=([0-9a-f]+)", user=r"\busr32\b"),
+)
+
+PPC64EL = Architecture(
+    name="ppc64el",
+    uname=("ppc64le",),
+    debian="ppc64el",
+    gnu="powerpc64le-linux-gnu",
+    kernel="powerpc",
+    byteorder="little",
+    word=8,
+    qemu="qemu-system-ppc64",
+    qemu_package="qemu-system-ppc",
+    # TCG cannot do what the default mitigations ask for.
+    machine="pseries-10.0,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off",
+    cpu="power9",
+    console="hvc0",
+    flavours={"stock": "powerpc64le", "64k": "powerpc64le-64k"},
+    registers=Registers(counter=r"\bNIP ([0-9a-f]+)", stack=r"\bGPR00 \S+ ([0-9a-f]+)"),
+    memory_mib=512,
+    # At each start, a clone's too, QEMU writes the device tree 2 MiB below the end of memory, over whatever a
+    # restored guest has there (spapr_machine_reset() in hw/ppc/spapr.c): the kernel must not use that.
+    cmdline=("mem=508M",),
+    overwritten=range(510 << 20, 512 << 20),
+)
+
+RISCV64 = Architecture(
+    name="riscv64",
+    uname=("riscv64",),
+    debian="riscv64",
+    gnu="riscv64-linux-gnu",
+    kernel="riscv",
+    byteorder="little",
+    word=8,
+    qemu="qemu-system-riscv64",
+    qemu_package="qemu-system-riscv",
+    machine="virt",
+    cpu="rv64",
+    console="ttyS0",
+    flavours={"stock": "riscv64", "cloud": "cloud-riscv64", "rt": "rt-riscv64"},
+    registers=Registers(counter=r"\bpc +([0-9a-f]+)", stack=r"\bx2/sp +([0-9a-f]+)"),
+)
+
+S390X = Architecture(
+    name="s390x",
+    uname=("s390x",),
+    debian="s390x",
+    gnu="s390x-linux-gnu",
+    kernel="s390",
+    byteorder="big",
+    word=8,
+    qemu="qemu-system-s390x",
+    qemu_package="qemu-system-s390x",
+    machine="s390-ccw-virtio-10.0",
+    cpu="max",
+    console="ttysclp0",
+    bus="ccw",
+    mmap_struct=True,
+    flavours={"stock": "s390x"},
+    registers=Registers(counter=r"\baddr ([0-9a-f]+)", stack=r"\bR15=([0-9a-f]+)"),
+)
+
+ARCHITECTURES: dict[str, Architecture] = {
+    arch.name: arch for arch in (X86_64, I386, ARM64, ARMHF, PPC64EL, RISCV64, S390X)
+}
 
 
 def architecture(name: str) -> Architecture:
-    """Return the record of an architecture.
+    """Return the record of an architecture, by its name, Debian's or what `uname -m` prints.
 
     Raises UsageError naming the known ones.
     """
-    try:
-        return ARCHITECTURES[name]
-    except KeyError:
-        raise UsageError(
-            f"unknown architecture {name!r}", hint=f"known: {', '.join(sorted(ARCHITECTURES))}"
-        ) from None
+    for arch in ARCHITECTURES.values():
+        if name in (arch.name, arch.debian, *arch.uname):
+            return arch
+    raise UsageError(f"unknown architecture {name!r}", hint=f"known: {', '.join(sorted(ARCHITECTURES))}")
+
+
+def host(machine: str = "") -> Architecture:
+    """Return this host's architecture, whose packages it runs; `machine` is what `uname -m` says.
+
+    Raises HostError for one that no root can be made for.
+    """
+    machine = machine or platform.machine()
+    for arch in (X86_64, ARM64, RISCV64):  # binding a root's programs knows 64-bit little-endian ones
+        if machine in arch.uname:
+            return arch
+    raise HostError(
+        f"the lab does not run on {machine} hosts", hint="x86_64 and arm64 are what it is used on"
+    )

@@ -93,13 +93,15 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 @main.command()
 @click.option("--refresh", is_flag=True, help="Ask the archive now.")
+@click.option("--arch", multiple=True, default=("x86_64",), show_default=True, help="Repeatable; or `all`.")
 @told
-def kernels(*, refresh: bool) -> None:
+def kernels(*, refresh: bool, arch: Sequence[str]) -> None:
     """List the kernels on offer, where they come from and what of them is cached."""
     from lab.kernels import catalogue  # noqa: PLC0415 - as above
 
     settings, cache, progress = _open()
-    found = catalogue.load(settings, cache, progress, refresh=refresh)
+    names = catalogue.arch_names(arch)
+    found = catalogue.load(settings, cache, progress, refresh=refresh, arches=names)
     rows = [
         (
             kernel.line,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lab.arch import architecture
+from lab.arch import host
 from lab.errors import LabError
 from lab.settings import SETTINGS, cgroup_values, cpu_quota
 
@@ -91,11 +91,9 @@ def _python() -> Finding:
 def _host() -> Finding:
     machine = os.uname().machine
     try:
-        architecture(machine)
+        host()
     except LabError as error:
-        return Finding(
-            "host", "bad", f"{machine}: {error.message}", "use a host of an architecture that is known"
-        )
+        return Finding("host", "bad", error.message, error.hint)
     return Finding("host", "good", f"{machine}, Linux {os.uname().release}")
 
 

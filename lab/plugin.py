@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lab.arch import ARCHITECTURES
 from lab.errors import BootFailed, BuildFailed, LabError, Unsupported
 from lab.verdict import Result, Verdict
 
@@ -44,10 +45,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         f"(default: {DEFAULT_KERNEL}; `lab kernels` lists what there is)",
     )
     group.addoption(
-        "--arch", action="append", default=None, metavar="ARCH", help="repeatable (default: x86_64)"
+        "--arch",
+        action="append",
+        default=None,
+        metavar="ARCH",
+        help=f"{', '.join(ARCHITECTURES)} or all; repeatable (default: x86_64)",
     )
     group.addoption(
-        "--flavour", action="append", default=None, metavar="NAME", help="stock, cloud, rt (default: stock)"
+        "--flavour",
+        action="append",
+        default=None,
+        metavar="NAME",
+        help="stock, cloud, rt … or all (default: stock)",
     )
     group.addoption(
         "--cold", action="store_true", help="boot a guest for each scenario instead of cloning one"
@@ -213,6 +222,24 @@ class YamlFile(pytest.File):
         if isinstance(excinfo.value, LabError):
             return str(excinfo.value)
         return super().repr_failure(excinfo)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run target by target: what the next one needs is made meanwhile, and guests of few kinds wait."""
+    run = config.stash[_LAB]
+    if any(isinstance(item, ScenarioItem) for item in items):
+        order = {target: number for number, target in enumerate(run.targets())}
+        items.sort(key=lambda item: order.get(target, -1) if (target := _target(item)) is not None else -1)
+
+
+def _target(item: pytest.Item) -> Target | None:
+    """Return the target of a scenario or of a Python test that is run for each target."""
+    if isinstance(item, ScenarioItem):
+        return item.target
+    callspec = getattr(item, "callspec", None)
+    found: Target | None = callspec.params.get("target") if callspec is not None else None
+    return found
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from lab.guest.template import Template
     from lab.hand import Hand, ModulesGiven
     from lab.kernels.build import Modules
-    from lab.kernels.catalogue import Catalogue
     from lab.kernels.model import Headers, KernelFiles, Target
     from lab.kernels.roots import Root
     from lab.progress import Progress
@@ -47,6 +46,7 @@ HOUSE = Path(__file__).resolve().parent.parent  # the tree that holds kmod/ and 
 _STEP_SECONDS = 5.0  # a step's deadline on a target that boots as fast as _BOOT_SECONDS
 _BOOT_SECONDS = 2.5
 _WORTH_LOADING = 6  # scenarios that load the same modules, for a template that has them to pay
+_TARGETS = 4  # whose parts are kept at hand
 _POOLS = 3  # kinds of guest kept waiting side by side
 
 
@@ -214,6 +214,7 @@ class Ready:
             initrd_digest=file_digest(initrd),
             cmdline=boot.cmdline,
             devices=boot.devices,
+            memory_mib=self.arch.memory_mib,
             name=str(self.target),
         )
         from lab.guest.accel import accelerator  # noqa: PLC0415 - as above
@@ -266,13 +267,8 @@ class Lab:
         self._broken: dict[tuple[Target, BootOptions | None], LabError] = {}
         self._pools: dict[tuple[Target, BootOptions, Loads, bool], Pool] = {}
         self._expected: Counter[tuple[Target, BootOptions, Loads]] = Counter()
+        self._order: dict[Target, None] = {}  # that scenarios are run in
         self._notes: dict[str, None] = {}  # in order, each once
-
-    def catalogue(self, *, fetch: bool = True) -> Catalogue:
-        """Return what kernels there are."""
-        from lab.kernels import catalogue  # noqa: PLC0415 - `lab clean` needs none
-
-        return catalogue.load(self.settings, self.cache, self.progress, fetch=fetch)
 
     def targets(
         self, kernels: Sequence[str], arches: Sequence[str], flavours: Sequence[str], *, fetch: bool = True
@@ -281,15 +277,39 @@ class Lab:
 
         Raises UsageError, KernelNotOffered among them.
         """
-        for name in arches:
-            architecture(name)
-        return tuple(self.catalogue(fetch=fetch).select(kernels, arches, flavours))
+        from lab.kernels import catalogue  # noqa: PLC0415 - `lab clean` needs none
+
+        names = catalogue.arch_names(arches)
+        found = catalogue.load(self.settings, self.cache, self.progress, fetch=fetch, arches=names)
+        return tuple(found.select(kernels, arches, flavours))
 
     def target(self, target: Target) -> Ready:
         """Return a target's parts, begun if they are not."""
+        found = self._begun(target)
+        # What the next one needs is fetched and built while this one's scenarios run.
+        order = list(self._order)
+        if target in self._order and target != order[-1]:
+            self._begun(order[order.index(target) + 1])
+        return found
+
+    def _begun(self, target: Target) -> Ready:
         if target not in self._ready:
+            while len(self._ready) >= _TARGETS:
+                self._forget(next(iter(self._ready)))
             self._ready[target] = Ready(target, self.wishes, self.settings, self.cache, self.progress)
         return self._ready[target]
+
+    def _forget(self, target: Target) -> None:
+        """Let go of a target that was used long ago: a matrix has many, and memory is bounded."""
+        for key in [key for key in self._pools if key[0] == target]:
+            self._drop(key)
+        ready = self._ready.pop(target)
+        ready.close()
+        self._note_accel(ready)
+
+    def _note_accel(self, ready: Ready) -> None:
+        if ready.accel is not None:
+            self._notes[f"guests run under {ready.accel.name}: {ready.accel.why}"] = None
 
     def ready(self, target: Target, scenario: Scenario) -> None:
         """Make what a scenario needs on a target.
@@ -321,6 +341,7 @@ class Lab:
     def expect(self, target: Target, scenario: Scenario, times: int = 1) -> None:
         """Say that a scenario will be run: modules that many of them load are loaded ahead, once."""
         self._expected[target, scenario.boot, scenario.modules] += times
+        self._order[target] = None
 
     def pool(self, target: Target, boot: BootOptions, modules: Loads = (), *, turns: bool = False) -> Pool:
         """Return where guests of a kind come from, with `modules` in them from the start.
@@ -425,8 +446,7 @@ class Lab:
     def notes(self) -> list[str]:
         """Return what the user should be told once."""
         for ready in self._ready.values():
-            if ready.accel is not None:
-                self._notes[f"guests run under {ready.accel.name}: {ready.accel.why}"] = None
+            self._note_accel(ready)
         for pool in self._pools.values():
             self._notes.update(dict.fromkeys(pool.notes))
         return list(self._notes)

@@ -36,6 +36,11 @@ SETTINGS: tuple[Setting, ...] = (
         "URL of a Debian mirror's `debian-security` tree",
         "the host's apt sources, else beside the `debian` tree",
     ),
+    Setting(
+        "CHANLAB_CHECK_VALID_UNTIL",
+        "0: accept a suite's signed list past its date, as of a mirror that is behind",
+        "1",
+    ),
     Setting("CHANLAB_INDEX_HOURS", "hours before the list of kernels is fetched again", "24"),
     Setting("CHANLAB_OFFLINE", "1: never ask the network, use what is cached", "0"),
     Setting("CHANLAB_ACCEL", "QEMU's accelerator: auto, tcg or kvm", "auto"),
@@ -55,6 +60,7 @@ class Settings:
     security_mirror: str | None
     accel: str  # one of ACCELERATORS
     qemu: Path | None
+    check_valid_until: bool
     index_hours: float
     offline: bool
     jobs: int
@@ -66,6 +72,7 @@ class Settings:
             "CHANLAB_CACHE": self.cache,
             "CHANLAB_DEBIAN_MIRROR": self.debian_mirror,
             "CHANLAB_DEBIAN_SECURITY_MIRROR": self.security_mirror,
+            "CHANLAB_CHECK_VALID_UNTIL": int(self.check_valid_until),
             "CHANLAB_INDEX_HOURS": f"{self.index_hours:g}",
             "CHANLAB_OFFLINE": int(self.offline),
             "CHANLAB_ACCEL": self.accel,
@@ -108,6 +115,7 @@ def load(
         security_mirror=security,
         accel=given.choice("CHANLAB_ACCEL", ACCELERATORS),
         qemu=_directory(qemu) if qemu else None,
+        check_valid_until=given.choice("CHANLAB_CHECK_VALID_UNTIL", ("1", "0")) == "1",
         index_hours=given.number("CHANLAB_INDEX_HOURS", 24),
         offline=given.choice("CHANLAB_OFFLINE", ("0", "1")) == "1",
         jobs=int(jobs) or cpus(),

@@ -79,9 +79,10 @@ class Lab:
     def __init__(self, base: Path) -> None:
         programs = base / "root/usr/bin"
         programs.mkdir(parents=True)
-        for name, text in {"make": MAKE, "nm": NM, "strip": STRIP, "x86_64-linux-gnu-gcc-12": GCC}.items():
-            (programs / name).write_text(f"#!{sys.executable}{text}")
-            (programs / name).chmod(0o755)
+        for name, text in {"make": MAKE, "gnu-nm": NM, "gnu-strip": STRIP, "gnu-gcc-12": GCC}.items():
+            path = programs / name.replace("gnu", X86_64.gnu)
+            path.write_text(f"#!{sys.executable}{text}")
+            path.chmod(0o755)
         self.root = Root(base / "root", "r", {})
         self.kdir = base / "kdir"
         self.kdir.mkdir()

@@ -320,7 +320,7 @@ def test_tcg_on_request_is_not_tried(cache: Cache) -> None:
     [
         ("/none/kvm", "x86_64", "no /none/kvm"),
         ("/proc/1", "x86_64", "cannot be opened"),
-        ("/dev/null", "aarch64", "aarch64 guests"),
+        ("/dev/null", "aarch64", "arm64 guests"),
         ("/dev/null", "x86_64", ""),
     ],
 )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 QUIET = Progress(quiet=True)
 LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
 LOADER = "ld-linux-x86-64.so.2"
+X86_64 = 62  # EM_X86_64
 PROGRAM = shutil.which("sort") or ""
 
 pytestmark = pytest.mark.skipif(
@@ -127,7 +128,7 @@ def test_a_library_that_is_missing_is_named(tiny: TinyArchive, tmp_path: Path) -
 
 
 def test_only_dynamic_executables_are_bound(tmp_path: Path) -> None:
-    loader = inplace.Loader(LIBRARIES / LOADER, (LIBRARIES,))
+    loader = inplace.Loader(LIBRARIES / LOADER, (LIBRARIES,), X86_64)
     for name, data in (("text", b"#!/bin/sh\n"), ("empty", b""), ("short", b"\x7fELF\x02\x01")):
         (tmp_path / name).write_bytes(data)
         assert not inplace.bind(tmp_path / name, loader)
@@ -147,6 +148,6 @@ def test_a_loader_of_another_distribution_is_refused(tmp_path: Path) -> None:
 
 def test_binding_twice_is_no_harm(tmp_path: Path) -> None:
     shutil.copy(PROGRAM, tmp_path / "sort")
-    loader = inplace.Loader(Path(os.path.realpath(LIBRARIES / LOADER)), (LIBRARIES,))
+    loader = inplace.Loader(Path(os.path.realpath(LIBRARIES / LOADER)), (LIBRARIES,), X86_64)
     assert inplace.bind(tmp_path / "sort", loader)
     assert run(tmp_path / "sort") == "a\nb\n"

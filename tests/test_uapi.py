@@ -119,8 +119,8 @@ elif '-P' in sys.argv:
 elif '-fsyntax-only' in sys.argv and 'BROKEN' in text:
     line = [n for n, line in enumerate(text.splitlines(), 1) if 'BROKEN' in line][0]
     print('uapi.h:9:9: error: nothing'); print(f'probe.c:{line}:9: note: in expansion'); sys.exit(1)
-elif '-c' in sys.argv:
-    shutil.copy(DATA, 'probe.o')
+elif '-o' in sys.argv:
+    shutil.copy(DATA, 'probe')
 """
 
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from lab.arch import host
 from lab.cache import digest
 from lab.errors import BootFailed, HostError
 from lab.guest.argv import host_cpu
@@ -57,10 +58,11 @@ def accelerator(settings: Settings, spec: BootSpec, cache: Cache, progress: Prog
     return answer
 
 
-def unusable(spec: BootSpec, device: str = _DEVICE, machine: str = platform.machine()) -> str:
+def unusable(spec: BootSpec, device: str = _DEVICE, machine: str = "") -> str:
     """Return why KVM is out of the question, '' if it has to be tried."""
-    if machine != spec.arch.name:
-        return f"KVM runs {machine} guests here, not {spec.arch.name}"
+    ours = host(machine).name
+    if ours not in (spec.arch.name, *spec.arch.runs_on):
+        return f"KVM runs {ours} guests here, not {spec.arch.name}"
     try:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:

@@ -105,9 +105,6 @@ def argv(spec: BootSpec, role: Role, wiring: Wiring, *, turns: bool = False) -> 
 
 
 _RESTORED = ("loading", "clone")
-# The PCI device has a driver from 5.13 on; 5.10 knows only the ISA one, which only PC boards have.
-_PVPANIC = {"x86_64": ("-device", "pvpanic-pci", "-device", "pvpanic")}
-_PVPANIC_ELSEWHERE = ("-device", "pvpanic-pci")
 
 
 def machine(spec: BootSpec, *, turns: bool = False) -> list[str]:
@@ -128,20 +125,24 @@ def machine(spec: BootSpec, *, turns: bool = False) -> list[str]:
         "-no-reboot",
         # News of a panic is an event, not the end at once: the kernel still writes out its console.
         "-action", "panic=none",
-        # "Triple fault" and where the CPU stood go to stderr; nothing else tells that it was one.
-        "-d", "cpu_reset",
         # spawn, elevateprivileges and obsolete system calls are never needed. resourcecontrol would forbid
         # setting affinities and priorities, which nobody asks QEMU for here.
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-        # virtio 1 only: kernels up to 6.1 would bring the legacy driver along otherwise.
-        "-device", "virtio-serial-pci,id=ports,max_ports=2,disable-legacy=on,disable-modern=off",
+        "-device", _virtio(spec.arch, "serial", "id=ports,max_ports=2"),
         # No descriptor of the host's: what a guest draws at boot is frozen with it anyway.
         "-object", "rng-builtin,id=rng",
-        "-device", "virtio-rng-pci,rng=rng,disable-legacy=on,disable-modern=off",
+        "-device", _virtio(spec.arch, "rng", "rng=rng"),
         # GUEST_PANICKED, and an end at once even where restarting would hang.
-        *_PVPANIC.get(spec.arch.name, _PVPANIC_ELSEWHERE),
+        *(word for device in spec.arch.panic for word in ("-device", device)),
+        *spec.arch.options,
         *_devices(spec),
     ]  # fmt: skip
+
+
+def _virtio(arch: Architecture, device: str, properties: str) -> str:
+    # virtio 1 only: kernels up to 6.1 would bring the legacy driver along otherwise.
+    modern = ",disable-legacy=on,disable-modern=off" if arch.bus == "pci" else ""
+    return f"virtio-{device}-{arch.bus},{properties}{modern}"
 
 
 def command_line(spec: BootSpec) -> str:

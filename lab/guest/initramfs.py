@@ -14,6 +14,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.arch import architecture
 from lab.cache import digest, file_digest
 from lab.errors import FetchError, Unsupported
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 # Goes into the key: what this file makes of the same input.
 _FORMAT = 1
 # The agent's port. Built in from 6.12 on, modules before.
-NEEDED = ("virtio_pci", "virtio_console")
+NEEDED = ("virtio_console",)
+# s390: part of every kernel that can be a guest at all (CONFIG_S390_GUEST), and no module.
+NEEDED_BY_BUS: dict[str, tuple[str, ...]] = {"pci": ("virtio_pci",), "ccw": ()}
 # The guest works without them: entropy, and news of a panic and of a restored clone. The ACPI half of pvpanic
 # and all of vmgenid are built in or missing depending on release and flavour.
 WANTED = ("virtio_rng", "pvpanic_pci", "pvpanic", "vmgenid")
@@ -85,12 +88,13 @@ def needed_modules(kernel: KernelFiles) -> list[Path]:
     builtin = {_plain(line) for line in _lines(kernel.modules / "modules.builtin")}
     files = {_plain(line): line for line in _lines(kernel.modules / "modules.order")}
     order: dict[str, Path] = {}
-    for name in NEEDED + WANTED:
+    needed = (*NEEDED_BY_BUS[architecture(kernel.kernel.arch).bus], *NEEDED)
+    for name in (*needed, *WANTED):
         if name in builtin:
             continue
         if name in files:
             _add(name, files, builtin, kernel.modules, order)
-        elif name in NEEDED:
+        elif name in needed:
             raise Unsupported(
                 f"{kernel.kernel.release} has no {name}, built in or as a module: no port for the agent"
             )
@@ -189,7 +193,7 @@ def initramfs(agent: Path, kernel: KernelFiles, cache: Cache) -> Path:
         modules = [(f"{_plain(path.name)}.ko", module_image(path)) for path in needed_modules(kernel)]
         (building / "initramfs.cpio").write_bytes(cpio(_entries(agent.read_bytes(), modules)))
 
-    key = digest("initramfs", _FORMAT, NEEDED, WANTED, file_digest(agent), kernel.digest)
+    key = digest("initramfs", _FORMAT, NEEDED_BY_BUS, NEEDED, WANTED, file_digest(agent), kernel.digest)
     return cache.entry("initramfs", key, make) / "initramfs.cpio"
 
 

@@ -16,29 +16,6 @@ _MOST_STACK = 6  # return addresses a CPU
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How QEMU prints an architecture's registers, and where its kernel may lie."""
-
-    counter: str  # regular expression of the program counter
-    stack: str
-    user: str | None  # what tells that the CPU is in user mode
-    idle: str | None
-    window: range | None  # where KASLR puts _text, in its steps
-
-
-_LAYOUTS = {
-    "x86_64": Layout(
-        r"\bRIP=([0-9a-f]+)",
-        r"\bRSP=([0-9a-f]+)",
-        r"\bCPL=3\b",
-        r"\bHLT=1\b",
-        range(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, 0x200000),
-    ),
-}
-_UNKNOWN = Layout(r"\b(?:PC|pc|NIP|addr)[ =]+(?:0x)?([0-9a-f]+)", r"\bSP=([0-9a-f]+)", None, None, None)
-
-
-@dataclass(frozen=True)
 class Cpu:
     """One CPU, as QEMU shows it."""
 
@@ -51,7 +28,7 @@ class Cpu:
 
 def parse(text: str, arch: Architecture) -> list[Cpu]:
     """Read the output of `info registers -a`."""
-    layout = _LAYOUTS.get(arch.name, _UNKNOWN)
+    layout = arch.registers
     found = []
     for index, part in re.findall(r"^CPU#(\d+)\n(.*?)(?=^CPU#|\Z)", text, re.MULTILINE | re.DOTALL):
         counter = re.search(layout.counter, part)
@@ -106,7 +83,7 @@ def _callers(qmp: Qmp, cpu: Cpu, symbols: Symbols) -> list[str]:
 
 def _shift(qmp: Qmp, arch: Architecture, found: list[Cpu], symbols: Symbols) -> int | None:
     """Return how far KASLR moved the kernel: its first mapped page in the window is where _text is."""
-    window = _LAYOUTS.get(arch.name, _UNKNOWN).window
+    window = arch.registers.window
     kernel = [cpu for cpu in found if not cpu.user]  # in user mode the kernel may not be mapped
     if window is None or not kernel:
         return None

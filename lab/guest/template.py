@@ -24,7 +24,7 @@ from lab.errors import BootFailed, GuestError, GuestLost, HostError
 from lab.guest import qemu, qmp
 from lab.guest.argv import kernel_stub
 from lab.guest.machine import Guest, boot, clone_seed
-from lab.guest.ram import ram_digest, reserve
+from lab.guest.ram import overwritten, ram_digest, reserve
 
 if TYPE_CHECKING:
     from lab.cache import Cache
@@ -349,5 +349,9 @@ def _check(made: Template, spec: BootSpec) -> None:
     """Restore a clone as every user of the template will; raises GuestError or HostError."""
     material, jitter = clone_seed(0, "self-check")
     process = qmp.run(prepare_async(spec, made), RESTORE_SECONDS)
+    changed = overwritten(process.pid, made.ram, spec.arch.overwritten)
+    if changed:
+        process.close()
+        raise HostError(f"QEMU itself changed a restored guest's memory, from {changed[0]:#x} on")
     with restore(process, made, spec, seed=material, jitter_us=jitter):
         pass

@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.arch import architecture
 from lab.cache import digest, file_digest
 from lab.errors import BuildFailed, UsageError
 from lab.kernels.kbuild import Kbuild
 from lab.kernels.process import run
 from lab.kernels.sources import patched, read_sources, synchronise
-from lab.kernels.toolchain import compiler, system_includes
+from lab.kernels.toolchain import compiler, system_includes, tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -86,7 +87,7 @@ def build_modules(
         with progress.task(text), _build_tree(source, headers, toolchain, cache) as (tree, lock):
             synchronise(tree, wanted)
             built = Kbuild(tree, name, headers, toolchain, lock=lock).build()
-            _collect(built, tree, building, toolchain)
+            _collect(built, tree, building, toolchain, architecture(headers.kernel.arch))
 
     entry = cache.entry("modules", key, make, progress_text=f"{name} is being built")
     result = json.loads((entry / "result.json").read_bytes())
@@ -136,7 +137,7 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def _collect(built: Built, tree: Path, building: Path, toolchain: Root) -> None:
+def _collect(built: Built, tree: Path, building: Path, toolchain: Root, arch: Architecture) -> None:
     """Put the modules into an entry. One that is as it was is a link to what the entry before holds."""
     outputs = tree.parent / "out"  # beside the tree: what was handed out last, and from which files
     for kind in ("ko", "debug"):
@@ -154,7 +155,7 @@ def _collect(built: Built, tree: Path, building: Path, toolchain: Root) -> None:
     if fresh:
         # .BTF and the symbols stay: the kernel and its reports need them.
         copies = [str(outputs / "ko" / f"{module}.ko") for module in fresh]
-        argv = [*toolchain.command("strip"), "--strip-debug", *copies]
+        argv = [*tool(toolchain, arch, "strip"), "--strip-debug", *copies]
         status, output = run(argv, cwd=building, env=toolchain.environment())
         if status:
             raise BuildFailed("strip refuses what was built", output)

@@ -13,13 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.arch import ARCHITECTURES, architecture
+from lab.arch import ARCHITECTURES, architecture, host
 from lab.cache import digest, file_digest
-from lab.errors import FetchError, HostError, KernelNotOffered, LabError, SignatureError, UsageError
+from lab.errors import (
+    FetchError,
+    HashMismatch,
+    HostError,
+    KernelNotOffered,
+    LabError,
+    SignatureError,
+    UsageError,
+)
 from lab.kernels.model import Kernel, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from lab.cache import Cache
     from lab.kernels.debian_archive import Release
@@ -29,7 +37,9 @@ if TYPE_CHECKING:
     from lab.settings import Settings
 
 DATA = Path(__file__).parents[2] / "kernels" / "debian.yaml"
-FORMAT = 1  # of the cached list
+ALL = "all"
+DEFAULT_ARCHES = ("x86_64",)
+FORMAT = 2  # of the cached list
 GRAMMAR = "a line (6.12), a version (6.12.107), `>=6.1`, oldest, newest or all"
 
 
@@ -49,20 +59,27 @@ class Catalogue:
     def select(self, specs: Sequence[str], arches: Sequence[str], flavours: Sequence[str]) -> list[Target]:
         """Return the targets that a user means, each kernel once, in the order asked for.
 
+        `all` is every architecture, and every flavour of each: those that have what `specs` name.
+
         Raises UsageError for what is no kernel, architecture or flavour at all, KernelNotOffered for what
         nobody offers.
         """
         chosen: dict[Kernel, Target] = {}
+        missing: list[KernelNotOffered] = []
         for spec in specs:
-            for arch in arches:
-                for flavour in flavours:
-                    known = architecture(arch).flavours
-                    if flavour not in known:
-                        raise UsageError(
-                            f"no flavour {flavour!r} of {arch} kernels", hint=f"known: {', '.join(known)}"
-                        )
-                    for target in self._select(spec.strip(), arch, flavour):
+            for arch in arch_names(arches):
+                for flavour in _flavours(flavours, arch, lenient=ALL in arches):
+                    try:
+                        found = self._select(spec.strip(), arch, flavour)
+                    except KernelNotOffered as error:
+                        if not {ALL} & {*arches, *flavours}:
+                            raise
+                        missing.append(error)
+                        continue
+                    for target in found:
                         chosen.setdefault(target.kernel, target)
+        if not chosen and missing:
+            raise missing[0]
         return list(chosen.values())
 
     def _select(self, spec: str, arch: str, flavour: str) -> list[Target]:
@@ -129,6 +146,28 @@ class Catalogue:
         return KernelNotOffered(f"no kernel {spec} is on offer for {what}", hint="\n  ".join(hint))
 
 
+def arch_names(arches: Sequence[str]) -> list[str]:
+    """Return the architectures that a user means by any name of theirs; `all`: each that the lab knows.
+
+    Raises UsageError for what is none.
+    """
+    if ALL in arches:
+        return list(ARCHITECTURES)
+    return list(dict.fromkeys(architecture(name).name for name in arches))
+
+
+def _flavours(wanted: Sequence[str], arch: str, *, lenient: bool) -> Sequence[str]:
+    """Return those flavours that a user means; `lenient`: what only other architectures have is left out."""
+    known = architecture(arch).flavours
+    if ALL in wanted:
+        return tuple(known)
+    everywhere = {name for one in ARCHITECTURES.values() for name in one.flavours} if lenient else set(known)
+    for flavour in wanted:
+        if flavour not in everywhere:
+            raise UsageError(f"no flavour {flavour!r} of {arch} kernels", hint=f"known: {', '.join(known)}")
+    return [flavour for flavour in wanted if flavour in known]
+
+
 def _renamed(kernel: Kernel, version: str) -> Kernel:
     from dataclasses import replace  # noqa: PLC0415 - for the one odd case only
 
@@ -153,38 +192,60 @@ def load(
     *,
     fetch: bool = True,
     refresh: bool = False,
-    arches: Iterable[str] | None = None,
+    arches: Sequence[str] = DEFAULT_ARCHES,
 ) -> Catalogue:
-    """Return the kernels on offer, from the cache while that is young enough.
+    """Return the kernels on offer for some architectures, from the cache while that is young enough.
 
     `fetch`: False takes whatever is cached, and the lines to be expected where nothing is; `refresh`: asks
-    the archive in any case; `arches`: all that the lab knows when None.
+    the archive in any case.
 
     Raises FetchError, SignatureError, HashMismatch or HostError where there is nothing to fall back on.
     """
-    names = tuple(ARCHITECTURES if arches is None else arches)
-    kept = _recall(names, settings, cache)
-    age = time.time() - kept["fetched"] if kept is not None else None
-    young = age is not None and 0 <= age < settings.index_hours * 3600
-    if kept is not None and not refresh and (young or not fetch or settings.offline):
-        return _catalogue(kept)
-    if not fetch:
-        return _nominal(names)
+    kept = {name: _recall(name, settings, cache) for name in dict.fromkeys(arches)}
+    if fetch:
+        still = settings.offline and not refresh
+        stale = [
+            name
+            for name, known in kept.items()
+            if known is None or refresh or not (still or _age(known) < settings.index_hours * 3600)
+        ]
+        if stale:
+            kept |= _renew(stale, kept, settings, cache, progress, refresh=refresh)
+    return _merged([_nominal(name) if known is None else _catalogue(known) for name, known in kept.items()])
+
+
+def _renew(
+    arches: Sequence[str],
+    kept: Mapping[str, dict[str, Any] | None],
+    settings: Settings,
+    cache: Cache,
+    progress: Progress,
+    *,
+    refresh: bool,
+) -> dict[str, dict[str, Any]]:
+    """Return what is on offer now; what was, and that it is said, where the archive cannot be asked."""
     try:
-        fresh = _fetch(names, settings, cache, progress, known=f"{_fact(names)}-indexes")
+        fresh = _fetch(arches, settings, cache, progress)
     except SignatureError:
         raise
     except (FetchError, HostError) as error:
-        if kept is None or refresh:
+        old = {name: known for name in arches if (known := kept[name]) is not None}
+        if len(old) < len(arches) or refresh:
             raise
-        progress.note(
-            f"the list of kernels is of {_ago(age or 0)} ago and could not be renewed: {error.message}"
-        )
-        return _catalogue(kept)
-    for note in fresh["notes"]:
+        age = max(map(_age, old.values()))
+        progress.note(f"the list of kernels is of {_ago(age)} ago and could not be renewed: {error.message}")
+        return old
+    for note in sorted({note for one in fresh.values() for note in one["notes"]}):
         progress.note(note)
-    cache.remember(_fact(names), {"for": _for(settings), **fresh})
-    return _catalogue(fresh)
+    for name, one in fresh.items():
+        cache.remember(_fact(name), {"for": _for(settings), **one})
+    return fresh
+
+
+def _age(kept: dict[str, Any]) -> float:
+    """Return the age of a list in seconds; one of the future is as old as can be."""
+    age = time.time() - float(kept["fetched"])
+    return age if age >= 0 else float("inf")
 
 
 def is_cached(kernel: Kernel, cache: Cache) -> bool:
@@ -203,29 +264,38 @@ def offer(kernel: Kernel, settings: Settings, cache: Cache) -> dict[str, Any]:
 
     Raises LabError when the list that it came from is gone.
     """
-    for names in (tuple(ARCHITECTURES), (kernel.arch,)):
-        kept = _recall(names, settings, cache)
-        for one in kept["offers"] if kept is not None else ():
-            if (one["arch"], one["release"]) == (kernel.arch, kernel.release):
-                return dict(one)
+    kept = _recall(kernel.arch, settings, cache)
+    for one in kept["offers"] if kept is not None else ():
+        if one["release"] == kernel.release:
+            return dict(one)
     raise LabError(
         f"the packages of kernel {kernel.release or kernel.version} are not known any more",
         hint="`lab kernels --refresh`, then start again",
     )
 
 
-def _fact(arches: Sequence[str]) -> str:
-    return f"kernels-{'-'.join(arches)}"
+def _fact(arch: str) -> str:
+    return f"kernels-{arch}"
 
 
 def _for(settings: Settings) -> str:
     """Return what a cached list depends on."""
-    return digest(FORMAT, file_digest(DATA), settings.debian_mirror, settings.security_mirror)
+    mirrors = (settings.debian_mirror, settings.security_mirror)
+    return digest(FORMAT, file_digest(DATA), mirrors, settings.check_valid_until)
 
 
-def _recall(arches: Sequence[str], settings: Settings, cache: Cache) -> dict[str, Any] | None:
-    kept = cache.recall(_fact(arches))
+def _recall(arch: str, settings: Settings, cache: Cache) -> dict[str, Any] | None:
+    kept = cache.recall(_fact(arch))
     return kept if isinstance(kept, dict) and kept.get("for") == _for(settings) else None
+
+
+def _merged(catalogues: Sequence[Catalogue]) -> Catalogue:
+    notes = dict.fromkeys(note for one in catalogues for note in one.notes)
+    return Catalogue(
+        tuple(kernel for one in catalogues for kernel in one.kernels),
+        min((one.fetched for one in catalogues), default=0.0),
+        tuple(notes),
+    )
 
 
 def _catalogue(kept: dict[str, Any]) -> Catalogue:
@@ -237,22 +307,26 @@ def _catalogue(kept: dict[str, Any]) -> Catalogue:
     return Catalogue(tuple(kernels), kept["fetched"], tuple(kept["notes"]))
 
 
-def _nominal(arches: Sequence[str]) -> Catalogue:
+def _nominal(arch: str) -> Catalogue:
     import yaml  # noqa: PLC0415 - only until something was fetched
 
     rows = sorted(yaml.safe_load(DATA.read_text())["nominal"], key=lambda row: _number(row[0]), reverse=True)
     kernels = (
         Kernel(line, line, "", "", arch, flavour, f"debian {suite}", compiler, buildable=True)
-        for line, suite, compiler in rows
-        for arch in arches
+        for line, suite, compiler, *arches in rows
         for flavour in architecture(arch).flavours
+        if not arches or arch in arches[0]
     )
     return Catalogue(tuple(kernels), 0.0)
 
 
 def _fetch(
-    arches: Sequence[str], settings: Settings, cache: Cache, progress: Progress, *, known: str
-) -> dict[str, Any]:
+    arches: Sequence[str], settings: Settings, cache: Cache, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """Return what the archive has for each architecture.
+
+    Raises FetchError where it has nothing for any, and what the suites' lists are refused for.
+    """
     from lab.kernels import debian_archive as archive  # noqa: PLC0415 - a warm run needs none of this
     from lab.kernels.debian_fetch import Fetcher, NotThere  # noqa: PLC0415 - the same
     from lab.kernels.debian_kernels import newest_first  # noqa: PLC0415 - the same
@@ -260,30 +334,44 @@ def _fetch(
     certificates, notes = archive.keys(), list[str]()
     wanted = [suite for suite in archive.suites() if suite.lines != ()]
 
-    def ask(suite: archive.Suite) -> list[Offer]:
+    def ask(suite: archive.Suite) -> dict[str, list[Offer]]:
         try:
             found = archive.release(suite, fetcher, certificates)
-        except archive.Expired as error:
+        except (archive.Expired, NotThere) as error:
             notes.append(f"{error.message}; nothing is taken from {suite.name}")
-            return []
-        except NotThere as error:
-            notes.append(f"{error.message}; nothing is taken from {suite.name}")
-            return []
+            return {}
         if found.note:
             notes.append(found.note)
-        return [one for name in arches for one in _offers(found, name, fetcher, progress, seen)]
+        return {name: listed for name in arches if (listed := of(found, name))}
 
-    seen = _Seen(cache, known)
+    def of(found: Release, name: str) -> list[Offer]:
+        try:
+            return _offers(found, name, fetcher, progress, seen[name])
+        except (HashMismatch, NotThere) as error:  # a mirror that is being updated, or a mirror of a part
+            refused.append(error)
+            said = "is not the one that was signed" if isinstance(error, HashMismatch) else "is not there"
+            nothing = f"nothing is taken from {found.suite.name} for {name}"
+            notes.append(f"{found.suite.name}: its list of packages for {name} {said}; {nothing}")
+            return []
+
+    refused: list[FetchError] = []
+    seen = {name: _Seen(cache, f"{_fact(name)}-indexes") for name in arches}
     with Fetcher(settings, cache) as fetcher:
-        offers = [offer for group in fetcher.each(wanted, ask, 2) for offer in group]
-    if not offers:
+        suites = fetcher.each(wanted, ask, 2)
+    fresh = {}
+    for name in arches:
+        offers = [offer for suite in suites for offer in suite.get(name, ())]
+        seen[name].save()
+        ordered = [one.to_json() for one in newest_first(offers)]
+        fresh[name] = {"fetched": time.time(), "notes": sorted(notes), "offers": ordered}
+    if not any(one["offers"] for one in fresh.values()):
+        if refused:
+            raise refused[0]
         raise FetchError(
-            "no suite of the mirror offers a kernel: " + "; ".join(notes),
+            f"no suite of the mirror offers a kernel for {' or '.join(arches)}: {'; '.join(notes)}",
             hint="try another mirror (CHANLAB_DEBIAN_MIRROR, CHANLAB_DEBIAN_SECURITY_MIRROR)",
         )
-    seen.save()
-    ordered = [one.to_json() for one in newest_first(offers)]
-    return {"fetched": time.time(), "notes": sorted(notes), "offers": ordered}
+    return fresh
 
 
 class _Seen:
@@ -319,16 +407,17 @@ def _offers(found: Release, arch_name: str, fetcher: Fetcher, progress: Progress
     """Return a suite's kernels of one architecture."""
     from lab.kernels import debian_archive as archive  # noqa: PLC0415 - a warm run needs none of this
     from lab.kernels.debian_kernels import Offer, offers  # noqa: PLC0415 - the same
-    from lab.kernels.roots import host_architecture  # noqa: PLC0415 - the same
 
-    arch, host = architecture(arch_name), host_architecture()
+    arch, ours = architecture(arch_name), host()
+    if not archive.has_index(found, arch.debian):
+        return []
     place, sha256 = f"{found.suite.name} {arch.name}", archive.index_item(found, arch.debian).sha256
     known = seen.get(place, sha256)
     if known is not None:
         return [Offer.from_json(one) for one in known]
     index = archive.index(found, arch.debian, fetcher, progress)
-    other = index if arch == host else archive.index(found, host.debian, fetcher, progress)
-    listed = offers(index, other, arch, host)
+    other = index if arch == ours else archive.index(found, ours.debian, fetcher, progress)
+    listed = offers(index, other, arch, ours)
     seen.put(place, sha256, [one.to_json() for one in listed])
     return listed
 

@@ -6,14 +6,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from lab.arch import architecture
+from lab.arch import architecture, host
 from lab.cache import digest, file_digest
 from lab.errors import FetchError, LabError
 from lab.kernels.catalogue import DATA, entry_name, offer
 from lab.kernels.debian_kernels import Piece
 from lab.kernels.model import Headers, KernelFiles
 from lab.kernels.modules_dep import write_modules_dep
-from lab.kernels.roots import bind_programs, fetch_packages, find_libraries, host_architecture, root
+from lab.kernels.roots import bind_programs, fetch_packages, find_libraries
+from lab.kernels.toolchain import toolchain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,12 +61,17 @@ def fetch_kernel(kernel: Kernel, settings: Settings, cache: Cache, progress: Pro
     path = cache.entry("kernel", _key(kernel, what), make, progress_text=f"kernel {kernel.release}")
     modules = path / "usr/lib/modules" / kernel.release
     split = (modules / "config").exists()  # since 6.19 all of it is there
+
+    def part(name: str) -> Path:
+        return modules / name if split else path / f"boot/{name}-{kernel.release}"
+
+    image = part("vmlinuz")
     return KernelFiles(
         kernel=kernel,
-        image=modules / "vmlinuz" if split else path / f"boot/vmlinuz-{kernel.release}",
+        image=image if image.exists() else part("vmlinux"),  # where it is not compressed: powerpc, riscv
         modules=modules,
-        config=modules / "config" if split else path / f"boot/config-{kernel.release}",
-        system_map=modules / "System.map" if split else path / f"boot/System.map-{kernel.release}",
+        config=part("config"),
+        system_map=part("System.map"),
         digest=what,
     )
 
@@ -81,7 +87,7 @@ def fetch_headers(kernel: Kernel, settings: Settings, cache: Cache, progress: Pr
             f"no headers of kernel {kernel.release} are on offer: no module can be built for it",
             hint="`lab kernels` lists kernels that modules can be built for",
         )
-    compiler = root(kernel.compiler, settings, cache, progress)
+    compiler = toolchain(kernel, settings, cache, progress)
     what = digest(MAKER, compiler.digest, [[piece[0], piece[-1]] for piece in pieces])
 
     # A third of the files is for other architectures.
@@ -139,4 +145,4 @@ def _finish_headers(building: Path, final: Path, compiler: Root) -> None:
         if makefile.stat().st_size < 1000:
             text = makefile.read_text()
             makefile.write_text(re.sub(r"(?<![\w.-])/usr/(src|lib)/", rf"{final}/usr/\1/", text))
-    bind_programs(building, compiler.path, compiler.path, find_libraries(compiler.path, host_architecture()))
+    bind_programs(building, compiler.path, compiler.path, find_libraries(compiler.path, host()))

@@ -142,11 +142,15 @@ def release(suite: Suite, fetcher: Fetcher, certificates: Sequence[Any]) -> Rele
     until = fields.get("Valid-Until")
     if until is not None and parsedate_to_datetime(until).timestamp() < now():
         note = f"{suite.name}: its signed list of {fields.get('Date')} was valid until {until}"
-        if not suite.expired:
+        if suite.expired:
+            note += "; accepted, since the suite is past its support"
+        elif not fetcher.check_valid_until:
+            note += "; accepted, since CHANLAB_CHECK_VALID_UNTIL is 0"
+        else:
             raise Expired(
-                f"{note}: the mirror is behind, or this host's clock is wrong", hint="try another mirror"
+                f"{note}: the mirror is behind, or this host's clock is wrong",
+                hint="try another mirror; CHANLAB_CHECK_VALID_UNTIL=0 accepts a list that is old and signed",
             )
-        note += "; accepted, since the suite is past its support"
     sums = text.partition("\nSHA256:")[2]
     listed = re.match(r"(?:\s*\n [0-9a-f]{64} +\d+ \S+)*", sums)
     lines = [line.split() for line in (listed[0] if listed else "").strip().splitlines()]
@@ -210,9 +214,18 @@ class Index:
         )
 
 
+def has_index(found: Release, arch: str) -> bool:
+    """Whether a suite has packages of one of Debian's architectures."""
+    return _index_path(arch) in found.files
+
+
+def _index_path(arch: str) -> str:
+    return f"main/binary-{arch}/Packages.xz"
+
+
 def index_item(found: Release, arch: str) -> Item:
     """Return the index of a suite for one of Debian's architectures; raises FetchError when it has none."""
-    return found.item(f"main/binary-{arch}/Packages.xz")
+    return found.item(_index_path(arch))
 
 
 def index(found: Release, arch: str, fetcher: Fetcher, progress: Progress) -> Index:

@@ -55,6 +55,7 @@ class Fetcher:
 
     def __init__(self, settings: Settings, cache: Cache) -> None:
         self._settings = settings
+        self.check_valid_until = settings.check_valid_until
         # Its own hold on what it fetched: drop() must not take a file from under another thread's fetcher.
         self._cache = cache.another()
         self._client: httpx.Client | None = None

@@ -39,7 +39,7 @@ def read_array(file: BinaryIO, symbol: str, size: int, *, signed: bool) -> list[
             continue
         for found in table.get_symbol_by_name(symbol) or ():
             section = elf.get_section(found["st_shndx"])
-            start = found["st_value"]
+            start = found["st_value"] - section["sh_addr"]  # 0 until it is linked
             data = section.data()[start : start + found["st_size"]]
             order: Any = "little" if elf.little_endian else "big"
             return [

@@ -37,6 +37,7 @@ class Loader:
 
     path: Path
     libraries: tuple[Path, ...]
+    machine: int  # e_machine: a root may hold another architecture's libraries, which nothing here runs
 
 
 @dataclass
@@ -66,7 +67,7 @@ class _Elf:
         self.segments: list[_Segment] = []
         if self.good:
             fields = _EHDR.unpack(head)
-            self.kind, self.phoff, self.phentsize, count = fields[1], fields[5], fields[9], fields[10]
+            self.machine, self.phoff, self.phentsize, count = fields[2], fields[5], fields[9], fields[10]
             self.good = self.phentsize == _PHDR.size
             table = self.at(self.phoff, count * _PHDR.size)
             self.segments = [_Segment(*fields) for fields in _PHDR.iter_unpack(table)]
@@ -93,6 +94,17 @@ class _Elf:
         return self.at(self.offset_of(table[_DT_STRTAB]), table[_DT_STRSZ])
 
 
+def machine(path: Path) -> int:
+    """Return the e_machine of a 64-bit little-endian ELF file; raises LabError for any other file."""
+    with path.open("rb") as file:
+        elf = _Elf(file)
+        if not elf.good:
+            raise LabError(
+                f"{path} is no 64-bit little-endian program", hint="the lab runs on no other host yet"
+            )
+        return int(elf.machine)
+
+
 def needed(path: Path) -> tuple[str, ...] | None:
     """Return the libraries that an ELF file asks for by name, None for any other file."""
     with path.open("rb") as file:
@@ -115,7 +127,7 @@ def bind(path: Path, loader: Loader) -> bool:
     with path.open("r+b") as file:
         elf = _Elf(file)
         interp, dynamic = elf.first(_PT_INTERP), elf.dynamic()
-        if not elf.good or interp is None or not dynamic:
+        if not elf.good or elf.machine != loader.machine or interp is None or not dynamic:
             return False
         end = max(segment.vaddr + segment.memsz for segment in elf.segments if segment.kind == _PT_LOAD)
         offset, vaddr = _round(file.seek(0, os.SEEK_END)), _round(end)

@@ -8,10 +8,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.arch import architecture
+from lab.arch import architecture, host
 from lab.errors import BuildFailed
 from lab.kernels.make_output import Output, parse, relative
 from lab.kernels.process import run, usable_cpus
+from lab.kernels.toolchain import compiler, tool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 _STUB = b'#include <linux/module.h>\nMODULE_LICENSE("GPL");\n'
 _SAID = "said.json"  # beside the tree: what the compiler said when it last compiled each file
 # modpost takes these as given, see ignore_undef_symbol() in scripts/mod/modpost.c
-_GIVEN = re.compile(r"__this_module|_GLOBAL_OFFSET_TABLE_|_(?:rest|save)[gfv]pr_\w+|_mcount|__mcount_loc")
+_GIVEN = re.compile(
+    r"__this_module|_GLOBAL_OFFSET_TABLE_|\.TOC\.|_(?:rest|save)[gfv]pr_\w+|_mcount|__mcount_loc"
+)
 _EXPORT = re.compile(r"\bEXPORT_SYMBOL\w*\s*\(\s*(\w+)")
 
 
@@ -85,7 +88,8 @@ class Kbuild:
             "-C",
             str(self._headers.kdir),
             f"M={self._tree}",
-            f"CC={self._headers.kernel.compiler}",
+            f"CC={compiler(self._toolchain, arch)}",
+            f"CROSS_COMPILE={arch.gnu}-",
             # Undefined symbols are found here and held against the module that has them; as errors they
             # would keep modpost from making any module.
             "KBUILD_MODPOST_WARN=1",
@@ -99,11 +103,11 @@ class Kbuild:
         environment = {
             **self._toolchain.environment(),
             "LC_ALL": "C",
-            # Debian's .kernelvariables take the cross compiler from these.
+            # Debian's .kernelvariables, up to 6.1, take the cross compiler from these.
+            "DEB_BUILD_ARCH": host().debian,
             "DEB_HOST_ARCH": arch.debian,
             "DEB_HOST_GNU_TYPE": arch.gnu,
         }
-        environment.setdefault("DEB_BUILD_ARCH", arch.debian)
         status, text = run(argv, cwd=self._tree, env=environment, keep=(self._lock,))
         return status, parse(text, str(self._tree), self._sources, self._name)
 
@@ -220,7 +224,8 @@ class Kbuild:
     def _needs(self, modules: list[str]) -> dict[str, list[str]]:
         if not modules:
             return {}
-        argv = [*self._toolchain.command("nm"), "-A", "-P", "-u", *(f"{module}.ko" for module in modules)]
+        arch = architecture(self._headers.kernel.arch)
+        argv = [*tool(self._toolchain, arch, "nm"), "-A", "-P", "-u", *(f"{module}.ko" for module in modules)]
         status, output = run(argv, cwd=self._tree, env=self._toolchain.environment())
         if status:
             raise BuildFailed("nm cannot read what was built", output)

@@ -48,6 +48,8 @@ _FLAGS = (
     # An error within a macro is followed by a note that names the line of ours.
     *("-ftrack-macro-expansion=2", "-fno-diagnostics-show-caret", "-fmax-errors=0"),
 )
+# Linked, since what a linker does for RISC-V's debug information is more than pyelftools knows.
+_LINKED = ("-nostdlib", "-static", "-no-pie", "-Wl,--entry=0")
 _ROUNDS = 40
 
 
@@ -132,10 +134,10 @@ class Probe:
             f"{self._text}const long long lab_values[] = {{\n{values}0 }};\n"
             f"const unsigned char lab_unsigned[] = {{\n{unsigned}0 }};\n"
         )
-        status, output = self._compile(text, "-c", "-o", "probe.o")
+        status, output = self._compile(text, *_LINKED, "-o", "probe")
         if status:
             raise BuildFailed("headers do not compile", output)
-        with (self._scratch / "probe.o").open("rb") as file:
+        with (self._scratch / "probe").open("rb") as file:
             signed = read_array(file, "lab_values", 8, signed=True)
             flags = read_array(file, "lab_unsigned", 1, signed=False)
             types = read_types(file)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import shlex
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.arch import Architecture, architecture
+from lab.arch import Architecture, host
 from lab.cache import digest, file_digest
 from lab.errors import FetchError, LabError, UsageError
 
@@ -59,24 +59,21 @@ class Root:
         return environment
 
 
-def host_architecture() -> Architecture:
-    """Return the architecture whose packages this host can run; raises UsageError for an unknown one."""
-    return architecture(platform.machine())
-
-
-def root(name: str, settings: Settings, cache: Cache, progress: Progress) -> Root:
-    """Return a root, made if it is not in the cache.
+def root(
+    name: str, settings: Settings, cache: Cache, progress: Progress, *, target: Architecture | None = None
+) -> Root:
+    """Return a root, made if it is not in the cache; `target`: what its programs are for, None for the host.
 
     Raises UsageError for a root that kernels/roots.yaml does not have, FetchError where packages cannot be
     had, CacheError for a full or unwritable disk.
     """
-    arch = host_architecture()
+    arch = host()
+    spec, name = _spec(name, target or arch, arch)
     # Which versions it was made of is not asked again: a root that is there needs no network.
     made_for = digest(MAKER, file_digest(DATA), arch.debian, str(cache.root))
     known = cache.recall(f"root-{name}")
     if known and known["for"] == made_for and cache.peek("root", known["key"]) is not None:
         return _load(cache.entry("root", known["key"], _vanished))
-    spec = _spec(name)
     with _ONE_AT_A_TIME:  # two roots out of the same suites: let the second find the indexes
         packages, fetch = _resolve(name, spec, arch, settings=settings, cache=cache, progress=progress)
     what = digest(MAKER, name, spec, [[package.name, package.item.sha256] for package in packages])
@@ -109,16 +106,39 @@ def _load(path: Path) -> Root:
     return Root(path, about["digest"], about["packages"])
 
 
-def _spec(name: str) -> dict[str, Any]:
-    import yaml  # noqa: PLC0415 - a root that is there needs no description
-
-    roots: dict[str, dict[str, Any]] = yaml.safe_load(DATA.read_text())["roots"]
-    if name not in roots:
+def _spec(name: str, target: Architecture, ours: Architecture) -> tuple[dict[str, Any], str]:
+    """Return the description of a root for an architecture, and what that root is called."""
+    known = _specs(DATA)
+    if name not in known:
         raise UsageError(
-            f"no root is called {name!r}", hint=f"kernels/roots.yaml has {', '.join(sorted(roots))}"
+            f"no root is called {name!r}", hint=f"kernels/roots.yaml has {', '.join(sorted(known))}"
         )
-    spec = roots[name]
-    return {**spec, "packages": _flat(spec["packages"]), "without": _flat(spec["without"])}
+    spec = dict(known[name])
+    cross = target.name != ours.name
+    native, other = spec.pop("native", None), spec.pop("cross", None)
+    more = (other if cross else native) or {"packages": [], "links": {}}
+    words = {
+        "root": name,
+        "gnu": target.gnu.replace("_", "-"),  # as package names have it
+        "debian": target.debian,
+        "qemu_package": target.qemu_package,
+    }
+    packages = [one.format_map(words) for one in _flat([*more["packages"], *spec["packages"]])]
+    links = {path: to.format_map(words) for path, to in {**more["links"], **spec.get("links", {})}.items()}
+    without = _flat(spec["without"])
+    name = spec.pop("called", name).format_map(words)
+    if cross and other is not None:
+        name = f"{name}-{target.name}"
+        without += [f"{one}-{target.debian}-cross" for one in without]
+    return {**spec, "packages": packages, "without": without, "links": links}, name
+
+
+@lru_cache
+def _specs(data: Path) -> dict[str, dict[str, Any]]:
+    import yaml  # noqa: PLC0415 - a warm run asks for no root's description twice
+
+    roots: dict[str, dict[str, Any]] = yaml.safe_load(data.read_text())["roots"]
+    return roots
 
 
 def _flat(words: Sequence[str | list[str]]) -> list[str]:
@@ -258,8 +278,12 @@ def bind_programs(where: Path, building: Path, final: Path, libraries: list[str]
     """
     from lab.kernels import inplace  # noqa: PLC0415 - only new roots are bound
 
-    real = _loader(building, libraries).relative_to(os.path.realpath(building))
-    loader = inplace.Loader(final / real, tuple(final / place for place in libraries))
+    real = _loader(building, libraries)
+    loader = inplace.Loader(
+        final / real.relative_to(os.path.realpath(building)),
+        tuple(final / place for place in libraries),
+        inplace.machine(real),
+    )
     programs, seen = [], set()
     for path in inplace.files(where):
         state = path.stat()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.arch import architecture
 from lab.errors import LabError
 from lab.kernels.roots import Root, root
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def toolchain(kernel: Kernel, settings: Settings, cache: Cache, progress: Progress) -> Root:
     """Return the root with the kernel's compiler, fetched if need be; raises what roots.root() does."""
-    return root(kernel.compiler, settings, cache, progress)
+    return root(kernel.compiler, settings, cache, progress, target=architecture(kernel.arch))
 
 
 def compiler(toolchain: Root, arch: Architecture) -> str:
@@ -32,6 +33,11 @@ def compiler(toolchain: Root, arch: Architecture) -> str:
         if name.rpartition("-")[2].isdecimal():
             return name
     raise LabError(f"{toolchain.path} has no compiler for {arch.name}", hint="`lab clean`, then try again")
+
+
+def tool(toolchain: Root, arch: Architecture, name: str) -> list[str]:
+    """Return the start of an argv that runs one of the binutils (nm, strip) for an architecture."""
+    return toolchain.command(f"{arch.gnu}-{name}")
 
 
 def system_includes(toolchain: Root, arch: Architecture) -> list[str]:

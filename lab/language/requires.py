@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.abi.layout import nearest
+from lab.arch import ARCHITECTURES
 from lab.language.nodes import Node, Pairs, ScalarNode
 
 if TYPE_CHECKING:
@@ -98,5 +100,5 @@ def _check(key: str, node: Node, text: str, mistakes: Mistakes) -> None:
         mistakes.add(node, f"{text!r} is no config option (CONFIG_X, or CONFIG_X=y)")
     elif key == "kernel" and not _VERSION.fullmatch(text):
         mistakes.add(node, f"{text!r} is no condition on a kernel's version ('>=6.1', '<6.12')")
-    elif key == "arch" and not re.fullmatch(r"\w+", text):
-        mistakes.add(node, f"{text!r} is no architecture (x86_64)")
+    elif key == "arch" and text not in ARCHITECTURES:
+        mistakes.add(node, f"{text!r} is no architecture{nearest(text, ARCHITECTURES)}")
