@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from lab.session import Session
 
 O_co = TypeVar("O_co", bound=Outcome, covariant=True)
-Argument = wire.Argument | Placed
+
+
+@dataclass(frozen=True)
+class Wide:
+    """A loff_t among the arguments of a system call: two registers where one has 32 bits. syscall(2)."""
+
+    value: int
+
+
+Argument = wire.Argument | Placed | Wide
 
 
 @dataclass(frozen=True)
@@ -69,10 +78,23 @@ class Call(Context):
 
         The step's `times` repeats it, unless `once` says that it is only a preparation.
         """
-        raw = [arg.argument if isinstance(arg, Placed) else arg for arg in args]
+        raw: list[wire.Argument] = []
+        for arg in args:
+            if isinstance(arg, Wide):
+                raw += self._registers(arg, len(raw))
+            else:
+                raw.append(arg.argument if isinstance(arg, Placed) else arg)
         if once:
             return self.program.call(self.nr(name), *raw)
         return self.program.call(self.nr(name), *raw, times=self.times, want=self.want)
+
+    def _registers(self, wide: Wide, before: int) -> list[int]:
+        arch = self.abi.arch
+        if arch.word == 8:
+            return [wide.value]
+        low, high = wide.value & 0xFFFFFFFF, wide.value >> 32 & 0xFFFFFFFF
+        pair = [low, high] if arch.byteorder == "little" else [high, low]
+        return [0, *pair] if arch.aligned_pairs and before % 2 else pair
 
     def image(self, module: str) -> bytes:
         """Return a module's image, to be loaded; UsageError when there is none of that name."""

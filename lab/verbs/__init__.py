@@ -97,7 +97,7 @@ from lab.language.annotations import (
 from lab.language.composites import PendingKind
 from lab.language.memory import FORMS, Content, Data, Form, Memory, Placed, form
 from lab.language.outcome import Outcome
-from lab.language.plan import Call, Plan
+from lab.language.plan import Call, Plan, Wide
 from lab.language.signature import Signature
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ __all__ = [
     "Timeout",
     "Tree",
     "Verb",
+    "Wide",
     "form",
     "table",
     "verb",

@@ -20,6 +20,7 @@ from lab.verbs import (
     Size,
     Text,
     Tree,
+    Wide,
     verb,
     wire,
 )
@@ -156,7 +157,7 @@ def pread(
     pread(2). `size` and `buffer` are as in `read`.
     """
     into = call.room(buffer, size, default=call.abi.page_size)
-    index = call.syscall("pread64", fd, into, into.size if size is None else size, offset)
+    index = call.syscall("pread64", fd, into, into.size if size is None else size, Wide(offset))
     return got(call, index, into.fetch(call, up_to_call=index))
 
 
@@ -167,7 +168,7 @@ def pwrite(call: Call, fd: Fd, *, data: Content, offset: Int, size: Size | None 
     pwrite(2). `data` and `size` are as in `write`.
     """
     count = data.size if size is None else size
-    return call.plan(Outcome, call.syscall("pwrite64", fd, data, count, offset))
+    return call.plan(Outcome, call.syscall("pwrite64", fd, data, count, Wide(offset)))
 
 
 @verb
@@ -410,7 +411,8 @@ def sendfile(call: Call, fd: Fd, *, to: Fd, size: Size, offset: Memory | None = 
 
     sendfile(2). `offset` is memory that holds a loff_t; without it the file's position counts.
     """
-    return call.plan(Outcome, call.syscall("sendfile", to, fd, 0 if offset is None else offset, size))
+    name = "sendfile64" if call.has("sendfile64") else "sendfile"  # 32 bits: of both, the one with a loff_t
+    return call.plan(Outcome, call.syscall(name, to, fd, 0 if offset is None else offset, size))
 
 
 @verb

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lab.errors import Unsupported
 from lab.verbs import Address, Call, Data, Fd, Flags, Int, Outcome, Plan, Size, verb, wire
+
+_MMAP2_UNIT = 4096  # whatever the page size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,15 @@ def mmap(
 
     mmap(2). Without a descriptor (`mmap:`) it is -1, for MAP_ANONYMOUS. `$name` is the mapping's address.
     """
-    return mapped(call, call.syscall("mmap", address, length, prot, flags, fd, offset))
+    arch, arguments = call.abi.arch, (address, length, prot, flags, fd)
+    if call.has("mmap2"):
+        if offset % _MMAP2_UNIT:
+            raise Unsupported(f"mmap2(2) of {arch.name} counts in {_MMAP2_UNIT} bytes: no offset {offset:#x}")
+        return mapped(call, call.syscall("mmap2", *arguments, offset // _MMAP2_UNIT))
+    if arch.mmap_struct:
+        words = [(each % (1 << 64)).to_bytes(arch.word, arch.byteorder) for each in (*arguments, offset)]
+        return mapped(call, call.syscall("mmap", call.place(b"".join(words))))
+    return mapped(call, call.syscall("mmap", *arguments, offset))
 
 
 @verb
