@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # Taint bits of Documentation/admin-guide/tainted-kernels.rst that loading our own modules sets.
 _MODULE_TAINT = (1 << 12) | (1 << 13)  # O: out of tree, E: unsigned
 _SPLAT_TAINT = (1 << 7) | (1 << 9) | (1 << 14)  # D: died, W: warned, L: soft lockup: a splat says more
+_DEADLY = ("BUG", "Oops")  # kinds after which something of the kernel is gone
+_AFTER_DEATH = r"Tainted: [A-Z ]*D"  # of a report that comes after such a one
 _HANG_KINDS = ("soft lockup", "hard lockup", "hung task", "RCU stall")  # what a hang looks like to the kernel
 _TAINTS = "PFSRMBUDAWCIOELKXTNJ"  # letter of bit N
 _REPORT_SECONDS = 1.0  # for the rest of a report whose beginning was seen
@@ -78,6 +80,7 @@ class Trial:
     where: str = "loading the modules"
     told: int = 0  # splats of the log that are findings already
     met: bool = False  # the splat that is wanted has come
+    died: bool = False  # of a splat that was wanted
 
     def __post_init__(self) -> None:
         self.session = session(self.ready, self.guest, self.scenario.uapi, seed=self.seed, images=self.images)
@@ -145,8 +148,11 @@ class Trial:
         unwanted = False
         for splat in new:
             if self._wanted(splat):
+                self.died = self.died or splat.kind in _DEADLY
                 self.met = self.met or splat.kind not in _HANG_KINDS or self.scenario.expect_verdict is None
                 continue
+            if self.died and splat.kind == "WARNING" and splat.matches(_AFTER_DEATH):
+                continue  # arm64 has one each time: the context tracking of a thread that never left
             unwanted = True
             self.findings.append(finding(splat, self.where))
         return unwanted

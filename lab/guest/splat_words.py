@@ -55,9 +55,14 @@ HEADS = (
     _head("hard lockup", r"(?:watchdog: |NMI watchdog: )?(?:BUG: )?Watchdog detected (?P<say>hard LOCKUP)"),
     _head("hung task", r"INFO: (?P<say>task \S+:\d+ (?:is )?blocked) (?:for more than|on a)", where=False),
     _head("RCU stall", r"(?:rcu: )?INFO: (?P<say>rcu\w* (?:self-)?detected (?:expedited )?stall)"),
-    _head("BUG", r"BUG: (?P<say>kernel NULL pointer dereference)"),
-    _head("BUG", r"BUG: (?P<say>unable to handle (?:page fault|kernel \w+(?: \w+)*?))(?: for| at| in|,|$)"),
+    _head("BUG", r"BUG: (?P<say>[Kk]ernel NULL pointer dereference)"),
+    _head(
+        "BUG", r"BUG: (?P<say>[Uu]nable to handle (?:page fault|kernel \w+(?: \w+)*?))(?: for| at| in|,|$)"
+    ),
     _head("BUG", r"(?P<say>Unable to handle kernel (?:NULL pointer dereference|paging request|[\w ]+?)) at "),
+    _head("BUG", r"(?P<say>Unhandled fault: [\w -]+?) \(0x"),  # arm
+    # s390: the address is in a line of its own, two further down
+    _head("BUG", r"(?P<say>Unable to handle kernel pointer dereference) in "),
     _head("BUG", r"(?P<say>kernel BUG) at \S+"),
     _head("BUG", r"(?P<say>list_(?:add|del) (?:corruption|double add))"),
     _head(
@@ -84,7 +89,7 @@ KINDS = (*dict.fromkeys(head.kind for head in HEADS), "stack dump")
 
 # The prefix of a console line: '<4>', '[    3.016] ', '[    3.016][  T138] '.
 PREFIX = re.compile(r"(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
-CUT_HERE = re.compile(r"-+\[ cut here \]-+")
+CUT_HERE = re.compile(r"-+\[ cut here \]-+|8<-+ cut here -+")
 RULE = re.compile(r"={20,}$")
 END = re.compile(r"---\[ end (?:trace|Kernel panic)")
 CPU = re.compile(r"CPU: \d+ (?:UID: \d+ )?PID: \d+ Comm: ")
@@ -99,6 +104,10 @@ BODY = re.compile(
     |---\[|\[last\ unloaded|Mem\ abort|Data\ abort|user\ pgtable|KASAN:
     |Fixing\ recursive|Sending\ NMI|NMI\ backtrace
     |rcu:|task:|"echo\ 0|INFO:\ lockdep|\d+\ locks?\ held|page:|raw:|flags:|page\ dumped|head:|Disabling\ lock
+    |Failing\ address:|Fault\ in\ |AS:[0-9a-f]{16}|Last\ Breaking-Event
+    |\[[0-9a-f]{8,16}\]\ \*?p[gm]d|\*pdpt|PC\ is\ at|LR\ is\ at|r\d+\s*:|Flags:|Control:|Register\ r
+    |Process\ \w+\ \(pid|[0-9a-f]{4}:(?:\s+[0-9a-f]{8})+$|Exception\ stack|Faulting\ instruction
+    |(?:Oops|Kernel\ BUG)\ \[\#|LE\ PAGE_SIZE|NIP|LR\ |MSR:|REGS:|CFAR:|Instruction\ dump|Current\ \w+\ pgtable:|status:|E[A-DIS][XPI]:
     |irq\ event|hardirqs|softirqs|preempt|stack\ backtrace|RIP:|RSP:|FS:|Stack:|CR2:|Kernel\ code|in_atomic
     |RCU\ nest
     |(?:invalid\ opcode|stack\ guard\ page|divide\ error|general\ protection).*\[\#
@@ -107,10 +116,11 @@ BODY = re.compile(
     re.VERBOSE,
 )
 FRAME = re.compile(
-    r"^\s+(?:\[<[0-9a-fx]+>\] )?(?P<name>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?P<module> \[\w+)?"
+    r"^\s+\(?(?:\[<[0-9a-fx]+>\] )?(?P<name>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?P<module> \[\w+)?"
 )
 COUNTER = re.compile(
-    r"^(?:RIP: 0010:|pc : |epc : |NIP \[\w+\] )(?P<name>[A-Za-z_][\w.]*)\+0x\S+(?P<module> \[\w+)?"
+    r"^(?:RIP: 0010:|EIP: |PC is at |pc : |epc : |NIP \[\w+\] |Krnl PSW : \w+ \w+ \()"
+    r"(?P<name>[A-Za-z_][\w.]*)\+0x\S+(?P<module> \[\w+)?"
 )
 # What stands on top of a stack and is not what went wrong.
 NOT_CULPRIT = re.compile(
