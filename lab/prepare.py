@@ -214,6 +214,7 @@ class Ready:
             initrd_digest=file_digest(initrd),
             cmdline=boot.cmdline,
             devices=boot.devices,
+            cpus=self.arch.cpus,
             memory_mib=self.arch.memory_mib,
             name=str(self.target),
         )

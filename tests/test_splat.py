@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The splat parser on consoles of real guests: stock Debian kernels, a module `tm` that makes trouble."""
+"""The splat parser on consoles of real guests: stock Debian kernels, and modules that make trouble."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,15 @@ REFCOUNT = [
     ("WARNING", "refcount_t: underflow; use-after-free."),
 ]
 STALLED = ("hung task", "task kworker/N:N:N blocked")  # it waits for a grace period
+# What each architecture calls a NULL pointer.
+OTHERS = {
+    "6.1-i386": "kernel NULL pointer dereference",
+    "6.12-arm64": "Unable to handle kernel NULL pointer dereference",
+    "6.12-armhf": "Unhandled fault: page domain fault",
+    "6.12-ppc64el": "Kernel NULL pointer dereference",
+    "6.12-riscv64": "Unable to handle kernel access to user memory without uaccess routines",
+    "6.12-s390x": "Unable to handle kernel pointer dereference",
+}
 EXPECTED: dict[str, list[tuple[str, str]]] = {
     "5.10-gpf": [("general protection fault", "general protection fault in tm_init [tm]")],
     "5.10-hung": [("hung task", "task tm_hung:N blocked")],
@@ -44,6 +53,20 @@ EXPECTED: dict[str, list[tuple[str, str]]] = {
     "6.12-sysrqc": [("panic", "Kernel panic - not syncing: sysrq triggered crash")],
     "6.12-ud": [("Oops", "invalid opcode in tm_init [tm]")],
     "6.12-warn": [("WARNING", "lab: something odd N")],
+    **{f"{kernel}-bug": [("BUG", "kernel BUG in trouble_bug [lab_trouble]")] for kernel in OTHERS},
+    **{
+        f"{kernel}-null": [("BUG", f"{said} in write_to_nowhere [lab_trouble]")]
+        for kernel, said in OTHERS.items()
+    },
+    # A consequence: the thread that died never left the kernel's context.
+    "6.12-arm64-bug": [
+        ("BUG", "kernel BUG in trouble_bug [lab_trouble]"),
+        ("WARNING", "WARNING in ct_kernel_exit"),
+    ],
+    "6.12-riscv64-bug": [
+        ("BUG", "kernel BUG in trouble_bug [lab_trouble]"),
+        ("panic", "Kernel panic - not syncing: Fatal exception in interrupt"),
+    ],
     "7.3-bug": [("BUG", "kernel BUG in tm_init [tm]")],
     "7.3-kfenceoob": [("KFENCE", "memory corruption in tm_init [tm]")] * 3,
     "7.3-nullcall": [("BUG", "kernel NULL pointer dereference in tm_init [tm]")],

@@ -107,7 +107,8 @@ BODY = re.compile(
     |Failing\ address:|Fault\ in\ |AS:[0-9a-f]{16}|Last\ Breaking-Event
     |\[[0-9a-f]{8,16}\]\ \*?p[gm]d|\*pdpt|PC\ is\ at|LR\ is\ at|r\d+\s*:|Flags:|Control:|Register\ r
     |Process\ \w+\ \(pid|[0-9a-f]{4}:(?:\s+[0-9a-f]{8})+$|Exception\ stack|Faulting\ instruction
-    |(?:Oops|Kernel\ BUG)\ \[\#|LE\ PAGE_SIZE|NIP|LR\ |MSR:|REGS:|CFAR:|Instruction\ dump|Current\ \w+\ pgtable:|status:|E[A-DIS][XPI]:
+    |(?:Oops|Kernel\ BUG)\ \[\#|LE\ PAGE_SIZE|NIP|LR\ |MSR:|REGS:|CFAR:
+    |Instruction\ dump|Current\ \w+\ pgtable:|status:|E[A-DIS][XPI]:
     |irq\ event|hardirqs|softirqs|preempt|stack\ backtrace|RIP:|RSP:|FS:|Stack:|CR2:|Kernel\ code|in_atomic
     |RCU\ nest
     |(?:invalid\ opcode|stack\ guard\ page|divide\ error|general\ protection).*\[\#

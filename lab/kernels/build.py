@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lab.progress import Progress
 
 # Go into the keys: what this file makes of the same input.
-_MODULES_FORMAT = 1
+_MODULES_FORMAT = 2
 _AGENT_FORMAT = 1
 _AGENT_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s")
 _POLL_SECONDS = 0.05
