@@ -45,6 +45,9 @@ class Architecture:
     options: tuple[str, ...] = ()  # what else QEMU is told
     cmdline: tuple[str, ...] = ()  # what only this architecture wants on the command line
     memory_mib: int = 256
+    # Whether CPUs that take turns are as good as those that run at once: where one that waits for another says
+    # so (pause, yield). Otherwise it spins for QEMU's whole 100 ms, each time: arm never ended a boot.
+    turns: bool = False
     cpus: int = 2  # so that races can happen at all
     overwritten: range = range(0)  # memory that QEMU writes to as it starts, and the kernel does not use
     aligned_pairs: bool = False  # a 64-bit argument of a system call begins in a register of an even number
@@ -72,6 +75,7 @@ X86_64 = Architecture(
     options=("-d", "cpu_reset"),
     # Under TCG with two CPUs x86 drops the TSC after a restore, and the vDSO falls back to system calls.
     cmdline=("tsc=reliable",),
+    turns=True,
     flavours={"stock": "amd64", "cloud": "cloud-amd64", "rt": "rt-amd64"},
     registers=Registers(
         counter=r"\bRIP=([0-9a-f]+)",
@@ -99,6 +103,7 @@ I386 = Architecture(
     panic=X86_64.panic,
     options=X86_64.options,
     cmdline=X86_64.cmdline,
+    turns=True,
     flavours={"stock": "686-pae", "nopae": "686", "rt": "rt-686-pae"},
     registers=Registers(
         counter=r"\bEIP=([0-9a-f]+)",
@@ -126,6 +131,7 @@ ARM64 = Architecture(
     cpu="neoverse-n1",
     console="ttyAMA0",
     panic=("pvpanic-pci",),
+    turns=True,
     flavours={"stock": "arm64", "cloud": "cloud-arm64", "rt": "rt-arm64", "16k": "arm64-16k"},
     registers=Registers(
         counter=r"\bPC=([0-9a-f]+)",

@@ -115,7 +115,7 @@ def machine(spec: BootSpec, *, turns: bool = False) -> list[str]:
     return [
         # A versioned machine: what it is does not change when QEMU is renewed.
         "-machine", f"{spec.arch.machine},memory-backend=ram",
-        "-accel", "tcg,thread=single" if turns and spec.accel == "tcg" else spec.accel,
+        "-accel", "tcg,thread=single" if turns and spec.arch.turns and spec.accel == "tcg" else spec.accel,
         "-cpu", "host" if spec.accel == "kvm" else spec.arch.cpu,
         "-smp", f"cpus={spec.cpus},sockets=1,cores={spec.cpus},threads=1",
         "-m", f"{spec.memory_mib}M",
