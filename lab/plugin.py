@@ -183,7 +183,13 @@ def pytest_collection(session: pytest.Session) -> None:
     config = session.config
     places = [Path(arg.partition("::")[0]) for arg in config.args]
     if any(SCENARIOS in place.absolute().parts or place.suffix in (".yaml", ".yml") for place in places):
-        config.stash[_LAB].targets()
+        run = config.stash[_LAB]
+        targets = run.targets()
+        terminal = config.pluginmanager.get_plugin("terminalreporter")
+        # Here, since only here xdist's main process comes by; its workers have no terminal.
+        if len(targets) > 1 and terminal is not None and not config.option.collectonly:
+            for line in run.lab.plan(targets):
+                terminal.write_line(f"chanlab: {line}")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:

@@ -284,6 +284,24 @@ class Lab:
         found = catalogue.load(self.settings, self.cache, self.progress, fetch=fetch, arches=names)
         return tuple(found.select(kernels, arches, flavours))
 
+    def plan(self, targets: Sequence[Target]) -> list[str]:
+        """Return in words what a run of several targets will need, before any of it is fetched or built."""
+        from lab.kernels import catalogue  # noqa: PLC0415 - as above
+
+        wanted = [target.kernel for target in targets]
+        missing = [kernel for kernel in wanted if not catalogue.is_cached(kernel, self.cache)]
+        size = sum(catalogue.size(kernel, self.settings, self.cache) for kernel in missing)
+        tools = sorted({kernel.compiler for kernel in wanted})
+        arches = list(dict.fromkeys(kernel.arch for kernel in wanted))
+        lines = [f"{len(targets)} targets: {' '.join(map(str, targets))}"]
+        if missing:
+            lines.append(f"to fetch: {len(missing)} kernels with their headers, {size / 1e6:.0f} MB")
+        lines.append(
+            f"built with {', '.join(tools)} for {', '.join(arches)}: a compiler that is not there yet is "
+            "some 65 MB, a QEMU 30 MB; each target is booted once"
+        )
+        return lines
+
     def target(self, target: Target) -> Ready:
         """Return a target's parts, begun if they are not."""
         found = self._begun(target)

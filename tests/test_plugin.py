@@ -43,6 +43,9 @@ class Lab:
         assert isinstance(fetch, bool)
         return tuple(target(name) for name in kernels)
 
+    def plan(self, targets: Sequence[Target]) -> list[str]:
+        return [f"{len(targets)} targets, the last is {targets[-1]}"]
+
     def expect(self, *_: Any) -> None:
         pass
 
@@ -144,3 +147,16 @@ def test_workers_notes_reach_the_terminal(house: pytest.Pytester, monkeypatch: p
     result = house.runpytest_subprocess("-n", "2", "scenarios", "--kernel", "6.12", "-k", "fine or broken")
     result.assert_outcomes(passed=1, failed=2)
     assert result.stdout.str().count("every guest is booted, none restored: a reason") == 1
+
+
+def test_a_matrix_is_planned_first_and_run_target_by_target(house: pytest.Pytester) -> None:
+    result = run(house, "--kernel", "6.1", "-k", "fine or elsewhere", "-v")
+    result.stdout.fnmatch_lines(
+        [
+            "chanlab: 2 targets, the last is 6.1-x86_64",
+            "*::fine*6.12-x86_64* PASSED*",
+            "*::elsewhere*6.12-x86_64* SKIPPED*",
+            "*::fine*6.1-x86_64* PASSED*",
+        ]
+    )
+    assert "2 targets" not in run(house, "-k", "fine").stdout.str()
