@@ -45,8 +45,8 @@ class Architecture:
     options: tuple[str, ...] = ()  # what else QEMU is told
     cmdline: tuple[str, ...] = ()  # what only this architecture wants on the command line
     memory_mib: int = 256
-    # Whether CPUs that take turns are as good as those that run at once: where one that waits for another says
-    # so (pause, yield). Otherwise it spins for QEMU's whole 100 ms, each time: arm never ended a boot.
+    # Whether CPUs that take turns are as good as those that run at once: where one that waits for another
+    # says so (pause, yield). Otherwise it spins for QEMU's whole 100 ms, each time: arm never ended a boot.
     turns: bool = False
     cpus: int = 2  # so that races can happen at all
     overwritten: range = range(0)  # memory that QEMU writes to as it starts, and the kernel does not use
