@@ -226,6 +226,7 @@ S390X = Architecture(
 ARCHITECTURES: dict[str, Architecture] = {
     arch.name: arch for arch in (X86_64, I386, ARM64, ARMHF, PPC64EL, RISCV64, S390X)
 }
+DEFAULT = X86_64.name  # what is meant where nobody says: a command means the same on every host
 
 
 def architecture(name: str) -> Architecture:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lab import __version__
+from lab.arch import DEFAULT, host
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 @main.command()
 @click.option("--refresh", is_flag=True, help="Ask the archive now.")
-@click.option("--arch", multiple=True, default=("x86_64",), show_default=True, help="Repeatable; or `all`.")
+@click.option("--arch", multiple=True, default=(DEFAULT,), show_default=True, help="Repeatable; or `all`.")
 @told
 def kernels(*, refresh: bool, arch: Sequence[str]) -> None:
     """List the kernels on offer, where they come from and what of them is cached."""
@@ -145,7 +146,7 @@ def _kvm(settings: Settings, progress: Progress) -> Finding:
 
     lab = Lab(settings, Wishes(seed=0), progress)
     try:
-        (target,) = lab.targets(["6.12"], ["x86_64"], ["stock"])
+        (target,) = lab.targets(["6.12"], [host().name], ["stock"])
         parts = lab.target(target)
         parts.spec(BootOptions())
         accel = parts.accel
@@ -210,7 +211,7 @@ def check(files: tuple[Path, ...]) -> None:
 
 @main.command()
 @click.option("--kernel", default="6.12", show_default=True, help="On which kernel.")
-@click.option("--arch", default="x86_64", show_default=True)
+@click.option("--arch", default=DEFAULT, show_default=True)
 @click.option("--runs", default=20, show_default=True, type=click.IntRange(min=1), help="Of each figure.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @told

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.arch import ARCHITECTURES
+from lab.arch import ARCHITECTURES, DEFAULT
 from lab.errors import BootFailed, BuildFailed, LabError, Unsupported
 from lab.verdict import Result, Verdict
 
@@ -49,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=None,
         metavar="ARCH",
-        help=f"{', '.join(ARCHITECTURES)} or all; repeatable (default: x86_64)",
+        help=f"{', '.join(ARCHITECTURES)} or all; repeatable (default: {DEFAULT})",
     )
     group.addoption(
         "--flavour",
@@ -140,7 +140,7 @@ class Run:
             try:
                 self._targets = self.lab.targets(
                     option.kernel or [DEFAULT_KERNEL],
-                    option.arch or ["x86_64"],
+                    option.arch or [DEFAULT],
                     option.flavour or ["stock"],
                     fetch=not option.collectonly,
                 )
@@ -152,7 +152,7 @@ class Run:
         """Return the one line that runs an item again as it ran here."""
         option = self._config.option
         words = ["pytest", nodeid, "--kernel", target.name]
-        if target.kernel.arch != "x86_64":
+        if target.kernel.arch != DEFAULT:
             words += ["--arch", target.kernel.arch]
         if target.kernel.flavour != "stock":
             words += ["--flavour", target.kernel.flavour]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.arch import ARCHITECTURES, architecture, host
+from lab.arch import ARCHITECTURES, DEFAULT, architecture, host
 from lab.cache import digest, file_digest
 from lab.errors import (
     FetchError,
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parents[2] / "kernels" / "debian.yaml"
 ALL = "all"
-DEFAULT_ARCHES = ("x86_64",)
 FORMAT = 2  # of the cached list
 GRAMMAR = "a line (6.12), a version (6.12.107), `>=6.1`, oldest, newest or all"
 
@@ -192,7 +191,7 @@ def load(
     *,
     fetch: bool = True,
     refresh: bool = False,
-    arches: Sequence[str] = DEFAULT_ARCHES,
+    arches: Sequence[str] = (DEFAULT,),
 ) -> Catalogue:
     """Return the kernels on offer for some architectures, from the cache while that is young enough.
 
