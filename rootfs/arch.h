@@ -6,6 +6,18 @@
 #ifndef LAB_ARCH_H
 #define LAB_ARCH_H
 
+/*
+ * Where nothing is ever mapped: above mmap_min_addr's usual 64 KiB, so that a
+ * kernel that follows it is not reported as a NULL dereference, and far below all
+ * that the kernel would choose. A hole in the arena would not do: another thread's
+ * next mapping may fill it. Where programs begin at 64 KiB, it is below them.
+ */
+#if defined(__riscv) || defined(__arm__)
+#define ARCH_NOWHERE 0xc000ul
+#else
+#define ARCH_NOWHERE 0x20000ul
+#endif
+
 #define RAW_ARGS long a, long b, long c, long d, long e, long f
 
 #if defined(__x86_64__)

@@ -10,17 +10,6 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
-/*
- * Where nothing is ever mapped: above mmap_min_addr's usual 64 KiB, so that a
- * kernel that follows it is not reported as a NULL dereference, and far below all
- * that the kernel would choose. A hole in the arena would not do: another thread's
- * next mapping may fill it. Where programs begin at 64 KiB, it is below them.
- */
-#if defined(__riscv) || defined(__arm__)
-#define NOWHERE		0xc000ul
-#else
-#define NOWHERE		0x20000ul
-#endif
 #define SLOTS		8
 
 static size_t page_size(void)
@@ -116,7 +105,7 @@ static void use_slots(struct memory *memory)
 		uint8_t *slot = memory->slots + 2 * i * page;
 
 		if (place->kind == BUFFER_UNMAPPED) {
-			place->address = (uint8_t *)NOWHERE;
+			place->address = (uint8_t *)ARCH_NOWHERE;
 			continue;
 		}
 		memset(slot, 0, page);
@@ -165,7 +154,7 @@ int memory_map(struct memory *memory)
 		struct place *place = &memory->places[i];
 
 		if (place->kind == BUFFER_UNMAPPED) {
-			place->address = (uint8_t *)NOWHERE;
+			place->address = (uint8_t *)ARCH_NOWHERE;
 			continue;
 		}
 		at += pages(place->mapped);
