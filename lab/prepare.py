@@ -286,11 +286,11 @@ class Lab:
 
     def plan(self, targets: Sequence[Target]) -> list[str]:
         """Return in words what a run of several targets will need, before any of it is fetched or built."""
-        from lab.kernels import catalogue  # noqa: PLC0415 - as above
+        from lab.kernels import catalogue, debian  # noqa: PLC0415 - as above
 
         wanted = [target.kernel for target in targets]
         missing = [kernel for kernel in wanted if not catalogue.is_cached(kernel, self.cache)]
-        size = sum(catalogue.size(kernel, self.settings, self.cache) for kernel in missing)
+        size = sum(debian.download_size(kernel, self.settings, self.cache) for kernel in missing)
         tools = sorted({kernel.compiler for kernel in wanted})
         arches = list(dict.fromkeys(kernel.arch for kernel in wanted))
         lines = [f"{len(targets)} targets: {' '.join(map(str, targets))}"]

@@ -273,14 +273,6 @@ def offer(kernel: Kernel, settings: Settings, cache: Cache) -> dict[str, Any]:
     )
 
 
-def size(kernel: Kernel, settings: Settings, cache: Cache) -> int:
-    """Return how many bytes of a kernel's and its headers' packages there are; raises what offer() does."""
-    from lab.kernels.debian_kernels import Piece  # noqa: PLC0415 - only matrices are planned
-
-    found = offer(kernel, settings, cache)
-    return sum(Piece.from_json(piece).item.size for part in ("image", "headers") for piece in found[part])
-
-
 def _fact(arch: str) -> str:
     return f"kernels-{arch}"
 

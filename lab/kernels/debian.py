@@ -113,6 +113,12 @@ def fetch_headers(kernel: Kernel, settings: Settings, cache: Cache, progress: Pr
     return Headers(kernel, path / "usr/src" / f"linux-headers-{kernel.release}", path, what)
 
 
+def download_size(kernel: Kernel, settings: Settings, cache: Cache) -> int:
+    """Return how many bytes a kernel's and its headers' packages are; raises what offer() does."""
+    found = offer(kernel, settings, cache)
+    return sum(item.size for item in _items([*found["image"], *found["headers"]]))
+
+
 def _key(kernel: Kernel, what: str) -> str:
     return f"{entry_name(kernel)}{what[:16]}"
 
