@@ -38,7 +38,7 @@ _END_SECONDS = 2.0  # between the agent's port closing, or QEMU's last event, an
 
 
 class _StandsStill(GuestHung):
-    pass
+    """A guest that boots sleeps, and waits for what will not come."""
 
 
 class _QemuFailed(GuestLost):
@@ -59,9 +59,8 @@ class Guest:
         self.agent = Agent(self, spec.arch)
         self.remark = ""  # what the user should know of how it came about
         self._modules: list[Module] = []
-        self._asleep: deque[bool] = deque(
-            maxlen=_LOOKS
-        )  # whether it was, at each look before its agent answered
+        # Whether it was, at each look before its agent answered.
+        self._asleep: deque[bool] = deque(maxlen=_LOOKS)
         self._closed: str | None = None  # once closed: why it died, or that it did not
         self._poll = select.poll()
         self._poll.register(process.agent, select.POLLIN)

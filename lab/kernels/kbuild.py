@@ -48,6 +48,7 @@ class Kbuild:
         self._lock = lock  # the descriptor that keeps others from this tree
         self._name = name  # what the user calls the tree
         self._headers = headers
+        self._arch = architecture(headers.kernel.arch)
         self._toolchain = toolchain
         self._sources = {str(path.relative_to(tree)) for path in tree.rglob("*.[chS]")}
         self._culprits: dict[str, str] = {}  # source -> the compiler's lines
@@ -79,7 +80,6 @@ class Kbuild:
         return BuildFailed(f"{self._name} does not build for {self._headers.kernel.release}", output.text)
 
     def _make(self) -> tuple[int, Output]:
-        arch = architecture(self._headers.kernel.arch)
         argv = [
             *self._toolchain.command("make"),
             "-k",
@@ -88,8 +88,8 @@ class Kbuild:
             "-C",
             str(self._headers.kdir),
             f"M={self._tree}",
-            f"CC={compiler(self._toolchain, arch)}",
-            f"CROSS_COMPILE={arch.gnu}-",
+            f"CC={compiler(self._toolchain, self._arch)}",
+            f"CROSS_COMPILE={self._arch.gnu}-",
             # Undefined symbols are found here and held against the module that has them; as errors they
             # would keep modpost from making any module.
             "KBUILD_MODPOST_WARN=1",
@@ -105,8 +105,8 @@ class Kbuild:
             "LC_ALL": "C",
             # Debian's .kernelvariables, up to 6.1, take the cross compiler from these.
             "DEB_BUILD_ARCH": host().debian,
-            "DEB_HOST_ARCH": arch.debian,
-            "DEB_HOST_GNU_TYPE": arch.gnu,
+            "DEB_HOST_ARCH": self._arch.debian,
+            "DEB_HOST_GNU_TYPE": self._arch.gnu,
         }
         status, text = run(argv, cwd=self._tree, env=environment, keep=(self._lock,))
         return status, parse(text, str(self._tree), self._sources, self._name)
@@ -224,8 +224,13 @@ class Kbuild:
     def _needs(self, modules: list[str]) -> dict[str, list[str]]:
         if not modules:
             return {}
-        arch = architecture(self._headers.kernel.arch)
-        argv = [*tool(self._toolchain, arch, "nm"), "-A", "-P", "-u", *(f"{module}.ko" for module in modules)]
+        argv = [
+            *tool(self._toolchain, self._arch, "nm"),
+            "-A",
+            "-P",
+            "-u",
+            *(f"{module}.ko" for module in modules),
+        ]
         status, output = run(argv, cwd=self._tree, env=self._toolchain.environment())
         if status:
             raise BuildFailed("nm cannot read what was built", output)
