@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.arch import X86_64
+from lab.arch import ARM64, X86_64
 from lab.errors import UsageError
 from lab.guest.argv import BootSpec, Qemu, Wiring, argv, command_line, kernel_stub
 from lab.kernels.model import Kernel, KernelFiles
@@ -113,10 +113,12 @@ def test_a_clone_needs_no_more_than_the_head_of_a_kernel() -> None:
     stub = kernel_stub(bytes(image), X86_64)
     assert stub is not None
     assert len(stub) == 40 * 512 + 4096
-    assert kernel_stub(bytes(1 << 20), X86_64) is None
-    ram = replace(WIRING, ram=Path("/ram"), kernel=Path("/t/kernel"))
-    assert option(argv(spec(), "clone", ram), "-kernel") == ["/t/kernel"]
-    assert option(argv(spec(), "template", ram), "-kernel") == ["/k/vmlinuz"]
+    assert kernel_stub(bytes(image), ARM64) is None
+    ram = replace(WIRING, ram=Path("/ram"))
+    stubbed = replace(ram, stub=Path("/t/kernel"))
+    assert option(argv(spec(), "clone", stubbed), "-kernel") == ["/t/kernel"]
+    assert option(argv(spec(), "template", stubbed), "-kernel") == ["/k/vmlinuz"]
+    assert not {"-kernel", "-initrd", "-append"} & set(argv(spec(), "clone", ram))
 
 
 CHANGES: dict[str, dict[str, Any]] = {

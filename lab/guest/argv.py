@@ -81,7 +81,7 @@ class Wiring:
     qmp: int  # a connected socket
     console: int  # the writing end of a pipe
     ram: Path | None = None  # template: made into this file; clone: taken from it
-    kernel: Path | None = None  # clone: what QEMU is given for a kernel, see kernel_stub()
+    stub: Path | None = None  # clone: what QEMU is given for a kernel, if anything; see kernel_stub()
 
 
 def argv(spec: BootSpec, role: Role, wiring: Wiring, *, turns: bool = False) -> list[str]:
@@ -99,7 +99,7 @@ def argv(spec: BootSpec, role: Role, wiring: Wiring, *, turns: bool = False) -> 
         *machine(spec, turns=turns),
         *_memory(spec, role, wiring.ram),
         *_ports(wiring),
-        *_kernel(spec, wiring.kernel if role in _RESTORED else None),
+        *(_stub(wiring) if role in _RESTORED else _kernel(spec)),
         *(("-incoming", "defer") if role in _RESTORED else ()),
     ]
 
@@ -197,21 +197,27 @@ def _ports(wiring: Wiring) -> list[str]:
     ]  # fmt: skip
 
 
-def _kernel(spec: BootSpec, stub: Path | None) -> list[str]:
-    if stub is not None:
-        return ["-kernel", str(stub)]
-    image, initrd = (str(path) for path in (spec.kernel.image, spec.initrd))
-    return ["-kernel", image, "-initrd", initrd, "-append", command_line(spec)]
+def _kernel(spec: BootSpec) -> list[str]:
+    return [
+        "-kernel", str(spec.kernel.image),
+        "-initrd", str(spec.initrd),
+        "-append", command_line(spec),
+    ]  # fmt: skip
+
+
+def _stub(wiring: Wiring) -> list[str]:
+    return ["-kernel", str(wiring.stub)] if wiring.stub is not None else []
 
 
 def kernel_stub(image: bytes, arch: Architecture) -> bytes | None:
-    """Return as much of a kernel as a clone's QEMU has to be given; None: all of it.
+    """Return as much of a kernel as a clone's QEMU has to be given; None: nothing.
 
-    A clone's kernel is in its memory. -kernel is still needed, for it brings an option ROM that is part of
-    the machine; but QEMU would read and keep all of the image, 12 MiB for each clone. x86: the boot sector,
-    as many sectors of setup code as it says at 0x1f1 (Documentation/arch/x86/boot.rst), and a page.
+    A clone's kernel is in its memory already; QEMU would read and keep the image and the initramfs, up to
+    50 MiB for each clone. On x86 -kernel also brings an option ROM that is part of the machine, so there it
+    is the boot sector, as many sectors of setup code as that says at 0x1f1 (Documentation/arch/x86/boot.rst),
+    and a page.
     """
-    if arch.kernel != "x86" or image[0x202:0x206] != b"HdrS":
+    if arch.kernel != "x86":
         return None
     return image[: ((image[0x1F1] or 4) + 1) * 512 + 4096]
 

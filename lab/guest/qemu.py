@@ -180,11 +180,11 @@ async def start_async(
     *,
     ram: Path | None = None,
     log: Path | None = None,
-    kernel: Path | None = None,
+    stub: Path | None = None,
     turns: bool = False,
 ) -> Process:
     """Do the work of start() in the background thread, which lives as long as the process."""
-    process = _spawn(spec, role, ram, log, kernel, turns=turns)
+    process = _spawn(spec, role, ram, log, stub, turns=turns)
     process.qmp.on_event = process.after_panic
     try:
         await process.qmp.connect_async()
@@ -207,7 +207,7 @@ def _spawn(
     role: argv.Role,
     ram: Path | None,
     log: Path | None,
-    kernel: Path | None,
+    stub: Path | None,
     *,
     turns: bool,
 ) -> Process:
@@ -220,7 +220,7 @@ def _spawn(
         undo.callback(console.close)
         stderr = os.memfd_create("chanlab-qemu-stderr")
         undo.callback(os.close, stderr)
-        wiring = argv.Wiring(agent_theirs.fileno(), monitor_theirs.fileno(), writing, ram, kernel)
+        wiring = argv.Wiring(agent_theirs.fileno(), monitor_theirs.fileno(), writing, ram, stub)
         command = argv.argv(spec, role, wiring, turns=turns)
         try:
             popen = subprocess.Popen(

@@ -5,7 +5,7 @@
 
     ram         the guest's memory; clones map it copy-on-write
     state       the state of its devices and CPUs
-    kernel      as much of the kernel's image as a clone needs, where not all of it
+    kernel      as much of the kernel's image as a clone's QEMU must be given, where it must
     template.json   what is known of it
 """
 
@@ -58,7 +58,7 @@ class Facts:
     state_digest: str
     release: str  # `uname -r` of the guest
     command: list[str]  # QEMU's argv, for people
-    kernel_stub: bool
+    kernel_stub: bool  # whether there is a file `kernel`
     refused: str = ""  # why it must not be restored; '': it was restored once, and all was well
 
 
@@ -80,8 +80,8 @@ class Template:
         return self.path / "state"
 
     @property
-    def kernel(self) -> Path | None:
-        """What a clone's QEMU is given for a kernel; None: the kernel itself."""
+    def stub(self) -> Path | None:
+        """What a clone's QEMU is given for a kernel; None: nothing."""
         return self.path / "kernel" if self.facts.kernel_stub else None
 
     @property
@@ -305,9 +305,7 @@ async def prepare_async(
     qemu.start() does, HostError when the state does not fit, GuestLost when QEMU died of it.
     """
     role: Role = "clone" if ram is None else "loading"
-    process = await qemu.start_async(
-        spec, role, ram=ram or made.ram, log=log, kernel=made.kernel, turns=turns
-    )
+    process = await qemu.start_async(spec, role, ram=ram or made.ram, log=log, stub=made.stub, turns=turns)
     try:
         await process.qmp.execute_async("migrate-set-capabilities", _CAPABILITIES)
         await process.qmp.execute_async("migrate-incoming", {"uri": f"file:{made.state}"})
