@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import runner, scenario
+from lab import prepare, runner, scenario
 from lab.errors import Unsupported
 from lab.verdict import Verdict
 
@@ -33,7 +33,11 @@ def unexpected(trouble: Scenario) -> Scenario:
 
 
 @pytest.mark.parametrize("trouble", FIRST_ONES, ids=lambda each: each.id)
-def test_trouble_that_is_not_expected(trouble: Scenario, target: Target, lab: Lab) -> None:
+def test_trouble_that_is_not_expected(
+    trouble: Scenario, target: Target, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing here takes long but what hangs, and for that there is no need to wait so long.
+    monkeypatch.setattr(prepare, "_STEP_SECONDS", 2.0)
     secret = unexpected(trouble)
     try:
         lab.ready(target, secret)

@@ -69,6 +69,7 @@ class Session:
         self, steps: dict[int, Callable[[Session], None]], finish: Callable[[Session], None]
     ) -> None:
         self.messages: list[KernelMessage] = []
+        self.patience = 5.0
         self._steps, self._finish = steps, finish
 
     def start(self, scenario: Scenario, *, loaded: bool = False) -> None:
@@ -221,6 +222,13 @@ def test_a_verdict_that_is_expected_and_does_not_come(monkeypatch: pytest.Monkey
 
 def test_a_hang_that_is_expected_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trial(monkeypatch, {2: hangs}, expect_verdict="hung").verdict is Verdict.PASSED
+
+
+def test_a_hang_that_is_expected_is_waited_for_less_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    for verdict in (None, "hung"):
+        trial(monkeypatch, {1: lambda session: given.append(session.patience)}, expect_verdict=verdict)
+    assert given == [5.0, 2.0]
 
 
 def test_a_failed_step_is_not_the_hang_that_was_expected(monkeypatch: pytest.MonkeyPatch) -> None:
