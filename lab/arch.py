@@ -40,6 +40,7 @@ class Architecture:
     flavours: dict[str, str]  # our flavour -> the tail of Debian's package names
     registers: Registers
     firmware: tuple[str, ...] = ("usr/share/qemu",)  # directories in the QEMU root for -L
+    firmware_package: str = ""  # where it is not part of that package
     bus: Literal["pci", "ccw"] = "pci"  # what virtio devices are plugged into
     panic: tuple[str, ...] = ()  # devices that tell QEMU of a panic, where the machine does not by itself
     options: tuple[str, ...] = ()  # what else QEMU is told

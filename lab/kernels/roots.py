@@ -122,8 +122,10 @@ def _spec(name: str, target: Architecture, ours: Architecture) -> tuple[dict[str
         "gnu": target.gnu.replace("_", "-"),  # as package names have it
         "debian": target.debian,
         "qemu_package": target.qemu_package,
+        "firmware_package": target.firmware_package,
     }
-    packages = [one.format_map(words) for one in _flat([*more["packages"], *spec["packages"]])]
+    wanted = (one.format_map(words) for one in _flat([*more["packages"], *spec["packages"]]))
+    packages = [one for one in wanted if one]  # not every machine needs all of them
     links = {path: to.format_map(words) for path, to in {**more["links"], **spec.get("links", {})}.items()}
     without = _flat(spec["without"])
     name = spec.pop("called", name).format_map(words)
