@@ -274,6 +274,9 @@ class Failed(Exception):  # noqa: N818 - an outcome, not an error
         self.again = again
 
 
+_ERRORS = {BuildFailed: Verdict.BUILD_FAILED, BootFailed: Verdict.BOOT_FAILED}
+
+
 class ScenarioItem(pytest.Item):
     """One scenario on one target."""
 
@@ -296,15 +299,10 @@ class ScenarioItem(pytest.Item):
         except Unsupported as error:
             self._verdict(Verdict.UNSUPPORTED)
             pytest.skip(f"unsupported on {self.target}: {error.reason}")
-        except BuildFailed:
-            self._verdict(Verdict.BUILD_FAILED)
-            raise
-        except BootFailed:
-            self._verdict(Verdict.BOOT_FAILED)
-            raise
-        except LabError:
-            self._verdict(Verdict.LAB_ERROR)
-            raise
+        except LabError as error:
+            self._verdict(_ERRORS.get(type(error), Verdict.LAB_ERROR))
+            # The same error may stop a thousand scenarios: each would add its own frames to it.
+            raise error.with_traceback(None) from error.__cause__
 
     def runtest(self) -> None:
         """Run the scenario in a guest of its own."""
@@ -350,8 +348,12 @@ def pytest_runtest_makereport(
         isinstance(error, Failed)
         and error.result.verdict in (Verdict.LAB_ERROR, Verdict.BOOT_FAILED, Verdict.BUILD_FAILED)
     )
-    if ours and call.when == "call" and isinstance(item, ScenarioItem):
-        report.when = "setup"  # what pytest and its junitxml count as an error instead of a failure
+    if ours and call.excinfo is not None:
+        if call.when == "setup":  # pytest asks for repr_failure() in the call alone
+            scenario = isinstance(item, ScenarioItem)
+            report.longrepr = item.repr_failure(call.excinfo) if scenario else str(error)
+        elif isinstance(item, ScenarioItem):
+            report.when = "setup"  # what pytest and its junitxml count as an error instead of a failure
     return report
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab import prepare
-from lab.errors import HostError, Unsupported
+from lab.errors import BuildFailed, HostError, Unsupported
 from lab.kernels.model import Kernel, Target
 from lab.verdict import Finding, Result, Verdict
 
@@ -49,7 +49,11 @@ class Lab:
     def expect(self, *_: Any) -> None:
         pass
 
+    broken: BuildFailed | None = None  # what stops every scenario, if anything
+
     def ready(self, _target: Target, scenario: Scenario) -> None:
+        if self.broken is not None:
+            raise self.broken
         if scenario.name == "elsewhere":
             raise Unsupported("CONFIG_ELSEWHERE is not set")
 
@@ -91,6 +95,19 @@ def test_verdicts_become_outcomes(house: pytest.Pytester) -> None:
             "6.12-x86_64: 1 passed, 2 step failed, 1 unsupported, 1 lab error",
         ]
     )
+
+
+def test_what_stops_all_scenarios_is_told_without_a_traceback(
+    house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lab, "broken", BuildFailed("x.c does not compile", "x.c:3: error: y"))
+    result = run(house, "--tb=short")
+    result.assert_outcomes(errors=5)
+    text = result.stdout.str()
+    assert text.count("build failed: x.c does not compile") == 5
+    assert text.count("x.c:3: error: y") == 5
+    assert "prepare.py" not in text
+    assert "test_plugin.py" not in text
 
 
 def test_last_failed_selects_what_failed_and_nothing_else(house: pytest.Pytester) -> None:
