@@ -262,9 +262,12 @@ def session(
     ready: Ready, guest: Guest, uapi: Sequence[str], *, seed: int, images: Mapping[str, bytes]
 ) -> Session:
     """Return a session with a guest, in which nothing has happened yet."""
+    abi = ready.abi(uapi)
+    if guest.hello is not None and guest.hello.page_size != abi.page_size:
+        abi = replace(abi, page_size=guest.hello.page_size)  # no header has it: it is the kernel's choice
     return Session(
         guest.agent,
-        ready.abi(uapi),
+        abi,
         arch=ready.arch,
         modules=images,
         seed=seed,

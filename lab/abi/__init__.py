@@ -117,7 +117,7 @@ class Abi:
     strings: Mapping[str, str] = field(default_factory=dict)
     structs: Mapping[str, Struct] = field(default_factory=dict)
     syscalls: Mapping[str, int] = field(default_factory=dict)
-    page_size: int = 4096
+    page_size: int = 4096  # until a guest says otherwise
 
     def merged(self, other: Abi) -> Abi:
         """Return both; what both have is the other's. The page size stays this one's."""
