@@ -338,6 +338,7 @@ def _fetch(
             found = archive.release(suite, fetcher, certificates)
         except (archive.Expired, NotThere) as error:
             notes.append(f"{error.message}; nothing is taken from {suite.name}")
+            hints[error.hint] = None
             return {}
         if found.note:
             notes.append(found.note)
@@ -353,6 +354,7 @@ def _fetch(
             notes.append(f"{found.suite.name}: its list of packages for {name} {said}; {nothing}")
             return []
 
+    hints = {"try another mirror (CHANLAB_DEBIAN_MIRROR, CHANLAB_DEBIAN_SECURITY_MIRROR)": None}
     refused: list[FetchError] = []
     seen = {name: _Seen(cache, f"{_fact(name)}-indexes") for name in arches}
     with Fetcher(settings, cache) as fetcher:
@@ -368,7 +370,7 @@ def _fetch(
             raise refused[0]
         raise FetchError(
             f"no suite of the mirror offers a kernel for {' or '.join(arches)}: {'; '.join(notes)}",
-            hint="try another mirror (CHANLAB_DEBIAN_MIRROR, CHANLAB_DEBIAN_SECURITY_MIRROR)",
+            hint="; ".join(filter(None, hints)),
         )
     return fresh
 

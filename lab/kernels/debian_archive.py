@@ -149,7 +149,7 @@ def release(suite: Suite, fetcher: Fetcher, certificates: Sequence[Any]) -> Rele
         else:
             raise Expired(
                 f"{note}: the mirror is behind, or this host's clock is wrong",
-                hint="try another mirror; CHANLAB_CHECK_VALID_UNTIL=0 accepts a list that is old and signed",
+                hint="CHANLAB_CHECK_VALID_UNTIL=0 accepts a list that is old and signed",
             )
     sums = text.partition("\nSHA256:")[2]
     listed = re.match(r"(?:\s*\n [0-9a-f]{64} +\d+ \S+)*", sums)
