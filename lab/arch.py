@@ -18,7 +18,8 @@ class Registers:
     stack: str
     user: str | None = None  # what tells that the CPU is in user mode
     idle: str | None = None
-    window: range | None = None  # where KASLR puts _text, in its steps
+    # Where a boot may put _text, in KASLR's steps: none where it does not move; None: they are too many
+    window: range | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,6 @@ ARM64 = Architecture(
         counter=r"\bPC=([0-9a-f]+)",
         stack=r"\bSP=([0-9a-f]+)",
         user=r"\bEL0t\b",
-        window=range(0xFFFF800080000000, 0xFFFF800180000000, 0x200000),
     ),
 )
 
@@ -159,7 +159,9 @@ ARMHF = Architecture(
     panic=("pvpanic-pci",),
     aligned_pairs=True,
     flavours={"stock": "armmp", "lpae": "armmp-lpae", "rt": "rt-armmp"},
-    registers=Registers(counter=r"\bR15=([0-9a-f]+)", stack=r"\bR13=([0-9a-f]+)", user=r"\busr32\b"),
+    registers=Registers(
+        counter=r"\bR15=([0-9a-f]+)", stack=r"\bR13=([0-9a-f]+)", user=r"\busr32\b", window=range(0)
+    ),
 )
 
 PPC64EL = Architecture(
@@ -177,7 +179,7 @@ PPC64EL = Architecture(
     cpu="power9",
     console="hvc0",
     flavours={"stock": "powerpc64le", "64k": "powerpc64le-64k"},
-    registers=Registers(counter=r"\bNIP ([0-9a-f]+)", stack=r"\bGPR00 \S+ ([0-9a-f]+)"),
+    registers=Registers(counter=r"\bNIP ([0-9a-f]+)", stack=r"\bGPR00 \S+ ([0-9a-f]+)", window=range(0)),
     memory_mib=512,
     # At each start, a clone's too, QEMU writes the device tree 2 MiB below the end of memory, over whatever a
     # restored guest has there (spapr_machine_reset() in hw/ppc/spapr.c): the kernel must not use that.
@@ -202,7 +204,11 @@ RISCV64 = Architecture(
     cpu="rv64",
     console="ttyS0",
     flavours={"stock": "riscv64", "cloud": "cloud-riscv64", "rt": "rt-riscv64"},
-    registers=Registers(counter=r"\bpc +([0-9a-f]+)", stack=r"\bx2/sp +([0-9a-f]+)"),
+    registers=Registers(
+        counter=r"\bpc +([0-9a-f]+)",
+        stack=r"\bx2/sp +([0-9a-f]+)",
+        window=range(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, 0x200000),
+    ),
 )
 
 S390X = Architecture(

@@ -441,7 +441,7 @@ class Lab:
         from lab.guest.symbols import kernel_symbols  # noqa: PLC0415 - only for guests that hang
 
         pool = self.pool(target, boot)
-        return kernel_symbols(pool.spec, pool.take, self.cache, self.progress)
+        return kernel_symbols(pool.spec, pool.take, pool.origin, self.cache, self.progress)
 
     @contextlib.contextmanager
     def hand(self, target: Target, *, modules: ModulesGiven = (), uapi: Sequence[str] = ()) -> Iterator[Hand]:

@@ -10,6 +10,7 @@ import select
 import signal
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -196,7 +197,14 @@ class Guest:
     def learn_modules(self, timeout: float = 5.0) -> None:
         """Ask the guest where its modules are: one that hangs later cannot tell. Raises what run() does."""
         text = self.agent.read_file("/proc/modules", timeout).decode(errors="replace")
-        self._modules = parse_modules(text)
+        self._modules = [self._with_code(module, timeout) for module in parse_modules(text)]
+
+    def _with_code(self, module: Module, timeout: float) -> Module:
+        try:
+            text = self.agent.read_file(f"/sys/module/{module.name}/sections/.text", timeout)
+            return replace(module, code=int(text, 16))
+        except (OSError, ValueError):
+            return module
 
     def cpus(self, symbols: Symbols | None = None, images: Mapping[str, bytes] | None = None) -> list[str]:
         """Return a line a CPU: where it stands now; [] when QEMU cannot say.
@@ -208,7 +216,8 @@ class Guest:
 
         names = symbols if symbols is not None else Symbols({}, 0)
         try:
-            return cpus(self._process.qmp, self._spec.arch, names.for_guest(self._modules, images or {}))
+            known = names.for_guest(self._modules, images or {}, restored=self.restored)
+            return cpus(self._process.qmp, self._spec.arch, known)
         except (GuestLost, GuestHung, HostError):
             return []
 

@@ -69,6 +69,11 @@ class Pool:
         """Whether guests are booted, not restored."""
         return self._cold
 
+    @property
+    def origin(self) -> str:
+        """What tells the template of its guests from others; '' when they are booted."""
+        return self._template.facts.nonce if self._template is not None and not self._cold else ""
+
     def take(self, what: str = "") -> Guest:
         """Return a fresh guest whose agent has answered; it is the caller's to close.
 

@@ -87,7 +87,11 @@ def _shift(qmp: Qmp, arch: Architecture, found: list[Cpu], symbols: Symbols) -> 
     kernel = [cpu for cpu in found if not cpu.user]  # in user mode the kernel may not be mapped
     if window is None or not kernel:
         return None
+    if not window:
+        return 0
     for address in window:
         if "Unmapped" not in qmp.human(f"gva2gpa {address:#x}", index=kernel[0].index):
-            return address - symbols.text
+            return (
+                address - symbols.text // window.step * window.step
+            )  # riscv's _text is not at the beginning
     return None

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from lab.guest.machine import Guest
     from lab.progress import Progress
 
-_TEXT = "_text"
+_TEXT = (
+    "_stext",
+    "_text",
+)  # loongarch has only the first; where both are, the second is where the image begins
 _CODE = frozenset("tTwW")
 _CODE_FLAGS = 0x2 | 0x4  # SHF_ALLOC | SHF_EXECINSTR
 _KALLSYMS_SECONDS = 60.0  # ten megabytes, made by an emulated CPU
@@ -35,6 +38,7 @@ class Module:
     name: str
     base: int
     size: int
+    code: int | None = None  # where its .text is, if not at the base: s390 puts tables before it
 
 
 def parse_modules(text: str) -> list[Module]:
@@ -82,8 +86,9 @@ class Symbols:
     """Names of code addresses. `shift`: how far KASLR moved the kernel in question; None: not known yet."""
 
     names: dict[int, str]
-    text: int  # of _text, as it was in the guest that these come from
+    text: int  # where the kernel begins, as it was in the guest that these come from
     shift: int | None = None
+    frozen: bool = False  # from a clone: all clones of its template have the kernel in the same place
     modules: tuple[Module, ...] = ()
     images: Mapping[str, bytes] = field(default_factory=dict)  # of modules, by name
 
@@ -94,20 +99,27 @@ class Symbols:
         Debian's System.map is a stub, so the names come from a kernel that runs.
         """
         names: dict[int, str] = {}
-        text = 0
+        found = dict.fromkeys(_TEXT, 0)
         for line in kallsyms.splitlines():
             address, kind, name, *module = line.split()
             if kind in _CODE and not module:
                 names.setdefault(int(address, 16), name)
-            if name == _TEXT:
-                text = int(address, 16)
+            if name in found:
+                found[name] = int(address, 16)
+        text = next(filter(None, reversed(found.values())), 0)
         if not text:
-            raise ValueError(f"no {_TEXT} among {len(names)} kernel symbols")
+            raise ValueError(f"no {' or '.join(_TEXT)} among {len(names)} kernel symbols")
         return cls(names, text)
 
-    def for_guest(self, modules: Sequence[Module], images: Mapping[str, bytes]) -> Symbols:
-        """Return these for another guest with the same kernel, these modules, and images of some of them."""
-        return replace(self, shift=None, modules=tuple(modules), images=images)
+    def for_guest(
+        self, modules: Sequence[Module], images: Mapping[str, bytes], *, restored: bool = False
+    ) -> Symbols:
+        """Return these for another guest with the same kernel, these modules, and images of some of them.
+
+        `restored`: from the template that they come from, if they come from one.
+        """
+        shift = 0 if restored and self.frozen else None
+        return replace(self, shift=shift, modules=tuple(modules), images=images)
 
     @cached_property
     def _sorted(self) -> list[int]:
@@ -117,7 +129,8 @@ class Symbols:
     def _functions(self) -> dict[str, dict[int, str]]:
         return {name: functions(image) for name, image in self.images.items()}
 
-    def _in_module(self, module: Module, offset: int) -> str:
+    def _in_module(self, module: Module, address: int) -> str:
+        offset = address - (module.base if module.code is None else module.code)
         own = self._functions.get(module.name, {})
         start = max((start for start in own if start <= offset), default=None)
         name = f"+{offset:#x}" if start is None else f"{own[start]}+{offset - start:#x}"
@@ -127,7 +140,7 @@ class Symbols:
         """Return 'function+0x1c', 'function+0x1c [module]' or '+0x30 [module]'; None for what is no code."""
         for module in self.modules:
             if module.base <= address < module.base + module.size:
-                return self._in_module(module, address - module.base)
+                return self._in_module(module, address)
         if self.shift is None or not self.names:
             return None
         linked = address - self.shift
@@ -138,10 +151,13 @@ class Symbols:
         return f"{self.names[start]}+{linked - start:#x}"
 
 
-def kernel_symbols(spec: BootSpec, take: Callable[[], Guest], cache: Cache, progress: Progress) -> Symbols:
+def kernel_symbols(
+    spec: BootSpec, take: Callable[[], Guest], origin: str, cache: Cache, progress: Progress
+) -> Symbols:
     """Return the symbols of a spec's kernel: read once, from a guest that `take` gives, and kept.
 
-    Raises GuestError, BootFailed or HostError when there is no such guest, or it does not tell.
+    `origin` says which template that guest is a clone of; '': it was booted. Raises GuestError, BootFailed or
+    HostError when there is no such guest, or it does not tell.
     """
 
     def make(building: Path, _final: Path) -> None:
@@ -151,7 +167,8 @@ def kernel_symbols(spec: BootSpec, take: Callable[[], Guest], cache: Cache, prog
         (building / "kallsyms").write_text("\n".join(lines))
 
     try:
-        path = cache.entry("symbols", digest(spec.kernel.digest, 1), make, durable=False)
-        return Symbols.of((path / "kallsyms").read_text(encoding="utf-8"))
+        path = cache.entry("symbols", digest(spec.kernel.digest, origin, 2), make, durable=False)
+        found = Symbols.of((path / "kallsyms").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise HostError(f"the symbols of {spec.kernel.kernel.release} are not to be had: {error}") from error
+    return replace(found, frozen=bool(origin))
