@@ -230,8 +230,29 @@ S390X = Architecture(
     registers=Registers(counter=r"\baddr ([0-9a-f]+)", stack=r"\bR15=([0-9a-f]+)"),
 )
 
+LOONG64 = Architecture(
+    name="loong64",
+    uname=("loongarch64",),
+    debian="loong64",
+    gnu="loongarch64-linux-gnu",
+    kernel="loongarch",
+    byteorder="little",
+    word=8,
+    qemu="qemu-system-loongarch64",
+    qemu_package="qemu-system-misc",
+    machine="virt",
+    cpu="la464",
+    # Debian's kernel finds PCI by ACPI alone, which only firmware brings.
+    firmware=("usr/share/qemu", "usr/share/qemu-efi-loongarch64"),
+    firmware_package="qemu-efi-loongarch64",
+    options=("-bios", "QEMU_EFI.fd"),
+    console="ttyS0",
+    flavours={"stock": "loong64"},
+    registers=Registers(counter=r"\bPC=([0-9a-f]+)", stack=r"\bGPR03/sp ([0-9a-f]+)", window=range(0)),
+)
+
 ARCHITECTURES: dict[str, Architecture] = {
-    arch.name: arch for arch in (X86_64, I386, ARM64, ARMHF, PPC64EL, RISCV64, S390X)
+    arch.name: arch for arch in (X86_64, I386, ARM64, ARMHF, PPC64EL, RISCV64, S390X, LOONG64)
 }
 DEFAULT = X86_64.name  # what is meant where nobody says: a command means the same on every host
 

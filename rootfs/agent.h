@@ -202,6 +202,10 @@ void hello_answer(const struct chunk *request);
 void hello_remember(const struct chunk *request);
 void hello_tainted(const struct chunk *request);
 
+/* timers.c */
+void timers_remember(void);
+void timers_set(void);
+
 uint64_t now_ns(void);
 
 /* peers.c: actors as the supervisor sees them */

@@ -141,6 +141,7 @@ void hello_answer(const struct chunk *request)
 		host_error(request->frame.id, "malformed hello");
 		return;
 	}
+	timers_set();
 	head.clock_errno = set_clock(hello->wall_clock);
 	head.seed_errno = stir(hello->seed, hello->seed_length);
 	until = now_ns() + hello->jitter * 1000ull;
@@ -163,6 +164,7 @@ void hello_remember(const struct chunk *request)
 	}
 	nonce_length = request->frame.length;
 	memcpy(nonce, request->payload, nonce_length);
+	timers_remember();
 	learn();
 	free(describe(0, &head));
 	proc_sample(peers[0].tid, &sample);

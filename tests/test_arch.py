@@ -24,6 +24,7 @@ MACROS = {
     "ppc64el": "__powerpc64__",
     "riscv64": "__riscv",
     "s390x": "__s390x__",
+    "loong64": "__loongarch64",
 }
 
 

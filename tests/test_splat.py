@@ -25,6 +25,7 @@ OTHERS = {
     "6.12-ppc64el": "Kernel NULL pointer dereference",
     "6.12-riscv64": "Unable to handle kernel access to user memory without uaccess routines",
     "6.12-s390x": "Unable to handle kernel pointer dereference",
+    "7.2-loong64": "Unable to handle kernel paging request",
 }
 EXPECTED: dict[str, list[tuple[str, str]]] = {
     "5.10-gpf": [("general protection fault", "general protection fault in tm_init [tm]")],

@@ -59,7 +59,8 @@ HEADS = (
     _head(
         "BUG", r"BUG: (?P<say>[Uu]nable to handle (?:page fault|kernel \w+(?: \w+)*?))(?: for| at| in|,|$)"
     ),
-    _head("BUG", r"(?P<say>Unable to handle kernel (?:NULL pointer dereference|paging request|[\w ]+?)) at "),
+    # 'CPU 1 Unable …' on loongarch
+    _head("BUG", r"(?:CPU \d+ )?(?P<say>Unable to handle kernel [\w ]+?) at "),
     _head("BUG", r"(?P<say>Unhandled fault: [\w -]+?) \(0x"),  # arm
     # s390: the address is in a line of its own, two further down
     _head("BUG", r"(?P<say>Unable to handle kernel pointer dereference) in "),
@@ -108,6 +109,8 @@ BODY = re.compile(
     |\[[0-9a-f]{8,16}\]\ \*?p[gm]d|\*pdpt|PC\ is\ at|LR\ is\ at|r\d+\s*:|Flags:|Control:|Register\ r
     |Process\ \w+\ \(pid|[0-9a-f]{4}:(?:\s+[0-9a-f]{8})+$|Exception\ stack|Faulting\ instruction
     |(?:Oops|Kernel\ BUG)\ \[\#|LE\ PAGE_SIZE|NIP|LR\ |MSR:|REGS:|CFAR:
+    |Oops(?:\ -\ \w+)?\[\#|[ast]\d\ [0-9a-f]{16}\ |pc\ [0-9a-f]{16}\ |Stack\ :
+    |(?:CRMD|PRMD|EUEN|ECFG|ESTAT|BADV|PRID):
     |Instruction\ dump|Current\ \w+\ pgtable:|status:|E[A-DIS][XPI]:
     |irq\ event|hardirqs|softirqs|preempt|stack\ backtrace|RIP:|RSP:|FS:|Stack:|CR2:|Kernel\ code|in_atomic
     |RCU\ nest
@@ -117,10 +120,11 @@ BODY = re.compile(
     re.VERBOSE,
 )
 FRAME = re.compile(
-    r"^\s+\(?(?:\[<[0-9a-fx]+>\] )?(?P<name>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?P<module> \[\w+)?"
+    r"^(?:\s+\(?|(?=\[<))(?:\[<[0-9a-fx]+>\] )?"
+    r"(?P<name>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?P<module> \[\w+)?"
 )
 COUNTER = re.compile(
-    r"^(?:RIP: 0010:|EIP: |PC is at |pc : |epc : |NIP \[\w+\] |Krnl PSW : \w+ \w+ \()"
+    r"^(?:RIP: 0010:|EIP: |PC is at |pc : |epc : |NIP \[\w+\] |Krnl PSW : \w+ \w+ \(|\s+ERA: [0-9a-f]+ )"
     r"(?P<name>[A-Za-z_][\w.]*)\+0x\S+(?P<module> \[\w+)?"
 )
 # What stands on top of a stack and is not what went wrong.
