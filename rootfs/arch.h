@@ -144,6 +144,9 @@ static inline long raw6(long nr, RAW_ARGS)
 
 #elif defined(__arm__)
 
+/* /proc/PID/syscall has 0 before 5.15 (4e57a4ddf6b0): the kernel kept a call's number for tracers alone. */
+#define ARCH_CALL_MAY_BE_UNKNOWN
+
 static inline long raw6(long nr, RAW_ARGS)
 {
 	register long r0 __asm__("r0") = a;

@@ -77,6 +77,10 @@ static bool asleep(struct wait *wait, uint32_t number, uint32_t *sequence)
 	proc_sample(peers[number].tid, sample);
 	if (READ(slot->sequence) != *sequence)
 		return false;
+#ifdef ARCH_CALL_MAY_BE_UNKNOWN
+	if (sample->in_call && !sample->nr)
+		sample->nr = slot->nr;	/* the sequence says that it makes the call */
+#endif
 	return (sample->state == 'S' || sample->state == 'D') && sample->in_call &&
 	       (int32_t)sample->nr == (int32_t)slot->nr;
 }
