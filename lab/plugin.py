@@ -296,9 +296,6 @@ class ScenarioItem(pytest.Item):
             self.user_properties.append((name, value))
         try:
             run.lab.ready(self.target, self.scenario)
-        except Unsupported as error:
-            self._verdict(Verdict.UNSUPPORTED)
-            pytest.skip(f"unsupported on {self.target}: {error.reason}")
         except LabError as error:
             self._verdict(_ERRORS.get(type(error), Verdict.LAB_ERROR))
             # The same error may stop a thousand scenarios: each would add its own frames to it.
@@ -307,11 +304,7 @@ class ScenarioItem(pytest.Item):
     def runtest(self) -> None:
         """Run the scenario in a guest of its own."""
         run = self.config.stash[_LAB]
-        try:
-            result = run.lab.run(self.target, self.scenario)
-        except Unsupported as error:
-            self._verdict(Verdict.UNSUPPORTED)
-            pytest.skip(f"unsupported on {self.target}: {error.reason}")
+        result = run.lab.run(self.target, self.scenario)
         self._verdict(result.verdict)
         self.user_properties.append(("guest", "clone" if result.restored else "booted"))
         if result.findings:
@@ -341,9 +334,19 @@ class ScenarioItem(pytest.Item):
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Report trouble of the harness or the host as an ERROR: it says nothing about the module."""
+    """Report what a target cannot do as skipped, and trouble of the harness or the host as an ERROR.
+
+    The latter says nothing about the module.
+    """
     report = yield
     error = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(error, Unsupported):
+        path, line, _ = item.reportinfo()
+        report.outcome = "skipped"
+        report.longrepr = (str(path), (line or 0) + 1, f"unsupported on {_target(item)}: {error.reason}")
+        if isinstance(item, ScenarioItem):
+            report.user_properties.append(("verdict", Verdict.UNSUPPORTED.value))
+        return report
     ours = isinstance(error, LabError) or (
         isinstance(error, Failed)
         and error.result.verdict in (Verdict.LAB_ERROR, Verdict.BOOT_FAILED, Verdict.BUILD_FAILED)
@@ -382,11 +385,8 @@ def guest(target: Target, request: pytest.FixtureRequest) -> Iterator[Hand]:
     run = request.config.stash[_LAB]
     mark = request.node.get_closest_marker("guest")
     wants = dict(mark.kwargs) if mark is not None else {}
-    try:
-        with run.lab.hand(target, **wants) as hand:
-            yield hand
-    except Unsupported as error:
-        pytest.skip(f"unsupported on {target}: {error.reason}")
+    with run.lab.hand(target, **wants) as hand:
+        yield hand
 
 
 # --- what the terminal says -----------------------------------------------------------------------
