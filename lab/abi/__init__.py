@@ -40,8 +40,10 @@ __all__ = [
 
 _NAMES = Path(__file__).with_name("names.txt")
 # Aliases that no report should use. Realtime signals are named by their distance from the first.
-_ERRNO_ALIASES = frozenset({"EWOULDBLOCK", "EDEADLOCK", "ENOTSUP"})
-_SIGNAL_ALIASES = frozenset({"SIGIOT", "SIGCLD", "SIGPOLL", "SIGUNUSED", "SIGLOST", "SIGRTMAX", "SIGSTKSZ"})
+_ERRNO_ALIASES = frozenset({"EWOULDBLOCK", "EDEADLOCK", "ENOTSUP", "EFSBADCRC", "EFSCORRUPTED"})
+_SIGNAL_ALIASES = frozenset(
+    {"SIGIOT", "SIGCLD", "SIGPOLL", "SIGUNUSED", "SIGLOST", "SIGRTMAX", "SIGSTKSZ", "SIGSWI"}
+)
 # Numbers of include/linux/errno.h that user space must never see: a module that leaks one is told by name.
 _INTERNAL_ERRNOS = {
     512: "ERESTARTSYS",

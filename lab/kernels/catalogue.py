@@ -210,7 +210,7 @@ def load(
         ]
         if stale:
             kept |= _renew(stale, kept, settings, cache, progress, refresh=refresh)
-    return _merged([_nominal(name) if known is None else _catalogue(known) for name, known in kept.items()])
+    return _merged([nominal(name) if known is None else _catalogue(known) for name, known in kept.items()])
 
 
 def _renew(
@@ -306,7 +306,8 @@ def _catalogue(kept: dict[str, Any]) -> Catalogue:
     return Catalogue(tuple(kernels), kept["fetched"], tuple(kept["notes"]))
 
 
-def _nominal(arch: str) -> Catalogue:
+def nominal(arch: str) -> Catalogue:
+    """Return what to expect for an architecture before anything was fetched."""
     import yaml  # noqa: PLC0415 - only until something was fetched
 
     rows = sorted(yaml.safe_load(DATA.read_text())["nominal"], key=lambda row: _number(row[0]), reverse=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lab.kernels.roots import Root
     from lab.progress import Progress
 
-_FORMAT = 2  # goes into the keys: what this package makes of the same headers
+_FORMAT = 3  # goes into the keys: what this package makes of the same headers
 
 
 def system_abi(toolchain: Root, arch: Architecture, cache: Cache, progress: Progress) -> Abi:
@@ -97,11 +97,14 @@ def _system(toolchain: Root, arch: Architecture) -> Abi:
     structs = {**_public(library.structs), **kernel.structs}
     structs.update({name: same for name, same in uapi_headers.ALIASES.items() if same in structs})
     calls = {name[5:]: constants.pop(name) for name in list(constants) if name.startswith("__NR_")}
-    # Limits of the table, not calls.
-    calls = {
-        name: number for name, number in calls.items() if name not in ("syscalls", "arch_specific_syscall")
-    }
+    calls = {name: number for name, number in calls.items() if name not in _NO_CALLS}
     return Abi(arch, constants, {**_public(library.strings), **kernel.strings}, Structs(structs), calls)
+
+
+# Limits and beginnings of the table, and what arm takes for another one: __NR_X all the same.
+_NO_CALLS = frozenset(
+    {"syscalls", "arch_specific_syscall", "SYSCALL_BASE", "OABI_SYSCALL_BASE", "SYSCALL_MASK"}
+)
 
 
 def _public(names: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +133,7 @@ def _user(names: Sequence[str], include: Path, toolchain: Root, arch: Architectu
 # --- lab/abi/names.txt -----------------------------------------------------------------------------------
 
 
-def write_names(path: Path, toolchains: Sequence[Root], arches: Sequence[Architecture], cache: Cache) -> None:
+def write_names(path: Path, targets: Sequence[tuple[Root, Architecture]], cache: Cache) -> None:
     """Write the names that any of these targets has, by family."""
     from lab.progress import Progress  # noqa: PLC0415 - only this command talks by itself
 
@@ -138,23 +141,20 @@ def write_names(path: Path, toolchains: Sequence[Root], arches: Sequence[Archite
         name: set() for name in ("errno", "signal", "constant", "string", "syscall")
     }
     structs: dict[str, dict[str, None]] = {}
-    for toolchain in toolchains:
-        for arch in arches:
-            abi = system_abi(toolchain, arch, cache, Progress())
-            with tempfile.TemporaryDirectory(prefix="chanlab-probe-") as scratch:
-                for family, header, start in (
-                    ("errno", "linux/errno.h", "E"),
-                    ("signal", "linux/signal.h", "SIG"),
-                ):
-                    macros = _probe(_includes([header]), toolchain, arch, scratch).macros()
-                    families[family].update(
-                        name for name in macros if name.startswith(start) and name.isalnum()
-                    )
-            families["constant"].update(abi.constants)
-            families["string"].update(abi.strings)
-            families["syscall"].update(abi.syscalls)
-            for name in abi.structs:
-                structs.setdefault(name, {}).update(dict.fromkeys(f.name for f in abi.structs[name].fields))
+    for toolchain, arch in targets:
+        abi = system_abi(toolchain, arch, cache, Progress())
+        with tempfile.TemporaryDirectory(prefix="chanlab-probe-") as scratch:
+            for family, header, start in (
+                ("errno", "linux/errno.h", "E"),
+                ("signal", "linux/signal.h", "SIG"),
+            ):
+                macros = _probe(_includes([header]), toolchain, arch, scratch).macros()
+                families[family].update(name for name in macros if name.startswith(start) and name.isalnum())
+        families["constant"].update(abi.constants)
+        families["string"].update(abi.strings)
+        families["syscall"].update(abi.syscalls)
+        for name in abi.structs:
+            structs.setdefault(name, {}).update(dict.fromkeys(f.name for f in abi.structs[name].fields))
     families["signal"] -= {"SIGSTKSZ"}
     families["constant"] -= families["errno"] | families["signal"]
     lines = [
@@ -172,6 +172,7 @@ def main(argv: Sequence[str]) -> int:
     from lab import abi, settings  # noqa: PLC0415 - only this command makes its own world
     from lab.arch import ARCHITECTURES  # noqa: PLC0415 - the same
     from lab.cache import Cache  # noqa: PLC0415 - the same
+    from lab.kernels.catalogue import nominal  # noqa: PLC0415 - the same
     from lab.kernels.roots import root  # noqa: PLC0415 - the same
     from lab.progress import Progress  # noqa: PLC0415 - the same
 
@@ -180,8 +181,12 @@ def main(argv: Sequence[str]) -> int:
         return 2
     chosen = settings.load()
     cache = Cache(chosen.cache, Progress())
-    toolchains = [root(name, chosen, cache, Progress()) for name in ("gcc-10", "gcc-12", "gcc-14")]
-    write_names(Path(abi.__file__).with_name("names.txt"), toolchains, list(ARCHITECTURES.values()), cache)
+    targets = [
+        (root(compiler, chosen, cache, Progress(), target=arch), arch)
+        for arch in ARCHITECTURES.values()
+        for compiler in dict.fromkeys(kernel.compiler for kernel in nominal(arch.name).kernels)
+    ]
+    write_names(Path(abi.__file__).with_name("names.txt"), targets, cache)
     return 0
 
 
