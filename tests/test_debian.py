@@ -419,6 +419,15 @@ def test_a_package_that_left_the_mirror_tells_the_remedy(stocked: TinyArchive, c
     assert not list((cache.root / "v1/tmp").glob("*"))
 
 
+def test_what_the_mirror_lists_and_does_not_have_is_passed_over(stocked: TinyArchive, cache: Cache) -> None:
+    settings = stocked.settings(cache.root)
+    del stocked.files["debian/pool/linux-image-6.12.40+deb13-amd64_6.12.40-1.deb"]
+    found = catalogue.load(settings, cache, QUIET)
+    assert any(re.match("passed over for x86_64, .*: 6.12.40-1$", note) for note in found.notes)
+    assert all(kernel.version != "6.12.40" for kernel in found.kernels)
+    assert found.select(["6.12.100"], ["x86_64"], ["stock"])
+
+
 def test_an_unknown_root_is_named(tiny: TinyArchive, cache: Cache) -> None:
     with pytest.raises(UsageError, match="'gcc-1'"):
         root("gcc-1", tiny.settings(cache.root), cache, QUIET)

@@ -202,6 +202,11 @@ def serve(archive: TinyArchive) -> ThreadingHTTPServer:
             else:
                 self._answer(200, data, {})
 
+        def do_HEAD(self) -> None:
+            there = self.path.lstrip("/").replace("%2B", "+") in archive.files
+            self.send_response(200 if there else 404)
+            self.end_headers()
+
         def _answer(self, code: int, data: bytes, headers: dict[str, str], said: int | None = None) -> None:
             self.send_response(code)
             self.send_header("Content-Length", str(len(data) if said is None else said))

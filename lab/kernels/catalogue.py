@@ -247,13 +247,13 @@ def _age(kept: dict[str, Any]) -> float:
     return age if age >= 0 else float("inf")
 
 
-def is_cached(kernel: Kernel, cache: Cache) -> bool:
+def is_cached(kernel: Kernel | Offer, cache: Cache) -> bool:
     """Whether a kernel is in the cache, unpacked."""
     name = entry_name(kernel)
     return bool(kernel.release) and any(key.startswith(name) for key in cache.keys("kernel"))
 
 
-def entry_name(kernel: Kernel) -> str:
+def entry_name(kernel: Kernel | Offer) -> str:
     """Return what the keys of a kernel's cache entries start with, for people who look there."""
     return f"{kernel.arch}-{kernel.release.replace('+', '_')}-"
 
@@ -360,12 +360,19 @@ def _fetch(
     seen = {name: _Seen(cache, f"{_fact(name)}-indexes") for name in arches}
     with Fetcher(settings, cache) as fetcher:
         suites = fetcher.each(wanted, ask, 2)
+        listed = {
+            name: newest_first([offer for suite in suites for offer in suite.get(name, ())])
+            for name in arches
+        }
+        gone = {name: _gone(offers, fetcher, cache) for name, offers in listed.items()}
     fresh = {}
-    for name in arches:
-        offers = [offer for suite in suites for offer in suite.get(name, ())]
+    for name, offers in listed.items():
+        if gone[name]:
+            versions = ", ".join(version for _, version in gone[name])
+            notes.append(f"passed over for {name}, on the mirror's list but not on the mirror: {versions}")
         seen[name].save()
-        ordered = [one.to_json() for one in newest_first(offers)]
-        fresh[name] = {"fetched": time.time(), "notes": sorted(notes), "offers": ordered}
+        kept = [one.to_json() for one in offers if (one.line, one.package_version) not in gone[name]]
+        fresh[name] = {"fetched": time.time(), "notes": sorted(notes), "offers": kept}
     if not any(one["offers"] for one in fresh.values()):
         if refused:
             raise refused[0]
@@ -374,6 +381,25 @@ def _fetch(
             hint="; ".join(filter(None, hints)),
         )
     return fresh
+
+
+def _gone(offers: Sequence[Offer], fetcher: Fetcher, cache: Cache) -> list[tuple[str, str]]:
+    """Return the newest kernels, line and package's version, that the mirror lists and does not have."""
+    lines: dict[str, dict[str, Offer]] = {}
+    for offer in offers:
+        if offer.headers:  # the others are taken by their exact version alone
+            lines.setdefault(offer.line, {}).setdefault(offer.package_version, offer)
+
+    def of(line: str) -> list[tuple[str, str]]:
+        missing = []
+        for version, offer in lines[line].items():
+            pieces = (*offer.image, *offer.headers)
+            if is_cached(offer, cache) or not any(fetcher.lacks(piece.item) for piece in pieces):
+                break
+            missing.append((line, version))
+        return missing
+
+    return [each for found in fetcher.each(lines, of) for each in found]
 
 
 class _Seen:

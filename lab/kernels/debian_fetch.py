@@ -121,6 +121,17 @@ class Fetcher:
             self._cache.discard("download", item.sha256)
         raise HashMismatch(f"{entry} in the cache is not what it was", hint="`lab clean`, then start again")
 
+    def lacks(self, item: Item) -> bool:
+        """Return whether the mirror says that it does not have a file; what else it may say is for file()."""
+        import httpx  # noqa: PLC0415 - see _stream()
+
+        url = self.url(item.tree, item.path)
+        self._check(url)
+        try:
+            return self._http().head(url).status_code in _GONE_CODES
+        except (httpx.TransportError, httpx.InvalidURL):
+            return False
+
     def drop(self, items: Iterable[Item]) -> None:
         """Forget downloads that have been unpacked."""
         for item in items:
@@ -193,7 +204,7 @@ class Fetcher:
             ranged = {"Range": f"bytes={start}-"} if start else {}
             try:
                 with self._http().stream("GET", url, headers=headers | ranged) as response:
-                    if response.status_code in (404, 410):
+                    if response.status_code in _GONE_CODES:
                         raise NotThere(f"{url}: the mirror does not have it", hint=_GONE)
                     if response.status_code == 416 or (start and not _goes_on(response, start)):
                         again()
@@ -229,6 +240,7 @@ class Fetcher:
             return self._client
 
 
+_GONE_CODES = (404, 410)
 _GONE = "the cached list of packages may be older than the mirror: `lab kernels --refresh`, then start again"
 
 
