@@ -40,7 +40,7 @@ def test_trouble_that_is_not_expected(
     secret = unexpected(trouble)
     lab.ready(target, secret)
     result = lab.run(target, secret)
-    wanted = Verdict(trouble.expect_verdict) if trouble.expect_verdict else Verdict.SPLAT
+    wanted = Verdict.SPLAT if trouble.expect_splat else Verdict(trouble.expect_verdict)
     assert result.verdict is wanted, result.report()
     assert str(trouble.steps[0].file) in result.report()
     # The next scenario runs as if nothing had happened.
