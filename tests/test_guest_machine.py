@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,33 @@ def test_where_each_cpu_stands() -> None:
         "CPU 1: +0x83 [lab_x] (0xffffffffc0161083), on its stack: busy+0x5",
         "CPU 2: 0x422c39, in user space",
     ]
+
+
+def test_all_clones_of_a_template_have_the_kernel_in_the_same_place() -> None:
+    there = Symbols(Symbols.of(KALLSYMS).names, 0xFFFFFFFF81000000, frozen=True)
+    assert there.for_guest([], {}, restored=True).name(0xFFFFFFFF8150FA3F) == "idle+0xf"
+    assert there.for_guest([], {}).name(0xFFFFFFFF8150FA3F) is None
+    assert replace(there, frozen=False).for_guest([], {}, restored=True).name(0xFFFFFFFF8150FA3F) is None
+
+
+def test_a_kernel_that_never_moves() -> None:
+    fixed = replace(X86_64, registers=replace(X86_64.registers, window=range(0)))
+    names = Symbols({0xFFFFFFFFBD50FA30: "idle", 0xFFFFFFFFBD600000: "end"}, 0xFFFFFFFFBD000000)
+    line = cpus(Monitor(), fixed, names)[0]  # type: ignore[arg-type]  # only this method is used
+    assert line == "CPU 0: idle+0xf (0xffffffffbd50fa3f), idle"
+
+
+def test_a_kernel_that_does_not_begin_with_its_text() -> None:
+    # riscv: _text is 8 KiB behind the beginning, loongarch has only _stext.
+    kernel = "ffffffff81002000 T _stext\nffffffff8150fa30 t idle\nffffffff81600000 T end\n"
+    names = Symbols.of(kernel).for_guest([], {})
+    line = cpus(Monitor(), X86_64, names)[0]  # type: ignore[arg-type]  # only this method is used
+    assert line == "CPU 0: idle+0xf (0xffffffffbd50fa3f), idle"
+
+
+def test_a_modules_code_is_not_always_at_its_base() -> None:
+    names = Symbols({}, 0).for_guest([Module("lab_x", 0x1000, 0x1000, code=0x1100)], {})
+    assert names.name(0x1180) == "+0x80 [lab_x]"
 
 
 def test_without_symbols_the_addresses_are_told() -> None:
