@@ -55,6 +55,7 @@ class Architecture:
     aligned_pairs: bool = False  # a 64-bit argument of a system call begins in a register of an even number
     mmap_struct: bool = False  # mmap() takes the address of its six arguments
     runs_on: tuple[str, ...] = ()  # other hosts whose KVM can run it
+    host: bool = False  # whether the lab itself runs on it: binding a root's programs is written for some
 
 
 X86_64 = Architecture(
@@ -79,6 +80,7 @@ X86_64 = Architecture(
     cmdline=("tsc=reliable",),
     turns=True,
     flavours={"stock": "amd64", "cloud": "cloud-amd64", "rt": "rt-amd64"},
+    host=True,
     registers=Registers(
         counter=r"\bRIP=([0-9a-f]+)",
         stack=r"\bRSP=([0-9a-f]+)",
@@ -135,6 +137,7 @@ ARM64 = Architecture(
     panic=("pvpanic-pci",),
     turns=True,
     flavours={"stock": "arm64", "cloud": "cloud-arm64", "rt": "rt-arm64", "16k": "arm64-16k"},
+    host=True,
     registers=Registers(
         counter=r"\bPC=([0-9a-f]+)",
         stack=r"\bSP=([0-9a-f]+)",
@@ -204,6 +207,7 @@ RISCV64 = Architecture(
     cpu="rv64",
     console="ttyS0",
     flavours={"stock": "riscv64", "cloud": "cloud-riscv64", "rt": "rt-riscv64"},
+    host=True,
     registers=Registers(
         counter=r"\bpc +([0-9a-f]+)",
         stack=r"\bx2/sp +([0-9a-f]+)",
@@ -274,9 +278,11 @@ def host(machine: str = "") -> Architecture:
     Raises HostError for one that no root can be made for.
     """
     machine = machine or platform.machine()
-    for arch in (X86_64, ARM64, RISCV64):  # binding a root's programs knows 64-bit little-endian ones
+    hosts = [arch for arch in ARCHITECTURES.values() if arch.host]
+    for arch in hosts:
         if machine in arch.uname:
             return arch
     raise HostError(
-        f"the lab does not run on {machine} hosts", hint="x86_64 and arm64 are what it is used on"
+        f"the lab does not run on {machine} hosts",
+        hint=f"it does on {', '.join(arch.name for arch in hosts)}",
     )
