@@ -231,8 +231,7 @@ class Trial:
         if verdict is not None:
             if self.findings and self.findings[0].verdict.value == verdict:
                 self.findings.clear()
-                return
-            if not self.findings:
+            elif not self.findings:
                 self.findings.append(
                     Finding(
                         Verdict.STEP_FAILED,

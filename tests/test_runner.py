@@ -231,6 +231,20 @@ def test_a_hang_that_is_expected_is_waited_for_less_long(monkeypatch: pytest.Mon
     assert given == [5.0, 2.0]
 
 
+def test_a_hang_that_is_expected_does_not_replace_a_splat_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = SplatWanted("WARNING")
+
+    def warns_and_hangs(session: Session) -> None:
+        session.say(WARNING)
+        hangs(session)
+
+    both = trial(monkeypatch, {2: warns_and_hangs}, expect_verdict="hung", expect_splat=wanted)
+    assert both.verdict is Verdict.PASSED
+    one = trial(monkeypatch, {2: hangs}, expect_verdict="hung", expect_splat=wanted)
+    assert one.verdict is Verdict.STEP_FAILED
+    assert "the splat that was expected did not come" in one.title
+
+
 def test_a_failed_step_is_not_the_hang_that_was_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trial(monkeypatch, {2: fails}, expect_verdict="hung").verdict is Verdict.STEP_FAILED
 
