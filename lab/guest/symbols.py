@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from lab.guest.machine import Guest
     from lab.progress import Progress
 
-_TEXT = (
-    "_stext",
-    "_text",
-)  # loongarch has only the first; where both are, the second is where the image begins
 _CODE = frozenset("tTwW")
 _CODE_FLAGS = 0x2 | 0x4  # SHF_ALLOC | SHF_EXECINSTR
 _KALLSYMS_SECONDS = 60.0  # ten megabytes, made by an emulated CPU
@@ -99,16 +95,16 @@ class Symbols:
         Debian's System.map is a stub, so the names come from a kernel that runs.
         """
         names: dict[int, str] = {}
-        found = dict.fromkeys(_TEXT, 0)
+        found = {"_text": 0, "_stext": 0}  # where the image begins; loongarch has only the second
         for line in kallsyms.splitlines():
             address, kind, name, *module = line.split()
             if kind in _CODE and not module:
                 names.setdefault(int(address, 16), name)
             if name in found:
                 found[name] = int(address, 16)
-        text = next(filter(None, reversed(found.values())), 0)
+        text = found["_text"] or found["_stext"]
         if not text:
-            raise ValueError(f"no {' or '.join(_TEXT)} among {len(names)} kernel symbols")
+            raise ValueError(f"no {' or '.join(found)} among {len(names)} kernel symbols")
         return cls(names, text)
 
     def for_guest(
