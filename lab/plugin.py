@@ -340,10 +340,11 @@ def pytest_runtest_makereport(
     """
     report = yield
     error = call.excinfo.value if call.excinfo is not None else None
-    if isinstance(error, Unsupported):
+    target = _target(item)
+    if isinstance(error, Unsupported) and target is not None:  # elsewhere it is an error like any other
         path, line, _ = item.reportinfo()
         report.outcome = "skipped"
-        report.longrepr = (str(path), (line or 0) + 1, f"unsupported on {_target(item)}: {error.reason}")
+        report.longrepr = (str(path), (line or 0) + 1, f"unsupported on {target}: {error.reason}")
         if isinstance(item, ScenarioItem):
             report.user_properties.append(("verdict", Verdict.UNSUPPORTED.value))
         return report

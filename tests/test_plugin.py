@@ -97,6 +97,13 @@ def test_verdicts_become_outcomes(house: pytest.Pytester) -> None:
     )
 
 
+def test_only_a_target_can_be_unable(house: pytest.Pytester) -> None:
+    test = house.makepyfile(
+        "from lab.errors import Unsupported\ndef test_it():\n    raise Unsupported('this')"
+    )
+    house.runpytest_inprocess("-p", "no:xdist", test).assert_outcomes(failed=1)
+
+
 def test_what_stops_all_scenarios_is_told_without_a_traceback(
     house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
