@@ -11,8 +11,10 @@ import pytest
 
 from lab.cache import Cache
 from lab.errors import FetchError, Unsupported
-from lab.guest.initramfs import Entry, cpio, depends, initramfs, needed_modules
+from lab.guest.initramfs import Entry, cpio, initramfs, needed_modules
 from lab.kernels.model import Kernel, KernelFiles
+from lab.kernels.modules_dep import write_modules_dep
+from lab.kernels.own_modules import OwnModules
 
 
 def module(info: bytes) -> bytes:
@@ -30,13 +32,11 @@ def module(info: bytes) -> bytes:
 
 def kernel(base: Path, modules: dict[str, bytes], builtin: str = "") -> KernelFiles:
     base.mkdir()
-    listed = ""
     for name, image in modules.items():
         path = base / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(lzma.compress(image) if name.endswith(".xz") else image)
-        listed += name.removesuffix(".xz") + "\n"
-    (base / "modules.order").write_text(listed)
+    write_modules_dep(base)
     (base / "modules.builtin").write_text(builtin)
     which = Kernel("6.1", "6.1.1", "6.1.1-1", "6.1.0-1-amd64", "x86_64", "stock", "a test", "gcc-12", True)
     return KernelFiles(which, base / "vmlinuz", base, base / "config", base / "System.map", digest="k")
@@ -104,9 +104,12 @@ def test_modules_come_after_what_they_depend_on(tmp_path: Path) -> None:
 
 def test_what_is_built_in_is_not_loaded(tmp_path: Path) -> None:
     builtin = "kernel/drivers/virtio/virtio_pci.ko\nkernel/drivers/virtio/virtio_ring.ko\n"
-    only = {name: image for name, image in MODULES.items() if "pci" not in name and "ring" not in name}
+    only = {
+        "kernel/drivers/char/virtio_console.ko": module(b"depends=virtio\0"),  # what is built in is not named
+        "kernel/drivers/virtio/virtio.ko": module(b"depends=\0"),
+    }
     files = needed_modules(kernel(tmp_path / "k", only, builtin))
-    assert [path.name for path in files] == ["virtio.ko", "virtio_console.ko", "virtio-rng.ko.xz"]
+    assert [path.name for path in files] == ["virtio.ko", "virtio_console.ko"]
 
 
 def test_a_kernel_without_a_port_is_unsupported(tmp_path: Path) -> None:
@@ -115,17 +118,30 @@ def test_a_kernel_without_a_port_is_unsupported(tmp_path: Path) -> None:
         needed_modules(kernel(tmp_path / "k", only))
 
 
+def test_a_kernels_own_modules_are_known_by_name(tmp_path: Path) -> None:
+    own = OwnModules(kernel(tmp_path / "k", MODULES, "kernel/fs/configfs/configfs.ko\n").modules)
+    assert own.order("virtio_console") == ("virtio_ring", "virtio", "virtio_console")
+    assert own.order("virtio_ring") == ("virtio_ring",)
+    assert own.builtin("configfs")
+    assert not own.builtin("virtio_ring")
+    assert "virtio_rng" in own
+    assert "configfs" not in own
+    assert own.image("virtio_rng") == MODULES["kernel/drivers/char/hw_random/virtio-rng.ko.xz"]
+
+
 def test_damaged_modules_are_named(tmp_path: Path) -> None:
     files = kernel(tmp_path / "k", MODULES)
+    own = OwnModules(files.modules)
     path = tmp_path / "k/kernel/drivers/char/hw_random/virtio-rng.ko.xz"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(FetchError, match=r"virtio-rng\.ko\.xz is damaged"):
-        needed_modules(files)
+        own.image("virtio_rng")
     path.unlink()
-    with pytest.raises(FetchError, match="is not there"):
+    with pytest.raises(FetchError, match=r"virtio-rng\.ko\.xz is damaged: .*No such file"):
+        own.image("virtio_rng")
+    (files.modules / "modules.dep").unlink()
+    with pytest.raises(FetchError, match=r"modules\.dep is damaged"):
         needed_modules(files)
-    with pytest.raises(FetchError, match="is no kernel module"):
-        depends(b"text", path)
 
 
 def test_the_whole_archive(tmp_path: Path) -> None:

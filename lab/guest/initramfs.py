@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""The guest's first file system: the agent, and the modules that its port needs.
-
-Debian's packages bring no modules.dep (that is made when they are installed), so what a module depends on
-comes from the module itself.
-"""
+"""The guest's first file system: the agent, and the modules that its port needs."""
 
 from __future__ import annotations
 
-import gzip
 import io
-import lzma
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.arch import architecture
 from lab.cache import digest, file_digest
-from lab.errors import FetchError, Unsupported
+from lab.errors import Unsupported
+from lab.kernels.modules_dep import module_name
+from lab.kernels.own_modules import OwnModules, module_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,103 +79,19 @@ def _write(out: io.BytesIO, entry: Entry, number: int, nlink: int) -> None:
 def needed_modules(kernel: KernelFiles) -> list[Path]:
     """Return the module files that the guest loads first, in load order; empty where all is built in.
 
-    Raises Unsupported when this kernel has no virtio-serial at all, FetchError for a damaged module.
+    Raises Unsupported when this kernel has no virtio-serial at all, FetchError for a damaged kernel.
     """
-    builtin = {_plain(line) for line in _lines(kernel.modules / "modules.builtin")}
-    files = {_plain(line): line for line in _lines(kernel.modules / "modules.order")}
+    own = OwnModules(kernel.modules)
     order: dict[str, Path] = {}
     needed = (*NEEDED_BY_BUS[architecture(kernel.kernel.arch).bus], *NEEDED)
     for name in (*needed, *WANTED):
-        if name in builtin:
-            continue
-        if name in files:
-            _add(name, files, builtin, kernel.modules, order)
-        elif name in needed:
+        if name in own:
+            order.update((each, own.path(each)) for each in own.order(name))
+        elif name in needed and not own.builtin(name):
             raise Unsupported(
                 f"{kernel.kernel.release} has no {name}, built in or as a module: no port for the agent"
             )
     return list(order.values())
-
-
-def _add(name: str, files: dict[str, str], builtin: set[str], base: Path, order: dict[str, Path]) -> None:
-    """Put a module behind all that it depends on."""
-    if name in order or name in builtin:
-        return
-    if name not in files:
-        raise FetchError(
-            f"{base} has no module {name}, which another one needs",
-            hint="`lab clean` removes it, the next run fetches it again",
-        )
-    path = _on_disk(base / files[name])
-    for dependency in depends(module_image(path), path):
-        _add(dependency, files, builtin, base, order)
-    order[name] = path
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").split()
-
-
-def _plain(path: str) -> str:
-    """Return a module's name, in which the kernel takes - and _ for the same."""
-    return path.rpartition("/")[2].partition(".")[0].replace("-", "_")
-
-
-def _on_disk(path: Path) -> Path:
-    """Return a module as it is: modules.order leaves out how it is packed."""
-    for packed in ("", ".xz", ".gz", ".zst"):
-        candidate = path.with_name(path.name + packed)
-        if candidate.exists():
-            return candidate
-    raise FetchError(
-        f"{path} is listed in modules.order but is not there",
-        hint="`lab clean` removes the kernel, the next run fetches it again",
-    )
-
-
-def module_image(path: Path) -> bytes:
-    """Return a module's ELF file, unpacked.
-
-    Raises FetchError when it is damaged, Unsupported for a packing that Python cannot undo.
-    """
-    data = path.read_bytes()
-    try:
-        match path.suffix:
-            case ".ko":
-                return data
-            case ".xz":
-                return lzma.decompress(data)
-            case ".gz":
-                return gzip.decompress(data)
-    except (lzma.LZMAError, OSError, EOFError) as error:
-        raise FetchError(
-            f"{path} is damaged: {error}",
-            hint="`lab clean` removes the kernel, the next run fetches it again",
-        ) from error
-    raise Unsupported(f"{path.name}: the lab cannot unpack {path.suffix} modules")
-
-
-def depends(image: bytes, path: Path) -> list[str]:
-    """Return the names of the modules that a module's image says it depends on.
-
-    Raises FetchError when it is no module; `path` is for that message.
-    """
-    # Importing pyelftools takes longer than all that a warm run has to do here.
-    from elftools.common.exceptions import ELFError  # noqa: PLC0415 - see above
-    from elftools.elf.elffile import ELFFile  # noqa: PLC0415 - see above
-
-    try:
-        section = ELFFile(io.BytesIO(image)).get_section_by_name(".modinfo")
-        info = section.data() if section is not None else None
-    except ELFError:
-        info = None
-    if info is None:
-        raise FetchError(f"{path} is no kernel module", hint="`lab clean`, then try again")
-    for item in info.split(b"\0"):
-        key, _, value = item.partition(b"=")
-        if key == b"depends" and value:
-            return [name.replace("-", "_") for name in value.decode().split(",")]
-    return []
 
 
 def initramfs(agent: Path, kernel: KernelFiles, cache: Cache) -> Path:
@@ -190,7 +102,7 @@ def initramfs(agent: Path, kernel: KernelFiles, cache: Cache) -> Path:
     """
 
     def make(building: Path, _final: Path) -> None:
-        modules = [(f"{_plain(path.name)}.ko", module_image(path)) for path in needed_modules(kernel)]
+        modules = [(f"{module_name(path)}.ko", module_image(path)) for path in needed_modules(kernel)]
         (building / "initramfs.cpio").write_bytes(cpio(_entries(agent.read_bytes(), modules)))
 
     key = digest("initramfs", _FORMAT, NEEDED_BY_BUS, NEEDED, WANTED, file_digest(agent), kernel.digest)
