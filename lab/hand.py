@@ -49,10 +49,10 @@ class Hand:
         self,
         session: Session,
         *,
-        modules: ModulesGiven = (),
+        modules: Sequence[ModuleLoad] = (),
         uapi: Sequence[Path] = (),
     ) -> None:
-        """`modules` are loaded in order: names, or {name: {parameter: value}}; `uapi` are headers.
+        """`modules` are loaded in order; `uapi` are headers.
 
         Raises StepFailed for a module that is refused.
         """
@@ -61,7 +61,7 @@ class Hand:
         self._names: dict[int, tuple[str, object]] = {}  # what was given to the test, by identity
         self._count = 0
         self.later = Later(self)
-        session.load_modules(module_loads(modules))
+        session.load_modules(modules)
 
     def __enter__(self) -> Self:
         return self

@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import beside, runner
+from lab.abi.layout import nearest
 from lab.arch import Architecture, architecture
 from lab.cache import Cache, file_digest
 from lab.errors import BootFailed, BuildFailed, LabError, Unsupported, UsageError
 from lab.guest.argv import BootSpec
+from lab.kernels.images import Images
+from lab.scenario import ModuleLoad
 from lab.verdict import Finding, Result, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from lab.abi import Abi
@@ -36,12 +39,13 @@ if TYPE_CHECKING:
     from lab.hand import Hand, ModulesGiven
     from lab.kernels.build import Modules
     from lab.kernels.model import Headers, KernelFiles, Target
+    from lab.kernels.own_modules import OwnModules
     from lab.kernels.roots import Root
     from lab.progress import Progress
-    from lab.scenario import BootOptions, ModuleLoad, Scenario
+    from lab.scenario import BootOptions, Scenario
     from lab.settings import Settings
 
-Loads = tuple["ModuleLoad", ...]  # a scenario's, in order
+Loads = tuple[ModuleLoad, ...]  # a scenario's, in order
 HOUSE = Path(__file__).resolve().parent.parent  # the tree that holds kmod/ and rootfs/
 _STEP_SECONDS = 5.0  # a step's deadline on a target that boots as fast as _BOOT_SECONDS
 _BOOT_SECONDS = 2.5
@@ -78,6 +82,25 @@ class Unwell(Exception):  # noqa: N818 - a verdict
 
     def __init__(self, found: Finding) -> None:
         super().__init__("\n".join(found.lines()))
+
+
+def with_own(modules: Loads, built: Collection[str], own: OwnModules, release: str) -> Loads:
+    """Return modules to load on a kernel; see Ready.loads()."""
+    found: dict[str, ModuleLoad] = {}
+    for module in modules:
+        name = module.name.replace("-", "_")
+        if name in built:
+            found[name] = module
+        elif name in own:
+            for needed in own.order(name):
+                found.setdefault(needed, ModuleLoad(needed, own=True))
+            found[name] = replace(module, name=name, own=True)
+        elif not own.builtin(name):
+            raise UsageError(
+                f"{release} has no module {module.name!r}{nearest(name, [*built, *own])}",
+                hint="where a kernel may be without it, say so: requires: {config: [CONFIG_...]}",
+            )
+    return tuple(found.values())
 
 
 class Ready:
@@ -165,9 +188,24 @@ class Ready:
         return self._modules.result()
 
     @cached_property
+    def own(self) -> OwnModules:
+        """The modules that the kernel brings itself."""
+        from lab.kernels.own_modules import OwnModules  # noqa: PLC0415 - as above
+
+        return OwnModules(self.kernel.modules)
+
+    @cached_property
     def images(self) -> Mapping[str, bytes]:
-        """The modules' files as they are sent to a guest, by module name."""
-        return {name: path.read_bytes() for name, path in self.modules.ko.items()}
+        """The modules' files as they are sent to a guest, by module name; the kernel's own among them."""
+        return Images({name: path.read_bytes() for name, path in self.modules.ko.items()}, self.own)
+
+    def loads(self, modules: Loads) -> Loads:
+        """Return modules to load, each of the kernel's own behind what it needs; built in ones are left out.
+
+        Raises UsageError for one that is neither built here nor the kernel's.
+        """
+        built = (*self.modules.ko, *self.modules.failed)
+        return with_own(modules, built, self.own, self.target.kernel.release)
 
     def patched(self, patches: Sequence[Path]) -> Mapping[str, bytes]:
         """Return the modules as they are with patches applied to a copy of their sources.
@@ -184,7 +222,7 @@ class Ready:
             raise BuildFailed(
                 f"{name} does not compile with {', '.join(path.stem for path in patches)}", output
             )
-        return {name: path.read_bytes() for name, path in built.ko.items()}
+        return Images({name: path.read_bytes() for name, path in built.ko.items()}, self.own)
 
     def abi(self, uapi: Sequence[str]) -> Abi:
         """Return the system's constants and structs together with those of the module's own headers."""
@@ -343,6 +381,7 @@ class Lab:
             if name in failed:
                 raise BuildFailed(f"{name} does not compile against {target.kernel.release}", failed[name])
         with self._once(target, scenario.boot):
+            parts.loads(scenario.modules)
             modules = self._modules_ahead(target, scenario)
             self.pool(target, scenario.boot, modules, turns=beside.alone(scenario, parts.images))
 
@@ -395,14 +434,14 @@ class Lab:
         images = parts.images
         if base.refused or any(module.name not in images for module in modules):
             return None
-        loads = [(module.name, images[module.name], module.text) for module in modules]
+        loads = [(module.name, images[module.name], module.text, module.own) for module in modules]
         return loaded(base, spec, loads, self.cache, self.progress)
 
     def _modules_ahead(self, target: Target, scenario: Scenario) -> Loads:
         """Return the modules that a scenario's guest has from the start: those that pay."""
         if self.wishes.cold or self._expected[target, scenario.boot, scenario.modules] < _WORTH_LOADING:
             return ()
-        return scenario.modules
+        return self.target(target).loads(scenario.modules)
 
     def _drop(self, key: tuple[Target, BootOptions, Loads, bool]) -> None:
         pool = self._pools.pop(key)
@@ -427,7 +466,7 @@ class Lab:
             return runner.lab_error(error)
         with guest:
             return runner.run(
-                scenario,
+                replace(scenario, modules=parts.loads(scenario.modules)),
                 parts,
                 guest,
                 seed=self.wishes.seed,
@@ -453,10 +492,11 @@ class Lab:
         loads = module_loads(modules)
         self.ready(target, Scenario("", "", Path(), 0, "", modules=loads, uapi=tuple(uapi), boot=boot))
         parts = self.target(target)
+        loads = parts.loads(loads)
         with self.pool(target, boot).take() as guest:
             session = runner.session(parts, guest, uapi, seed=self.wishes.seed, images=parts.images)
             headers = [self.wishes.source / "uapi" / name for name in uapi]
-            with Hand(session, modules=modules, uapi=headers) as hand:
+            with Hand(session, modules=loads, uapi=headers) as hand:
                 yield hand
             found = runner.look_after(guest, session)
             if found is not None:

@@ -6,6 +6,7 @@ The runner makes the steps of a YAML scenario with it, and `Hand` (lab/hand.py) 
 
 from __future__ import annotations
 
+import errno
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,7 +125,7 @@ class Session:
         self._within = scenario.within
         self.current = Step(scenario.file, scenario.line, "load", f"modules of {scenario.name!r}")
         if loaded:
-            self.loaded = [module.name for module in scenario.modules]
+            self.loaded = [module.name for module in scenario.modules if not module.own]
         else:
             self.load_modules(scenario.modules)
         for spec in sorted(scenario.actors, key=lambda each: each.thread_of is not None):
@@ -135,6 +136,8 @@ class Session:
         for module in modules:
             result = self.agent.load_module(self.image(module.name), module.text, timeout=self.patience)
             self.take_messages()
+            if module.own and result.errno in (None, errno.EEXIST):
+                continue  # the kernel's: who asks for it does not test it, and it goes with the guest
             if result.errno is not None:
                 shown = show(result.errno, ErrnoKind(), self.context())
                 tail = f" with {module.text}" if module.text else ""

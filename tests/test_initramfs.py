@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from lab.cache import Cache
-from lab.errors import FetchError, Unsupported
+from lab.errors import FetchError, Unsupported, UsageError
 from lab.guest.initramfs import Entry, cpio, initramfs, needed_modules
+from lab.kernels.images import Images
 from lab.kernels.model import Kernel, KernelFiles
 from lab.kernels.modules_dep import write_modules_dep
 from lab.kernels.own_modules import OwnModules
+from lab.prepare import with_own
+from lab.scenario import ModuleLoad
 
 
 def module(info: bytes) -> bytes:
@@ -127,6 +130,32 @@ def test_a_kernels_own_modules_are_known_by_name(tmp_path: Path) -> None:
     assert "virtio_rng" in own
     assert "configfs" not in own
     assert own.image("virtio_rng") == MODULES["kernel/drivers/char/hw_random/virtio-rng.ko.xz"]
+
+
+def test_a_scenarios_modules_bring_what_they_need(tmp_path: Path) -> None:
+    own = OwnModules(kernel(tmp_path / "k", MODULES, "kernel/fs/configfs/configfs.ko\n").modules)
+    mine = ModuleLoad("lab_core", (("depth", "4"),))
+    wanted = (ModuleLoad("virtio-console"), ModuleLoad("configfs"), mine, ModuleLoad("virtio"))
+    assert with_own(wanted, ["lab_core"], own, "6.1") == (
+        ModuleLoad("virtio_ring", own=True),
+        ModuleLoad("virtio", own=True),
+        ModuleLoad("virtio_console", own=True),
+        mine,
+    )
+    with pytest.raises(UsageError, match=r"6\.1 has no module 'virtio_cnsole'; did .* 'virtio_console'"):
+        with_own((ModuleLoad("virtio_cnsole"),), ["lab_core"], own, "6.1")
+
+
+def test_images_are_unpacked_when_asked_for(tmp_path: Path) -> None:
+    own = OwnModules(kernel(tmp_path / "k", MODULES).modules)
+    images = Images({"lab_core": b"built"}, own)
+    assert "virtio_rng" in images
+    assert images["lab_core"] == b"built"
+    assert images["virtio_rng"] == MODULES["kernel/drivers/char/hw_random/virtio-rng.ko.xz"]
+    assert "evdev" not in images
+    assert len(images) == 6
+    with pytest.raises(KeyError):
+        images["evdev"]
 
 
 def test_damaged_modules_are_named(tmp_path: Path) -> None:

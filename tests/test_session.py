@@ -112,7 +112,7 @@ class FakeAgent:
 
     def load_module(self, image: bytes, params: str, timeout: float) -> CallResult:
         self.asked.append(f"load {image.decode()} {params}".strip())
-        return CallResult(-22 if image == b"bad" else 0, 1)
+        return CallResult({b"bad": -22, b"there": -17}.get(image, 0), 1)
 
     def unload_module(self, name: str, flags: int, timeout: float) -> CallResult:
         self.asked.append(f"unload {name}")
@@ -465,6 +465,16 @@ def test_an_actor_that_cannot_be_killed(bench: Bench) -> None:
         bench.session.finish()
 
 
+def test_a_kernels_own_module_may_be_there_and_stays(bench: Bench) -> None:
+    bench.session.modules = {**bench.session.modules, "evdev": b"there", "lab_core": b"core"}
+    loads = [scenario.ModuleLoad("evdev", own=True), scenario.ModuleLoad("lab_core")]
+    bench.session.load_modules(loads)
+    bench.session.finish()
+    assert bench.agent.asked == ["load there", "load core", "unload lab_core"]
+    with pytest.raises(StepFailed, match="evdev does not load"):
+        bench.session.load_modules([scenario.ModuleLoad("evdev")])
+
+
 def test_load_and_unload_as_steps_are_remembered(bench: Bench) -> None:
     text = "- {load: lab_core}\n- {load: lab_ioctl, params: {name: a b}}\n- {unload: lab_core}"
     bench.run(text, result(0), result(0), result(0))
@@ -497,7 +507,8 @@ def test_actors_have_what_is_said(bench: Bench) -> None:
 
 def test_a_hand_offers_every_verb(bench: Bench, tmp_path: Path) -> None:
     bench.agent.replies = [result(3), result(0, bytes(SQUARE.pack({"square": 144}, X86_64))), result(0)]
-    with Hand(bench.session, modules=["lab_core"], uapi=[bench.root / "kmod/uapi/lab_ioctl.h"]) as guest:
+    modules, uapi = [scenario.ModuleLoad("lab_core")], [bench.root / "kmod/uapi/lab_ioctl.h"]
+    with Hand(bench.session, modules=modules, uapi=uapi) as guest:
         dev = guest.open("/dev/lab_ioctl", flags="O_RDWR")
         arg = {"struct": "lab_square", "n": 12}
         answer = guest.ioctl(dev, request="LAB_IOC_SQUARE", arg=arg, expect={"out": {"square": 144}})

@@ -8,6 +8,7 @@ as soon as the next is made, so that there is one for each target and list of mo
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _LOAD_SECONDS = 60.0
 
-Load = tuple[str, bytes, str]  # a module's name, its image, its parameters
+Load = tuple[str, bytes, str, bool]  # a module's name, its image, its parameters, whether it is the kernel's
 
 
 class CannotLoad(GuestError):  # noqa: N818 - what happened
@@ -46,10 +47,10 @@ def loaded(
     That is where loading fails or makes the kernel complain: the scenario's own report shall say so. Raises
     HostError and CacheError.
     """
-    names = "-".join(name for name, _, _ in modules)
-    content = [(name, hashlib.sha256(image).hexdigest(), params) for name, image, params in modules]
+    names = "-".join(name for name, *_ in modules)
+    content = [(name, hashlib.sha256(image).hexdigest(), params) for name, image, params, _ in modules]
     key = digest(_FORMAT, base.facts.nonce, content)
-    wanted = [(name, params) for name, _, params in modules]
+    wanted = [(name, params) for name, _, params, _ in modules]
     fact = f"loaded-{digest(spec.name, spec.accel, spec.cmdline, spec.devices, wanted)}"
     try:
         path = cache.entry(
@@ -76,7 +77,7 @@ def loaded(
 def _make(
     base: Template, spec: BootSpec, modules: Sequence[Load], building: Path, progress: Progress
 ) -> None:
-    with progress.task(f"loading {', '.join(name for name, _, _ in modules)} once, to be cloned"):
+    with progress.task(f"loading {', '.join(name for name, *_ in modules)} once, to be cloned"):
         copy(base.ram, building / "ram")
         process = qmp.run(prepare_async(spec, base, ram=building / "ram"), RESTORE_SECONDS)
         material, jitter = clone_seed(0, "loading")
@@ -90,9 +91,9 @@ def _make(
 
 
 def _load_all(guest: Guest, modules: Sequence[Load]) -> None:
-    for name, image, params in modules:
+    for name, image, params, own in modules:
         result = guest.agent.load_module(image, params, timeout=_LOAD_SECONDS)
-        if result.errno is not None:
+        if result.errno is not None and not (own and result.errno == errno.EEXIST):
             raise CannotLoad(f"{name} does not load")
     guest.agent.sync(timeout=_LOAD_SECONDS)
     if splats(guest.agent.messages()):
