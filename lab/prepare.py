@@ -21,7 +21,7 @@ from lab.abi.layout import nearest
 from lab.arch import Architecture, architecture
 from lab.cache import Cache, file_digest
 from lab.errors import BootFailed, BuildFailed, LabError, Unsupported, UsageError
-from lab.guest.argv import BootSpec
+from lab.guest.argv import DEVICES, BootSpec
 from lab.kernels.images import Images
 from lab.scenario import ModuleLoad
 from lab.verdict import Finding, Result, Verdict
@@ -268,6 +268,9 @@ class Ready:
         unmet = scenario.requires.unmet(config=self.config, arch=kernel.arch, version=kernel.version)
         if unmet is not None:
             raise Unsupported(unmet)
+        for device in scenario.boot.devices:
+            if self.arch.bus not in DEVICES[device].buses:
+                raise Unsupported(f"device {device} is not for the {self.arch.bus} bus of {kernel.arch}")
         missing = scenario.missing(self.abi(scenario.uapi))
         if missing:
             raise Unsupported(f"its headers have no {', no '.join(missing)}")

@@ -90,7 +90,7 @@ def test_the_kernels_command_line() -> None:
 
 
 def test_devices_by_name() -> None:
-    assert "edu" in option(argv(spec(devices=("edu",)), "cold", WIRING), "-device")
+    assert "edu,dma_mask=0xffffffffff" in option(argv(spec(devices=("edu",)), "cold", WIRING), "-device")
     assert "edu" not in option(argv(spec(), "cold", WIRING), "-device")
     with pytest.raises(UsageError, match="edo") as error:
         argv(spec(devices=("edo",)), "cold", WIRING)

@@ -352,6 +352,17 @@ def test_what_a_scenario_loads(root: Path) -> None:
     assert file.scenarios[0].loads == ("lab_core", "lab_ioctl", "lab_chardev")
 
 
+def test_a_device_is_known_before_anything_is_booted(root: Path) -> None:
+    text = """\
+        channel: x
+        scenarios:
+          - name: n
+            boot: {devices: [edo]}
+            steps: [{open: /x}]
+        """
+    assert file_mistakes(root, text) == ["scenarios/x.yaml:4: unknown device 'edo'; did you mean 'edu'?"]
+
+
 def test_the_head(root: Path) -> None:
     file = read(
         root,

@@ -22,12 +22,21 @@ Role = Literal["cold", "template", "loading", "clone"]
 TEMPLATE_FORMAT = 2
 AGENT_PORT = "chanlab.agent"  # the agent finds its port by this name in /sys/class/virtio-ports
 
-# Devices that a scenario may ask for in `boot: {devices: […]}`.
-DEVICES: dict[str, tuple[str, ...]] = {
-    "edu": ("-device", "edu"),
+
+@dataclass(frozen=True)
+class Device:
+    """A device that a scenario may ask for in `boot: {devices: […]}`."""
+
+    argv: tuple[str, ...]
+    buses: tuple[str, ...] = ("pci", "ccw")  # of the architectures that can have it
+
+
+DEVICES: dict[str, Device] = {
+    # docs/specs/edu.rst of QEMU. By itself its DMA reaches 28 bits of addresses: only x86 has memory there.
+    "edu": Device(("-device", "edu,dma_mask=0xffffffffff"), buses=("pci",)),
     # Tells a restored guest that it is a copy. Only when asked for: the agent stirs fresh entropy into the
     # pool of every kernel, and a clone's first milliseconds would go into this ACPI event (10 ms of 45).
-    "vmgenid": ("-device", "vmgenid,guid=auto"),
+    "vmgenid": Device(("-device", "vmgenid,guid=auto"), buses=("pci",)),
 }
 
 
@@ -166,7 +175,7 @@ def _devices(spec: BootSpec) -> list[str]:
     for name in spec.devices:
         if name not in DEVICES:
             raise UsageError(f"unknown device {name!r}", hint=f"known: {', '.join(sorted(DEVICES))}")
-        words += DEVICES[name]
+        words += DEVICES[name].argv
     return words
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from lab.abi import header_words, known_names, known_structs
 from lab.abi.layout import nearest
 from lab.errors import Mistake, ScenarioError
+from lab.guest.argv import DEVICES
 from lab.language.actors import read_actors, who_makes_steps
 from lab.language.kinds import DurationKind
 from lab.language.nodes import (
@@ -234,6 +235,9 @@ class Reader:
             key: tuple(self.mistakes.scalar(item, key) or "" for item in self.mistakes.items(node, key))
             for key, (_, node) in given.items()
         }
+        for name in lists.get("devices", ()):
+            if name not in DEVICES:
+                self.mistakes.add(given["devices"][1], f"unknown device {name!r}{nearest(name, DEVICES)}")
         return BootOptions(lists.get("cmdline", ()), lists.get("devices", ()))
 
     def _splat(self, pairs: Pairs) -> SplatWanted | None:
