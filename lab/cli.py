@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from lab.cache import Cache
     from lab.doctor import Finding
     from lab.progress import Progress
+    from lab.results import Cell
     from lab.settings import Settings
 
+_COLUMNS = 6  # targets side by side, in a table of channels
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
@@ -207,6 +209,50 @@ def check(files: tuple[Path, ...]) -> None:
     if mistakes:
         sys.exit(1)
     click.echo(f"{len(paths)} files are well")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@told
+def channels(*, as_json: bool) -> None:
+    """Tell how each channel's scenarios went on each target, by the last run of each."""
+    import json  # noqa: PLC0415 - as above
+
+    from lab import results, scenario  # noqa: PLC0415 - as above
+
+    _, cache, _ = _open(quiet=as_json)
+    root = Path.cwd()
+    paths = sorted(root.glob("scenarios/*.yaml"))
+    if not paths:
+        raise click.UsageError("no scenario files in scenarios/: run it where they are")
+    cells = results.cells(cache, root, [scenario.load(path, root=root) for path in paths])
+    if as_json:
+        click.echo(json.dumps([cell.to_json() for cell in cells], indent=1))
+        return
+    if not cells:
+        click.echo("nothing was run here yet: pytest scenarios/ --kernel 6.12")
+        return
+    _show_channels(cells)
+
+
+def _show_channels(cells: Sequence[Cell]) -> None:
+    shown = {(cell.channel, cell.target): str(cell) for cell in cells}
+    names = list(dict.fromkeys(cell.channel for cell in cells))
+    targets = list(dict.fromkeys(cell.target for cell in cells))
+    for start in range(0, len(targets), _COLUMNS):
+        some = targets[start : start + _COLUMNS]
+        _table(("channel", *some), [(name, *(shown[name, target] for target in some)) for name in names])
+        click.echo()
+    click.echo("N passed, Nu unsupported, N? not run yet")
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        for reason, number in cell.unsupported.items():
+            reasons.setdefault((cell.channel, reason), []).append(f"{cell.target} ({number})")
+    for (channel, reason), where in reasons.items():
+        click.echo(f"unsupported: {channel}: {reason}: {', '.join(where)}")
+    for cell in cells:
+        for name, what in cell.failed.items():
+            click.echo(f"FAILED {cell.target}: {cell.channel}: {name}: {what}")
 
 
 @main.command()

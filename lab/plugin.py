@@ -19,10 +19,11 @@ from lab.errors import BootFailed, BuildFailed, LabError, Unsupported
 from lab.verdict import Result, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from lab.kernels.model import Target
     from lab.prepare import Lab
+    from lab.results import Row
     from lab.scenario import Scenario
     from lab.session import Hand
 
@@ -161,6 +162,13 @@ class Run:
         words += [word for name in option.fault for word in ("--fault", name)]
         return shlex.join(words)
 
+    def record(self, rows: Sequence[Row]) -> None:
+        """Keep what became of each scenario, for `lab channels`."""
+        try:
+            self.lab.record(self._config.rootpath, rows)
+        except LabError as error:
+            self.heard.append(f"what became of the scenarios is not kept: {error.message}")
+
     def notes(self) -> list[str]:
         """Return what the lab wants said once at the end of a run."""
         own = self._lab.notes() if self._lab is not None else []
@@ -290,6 +298,8 @@ class ScenarioItem(pytest.Item):
         run = self.config.stash[_LAB]
         for name, value in (
             ("target", str(self.target)),
+            ("channel", self.scenario.channel),
+            ("scenario", self.scenario.id),
             ("kernel", self.target.kernel.release),
             ("seed", str(run.seed)),
         ):
@@ -298,6 +308,7 @@ class ScenarioItem(pytest.Item):
             run.lab.ready(self.target, self.scenario)
         except LabError as error:
             self._verdict(_ERRORS.get(type(error), Verdict.LAB_ERROR))
+            self.user_properties.append(("title", error.message))
             # The same error may stop a thousand scenarios: each would add its own frames to it.
             raise error.with_traceback(None) from error.__cause__
 
@@ -347,6 +358,7 @@ def pytest_runtest_makereport(
         report.longrepr = (str(path), (line or 0) + 1, f"unsupported on {target}: {error.reason}")
         if isinstance(item, ScenarioItem):
             report.user_properties.append(("verdict", Verdict.UNSUPPORTED.value))
+            report.user_properties.append(("title", error.reason))
         return report
     ours = isinstance(error, LabError) or (
         isinstance(error, Failed)
@@ -413,21 +425,36 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say once what the reader should know: the accelerator and why, cold boots and why."""
-    notes = config.stash[_LAB].notes()
+    run = config.stash[_LAB]
+    rows = list(_rows(terminalreporter))
+    if rows and not config.option.fault:  # a module that is wrong on purpose says nothing about a channel
+        run.record(rows)
+    notes = run.notes()
     counts: dict[str, dict[str, int]] = {}
+    for row in rows:
+        verdicts = counts.setdefault(row.target, {})
+        verdicts[row.verdict] = verdicts.get(row.verdict, 0) + 1
+    if not notes and not counts:
+        return
+    terminalreporter.section("chanlab", sep="-")
+    for target, verdicts in sorted(counts.items()):
+        terminalreporter.write_line(
+            f"{target}: " + ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
+        )
+    for note in notes:
+        terminalreporter.write_line(note)
+
+
+def _rows(terminalreporter: pytest.TerminalReporter) -> Iterator[Row]:
+    """Yield what became of each scenario of this run, on each target."""
+    from lab.results import Row  # noqa: PLC0415 - only runs that have scenarios pay for it
+
     for reports in terminalreporter.stats.values():
         for report in reports:
             facts = dict(getattr(report, "user_properties", ()))
             if "verdict" in facts and getattr(report, "when", "") in ("call", "setup"):
-                row = counts.setdefault(facts["target"], {})
-                row[facts["verdict"]] = row.get(facts["verdict"], 0) + 1
-    if not notes and not counts:
-        return
-    terminalreporter.section("chanlab", sep="-")
-    for target, row in sorted(counts.items()):
-        terminalreporter.write_line(f"{target}: " + ", ".join(f"{n} {verdict}" for verdict, n in row.items()))
-    for note in notes:
-        terminalreporter.write_line(note)
+                names = {key: facts[key] for key in ("target", "channel", "scenario", "verdict")}
+                yield Row(**names, reason=facts.get("title", ""))
 
 
 __all__ = ["ScenarioItem", "YamlFile", "guest", "lab"]

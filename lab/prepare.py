@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from lab.kernels.own_modules import OwnModules
     from lab.kernels.roots import Root
     from lab.progress import Progress
+    from lab.results import Row
     from lab.scenario import BootOptions, Scenario
     from lab.settings import Settings
 
@@ -504,6 +505,12 @@ class Lab:
             found = runner.look_after(guest, session)
             if found is not None:
                 raise Unwell(found)
+
+    def record(self, root: Path, rows: Sequence[Row]) -> None:
+        """Keep what became of the scenarios of the tree in `root`; raises CacheError."""
+        from lab import results  # noqa: PLC0415 - only at a run's end
+
+        results.record(self.cache, root, rows)
 
     def notes(self) -> list[str]:
         """Return what the user should be told once."""

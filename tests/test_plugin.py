@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -14,7 +14,9 @@ from lab.verdict import Finding, Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from lab.results import Row
     from lab.scenario import Scenario
 
 pytest_plugins = ["pytester"]
@@ -64,6 +66,11 @@ class Lab:
             return Result((Finding(Verdict.LAB_ERROR, HostError("disk full").message),))
         return Result()
 
+    recorded: ClassVar[list[Row]] = []
+
+    def record(self, _root: Path, rows: Sequence[Row]) -> None:
+        self.recorded.extend(rows)
+
     def notes(self) -> list[str]:
         return []
 
@@ -74,6 +81,7 @@ class Lab:
 @pytest.fixture
 def house(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     monkeypatch.setattr(prepare, "Lab", Lab)
+    Lab.recorded.clear()
     pytester.makeconftest('pytest_plugins = ["lab.plugin"]')
     directory = pytester.mkdir("scenarios")
     (directory / "ioctl.yaml").write_text(FILE)
@@ -95,6 +103,20 @@ def test_verdicts_become_outcomes(house: pytest.Pytester) -> None:
             "6.12-x86_64: 1 passed, 2 step failed, 1 unsupported, 1 lab error",
         ]
     )
+
+
+def test_what_became_of_the_scenarios_is_kept(house: pytest.Pytester) -> None:
+    run(house, "-k", "fine or broken or elsewhere", "--deselect", "scenarios/ioctl.yaml::fine[6.12-x86_64]")
+    assert {(row.scenario, row.verdict, row.reason) for row in Lab.recorded} == {
+        ("broken", "step failed", "not as wanted"),
+        ("broken: with (a, b) and [brackets]", "step failed", "not as wanted"),
+        ("elsewhere", "unsupported", "CONFIG_ELSEWHERE is not set"),
+    }
+
+
+def test_a_fault_says_nothing_about_a_channel(house: pytest.Pytester) -> None:
+    run(house, "--fault", "poll-no-hangup").assert_outcomes(passed=1, failed=2, skipped=1, errors=1)
+    assert Lab.recorded == []
 
 
 def test_only_a_target_can_be_unable(house: pytest.Pytester) -> None:
