@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What verbs and data forms say of themselves, as a page for people and as a JSON Schema for editors.
 
-``python -m lab.reference`` writes docs/verbs.md and docs/scenario.schema.json; a test compares them.
+``python -m lab.reference`` writes docs/verbs.md and docs/scenario.schema.json, and what lab.channel_pages
+makes; a test compares them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab import channel_pages
 from lab.language.composites import ListKind, MapKind, RecordKind
 from lab.language.kinds import DurationKind, IntKind, Kind
 from lab.language.memory import FORMS
 from lab.language.outcome import OfPending, Outcome
 from lab.language.scope import kinds_of_outcome
 from lab.language.steps import COMMON
-from lab.scenario import load
 from lab.verbs import Verb, table
 
 if TYPE_CHECKING:
@@ -180,6 +181,9 @@ def schema() -> dict[str, Any]:
         {
             "channel": {"type": "string"},
             "about": {"type": "string"},
+            "choose": {"type": "string"},
+            "price": {"type": "string"},
+            "read": {"type": "string"},
             "not_applicable": {"type": "object", "additionalProperties": {"type": "string"}},
             **_shared(),
             "scenarios": {"type": "array", "items": {"$ref": "#/$defs/scenario"}},
@@ -246,26 +250,6 @@ def _object(properties: dict[str, Any], required: list[str] | None = None) -> di
     return {**found, "required": required} if required else found
 
 
-def channels_page() -> str:
-    """Return the page of channels, made from the heads of the scenario files."""
-    lines = [
-        "# The channels",
-        "",
-        "A module of `kmod/` and a scenario file each; made from their heads by `python -m lab.reference`.",
-        "",
-        "| channel | what it is | module | scenarios |",
-        "| --- | --- | --- | --- |",
-    ]
-    for path in sorted((DOCS.parent / "scenarios").glob("*.yaml")):
-        file = load(path, root=DOCS.parent)
-        about = file.about.split("\n\n")[0].replace("\n", " ")
-        modules = ", ".join(f"`{module.name}`" for module in file.modules)
-        place = f"[{path.name}](../scenarios/{path.name})"
-        lines.append(f"| {file.channel} | {about} | {modules} | {place} |")
-        lines += [f"| | does not apply: {want}: {why} | | |" for want, why in file.not_applicable]
-    return "\n".join([*lines, ""])
-
-
 def schema_text() -> str:
     """Return the schema as the file has it."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
@@ -273,7 +257,7 @@ def schema_text() -> str:
 
 def write(directory: Path = DOCS) -> list[Path]:
     """Write all the files."""
-    made = {"verbs.md": page(), "channels.md": channels_page(), "scenario.schema.json": schema_text()}
+    made = {"verbs.md": page(), "scenario.schema.json": schema_text(), **channel_pages.pages()}
     for name, text in made.items():
         (directory / name).write_text(text, encoding="utf-8")
     return [directory / name for name in made]

@@ -133,6 +133,9 @@ class ScenarioFile:
     uapi: tuple[str, ...]
     scenarios: tuple[Scenario, ...]
     not_applicable: tuple[tuple[str, str], ...] = ()  # what each row wants but this cannot have, and why
+    choose: str = ""  # when a module should have such a channel
+    price: str = ""  # what it costs
+    read: str = ""  # what to read of it elsewhere
 
 
 def load(

@@ -14,6 +14,7 @@ from lab import scenario
 HOUSE = Path(__file__).resolve().parent.parent
 GPL = ("kmod/", "rootfs/")
 HOSTS = r"(?!127\.)[^\s\"'/]+\.[^\s\"'/]+"  # with a dot: a name that could be somebody's
+NO_CHANNELS = ("operations", "store", "trouble")  # across the channels, behind them, and no channel at all
 NO_COMMENTS = (".json", ".pgp", ".gpg", ".asc", ".log", ".bin", ".o", ".elf", ".md")
 
 
@@ -52,6 +53,15 @@ def test_every_module_is_used_by_a_scenario() -> None:
     assert modules
     assert modules - used == set()
     assert {name for name in used if name.startswith("lab_")} - modules == set()
+
+
+def test_every_channel_is_explained_to_a_newcomer() -> None:
+    files = [scenario.load(path, root=HOUSE) for path in sorted((HOUSE / "scenarios").glob("*.yaml"))]
+    ours = [file for file in files if file.channel not in NO_CHANNELS]
+    assert len(ours) >= 10
+    assert [
+        file.channel for file in ours if not (file.about and file.choose and file.price and file.read)
+    ] == []
 
 
 FAULTS = sorted((HOUSE / "kmod" / "faults").glob("*.patch"))

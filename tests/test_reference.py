@@ -8,7 +8,7 @@ import keyword
 
 import pytest
 
-from lab import reference
+from lab import channel_pages, reference
 from lab.language.outcome import OfPending, Outcome
 from lab.language.scope import kinds_of_outcome
 from lab.language.steps import COMMON
@@ -19,7 +19,7 @@ from lab.verbs import FORMS, table
     ("name", "made"),
     [
         ("verbs.md", reference.page()),
-        ("channels.md", reference.channels_page()),
+        *channel_pages.pages().items(),
         ("scenario.schema.json", reference.schema_text()),
     ],
 )

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 # What the head says for all scenarios, and a scenario may say itself.
 _COMMON_KEYS = ("modules", "uapi", "requires", "actors", "boot", "within")
-_FILE_KEYS = ("channel", "about", "not_applicable", *_COMMON_KEYS, "scenarios")
+_GUIDE_KEYS = ("choose", "price", "read")  # for who does not know the channel, see docs/channels.md
+_FILE_KEYS = ("channel", "about", *_GUIDE_KEYS, "not_applicable", *_COMMON_KEYS, "scenarios")
 _SCENARIO_KEYS = ("name", "about", "with", *_COMMON_KEYS, "expect_splat", "expect_verdict", "steps")
 
 
@@ -79,7 +80,8 @@ class Reader:
         notes = self._notes(head)
         self.mistakes.raise_any()
         about = self._text(head, "about")
-        return ScenarioFile(self.path, channel, about, modules, uapi, tuple(scenarios), notes)
+        guide = {key: self._text(head, key) for key in _GUIDE_KEYS}
+        return ScenarioFile(self.path, channel, about, modules, uapi, tuple(scenarios), notes, **guide)
 
     # --- the head ---------------------------------------------------------------------------------
 
