@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What verbs about file systems make of a reply, and which arguments they refuse."""
+"""What verbs about file systems and directories make of a reply, and which arguments they refuse."""
 
 import struct
 from dataclasses import replace
@@ -21,8 +21,22 @@ BIG = replace(X86_64, name="big", byteorder="big")
 CONSTANTS = {"AT_FDCWD": -100, "MOVE_MOUNT_F_EMPTY_PATH": 4}
 NAMES = ("type", "bsize", "blocks", "bfree", "bavail", "files", "ffree", "namelen", "frsize", "flags")
 STATFS = Struct("statfs", 80, tuple(Field(f"f_{name}", 8 * at, 8, "uint") for at, name in enumerate(NAMES)))
+DIRENT = Struct(
+    "linux_dirent64",
+    24,
+    (
+        Field("d_ino", 0, 8, "uint"),
+        Field("d_off", 8, 8, "int"),
+        Field("d_reclen", 16, 2, "uint"),
+        Field("d_type", 18, 1, "uint"),
+        Field("d_name", 19, 0, "bytes", 0),
+    ),
+)
 SYSCALLS = {
-    name: nr for nr, name in enumerate(("mount", "umount2", "fsconfig", "move_mount", "statfs", "fstatfs"))
+    name: nr
+    for nr, name in enumerate(
+        ("mount", "umount2", "fsconfig", "move_mount", "statfs", "fstatfs", "getdents64", "renameat2")
+    )
 }
 
 
@@ -30,7 +44,7 @@ def call(arch: Architecture = X86_64) -> Call:
     syscalls = dict(SYSCALLS)
     if arch.word == 4:
         syscalls.update(statfs64=50, fstatfs64=51)
-    structs = {"statfs": STATFS, "statfs64": STATFS}
+    structs = {"statfs": STATFS, "statfs64": STATFS, "linux_dirent64": DIRENT}
     return Call(Context(Abi(arch, CONSTANTS, {}, structs, syscalls)), wire.Program(arch), actor="main")
 
 
@@ -53,6 +67,34 @@ def test_statfs_is_read(arch: Architecture, verb: str, of: object) -> None:
     assert [getattr(got, name) for name in NAMES] == list(range(1, 11))
     refused = asked.decode(reply(-2, bytes(80)))
     assert (refused.errno, refused.type) == (2, None)
+
+
+def entry(mark: str, ino: int, kind: int, name: bytes, length: int) -> bytes:
+    return (struct.pack(mark + "QqHB", ino, 7, length, kind) + name).ljust(length, b"\0")
+
+
+@pytest.mark.parametrize("arch", [X86_64, BIG], ids=["little", "big"])
+def test_a_directory_is_read(arch: Architecture) -> None:
+    mark = ">" if arch.byteorder == "big" else "<"
+    data = (
+        entry(mark, 1, 4, b".", 24)
+        + entry(mark, 1, 4, b"..", 24)
+        + entry(mark, 9, 8, b"a longer name", 40)
+        + entry(mark, 10, 4, b"x", 24)
+    )
+    got = plan(call(arch), "getdents", 3).decode(reply(len(data), data))
+    assert got.names == ["a longer name", "x"]
+    assert [(each.name, each.type, each.ino) for each in got.entries][2:] == [
+        ("a longer name", 8, 9),
+        ("x", 4, 10),
+    ]
+
+
+def test_what_is_no_directory_entry_ends_the_list() -> None:
+    made = plan(call(), "getdents", 3)
+    assert made.decode(reply(0, b"")).entries == []
+    assert made.decode(reply(19, bytes(19))).entries == []
+    assert made.decode(reply(-20, b"")).errno == 20
 
 
 def test_one_argument_is_not_given_twice() -> None:

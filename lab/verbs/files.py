@@ -2,7 +2,7 @@
 """Files and file descriptors: open, read, write, ioctl and their kin, as their manual pages have them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from lab.language.composites import TreeKind
@@ -74,6 +74,23 @@ class Status(Outcome):
     blocks: Int | None = None
     rdev_major: Int | None = None
     rdev_minor: Int | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a directory; `type` is one of DT_REG, DT_DIR …, `ino` its number."""
+
+    name: Text
+    type: Int
+    ino: Int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed(Outcome):
+    """Entries of a directory in the file system's order, `.` and `..` too; `names` are all others' names."""
+
+    entries: list[Entry] = field(default_factory=list)
+    names: list[Text] = field(default_factory=list)
 
 
 def number_in(data: bytes | None) -> int | None:
@@ -363,6 +380,72 @@ def mkdir(call: Call, path: Text, *, mode: Int = 0o755) -> Plan[Outcome]:
     mkdir(2).
     """
     return call.plan(Outcome, call.syscall("mkdirat", call.constant("AT_FDCWD"), call.text(path), mode))
+
+
+@verb
+def getdents(call: Call, fd: Fd, *, size: Size = 32768, buffer: Memory | None = None) -> Plan[Listed]:
+    """Read entries of a directory, as many as there is room for; none (`returns: 0`) at its end.
+
+    getdents64(2). `size` and `buffer` are as in `read`.
+    """
+    into = call.room(buffer, size)
+    index = call.syscall("getdents64", fd, into, into.size if buffer is not None else size)
+    take = into.fetch(call, up_to_call=index)
+
+    def decode(reply: wire.Reply) -> Listed:
+        fields = call.result(reply, index)
+        if fields.get("returns") is not None:
+            found = entries_in(call, take(reply) or b"")
+            names = [each.name for each in found if each.name not in (".", "..")]
+            fields.update(entries=found, names=names)
+        return Listed(**fields)
+
+    return Plan(decode)
+
+
+def entries_in(call: Call, data: bytes) -> list[Entry]:
+    """Return the entries that getdents64(2) put into memory."""
+    layout, arch = call.struct("linux_dirent64"), call.abi.arch
+    at = layout["d_name"].offset
+    found = []
+    while data:
+        raw = layout.unpack(data[: layout.size].ljust(layout.size, b"\0"), arch)
+        length, kind, ino = (raw[name] for name in ("d_reclen", "d_type", "d_ino"))
+        if not (isinstance(length, int) and isinstance(kind, int) and isinstance(ino, int)) or length <= at:
+            break  # nothing that the kernel would write
+        name = data[at:length].partition(b"\0")[0]
+        found.append(Entry(name.decode(errors="replace"), kind, ino))
+        data = data[length:]
+    return found
+
+
+@verb
+def rename(call: Call, path: Text, *, to: Text, flags: Flags = 0) -> Plan[Outcome]:
+    """Give a file another name.
+
+    rename(2), made with renameat2(2). `flags`: RENAME_NOREPLACE, RENAME_EXCHANGE …
+    """
+    here = call.constant("AT_FDCWD")
+    return call.plan(Outcome, call.syscall("renameat2", here, call.text(path), here, call.text(to), flags))
+
+
+@verb
+def link(call: Call, path: Text, *, to: Text, flags: Flags = 0) -> Plan[Outcome]:
+    """Give a file one more name.
+
+    link(2), made with linkat(2). `flags`: AT_SYMLINK_FOLLOW …
+    """
+    here = call.constant("AT_FDCWD")
+    return call.plan(Outcome, call.syscall("linkat", here, call.text(path), here, call.text(to), flags))
+
+
+@verb
+def chdir(call: Call, path: Text) -> Plan[Outcome]:
+    """Change the actor's working directory.
+
+    chdir(2).
+    """
+    return call.plan(Outcome, call.syscall("chdir", call.text(path)))
 
 
 @verb
