@@ -40,6 +40,110 @@ static inline struct class *lab_class_create(const char *name)
 #define copy_splice_read generic_file_splice_read
 #endif
 
+/* The same commit for what has a page cache. */
+#ifndef LAB_HAVE_COPY_SPLICE_READ
+#define filemap_splice_read generic_file_splice_read
+#endif
+
+/*
+ * What maps the ids of a mount comes first to most inode operations, and goes to
+ * what they call: a user namespace since 5.12 (549c7297717c), a struct mnt_idmap
+ * since 6.3 (39f60c1ccee7). Nothing is mapped by lab_idmap_none.
+ */
+#if defined(LAB_HAVE_IDMAP)
+#include <linux/mnt_idmapping.h>
+#define lab_idmap_param struct mnt_idmap *idmap,
+#define lab_idmap idmap,
+#define lab_idmap_none &nop_mnt_idmap,
+#elif defined(LAB_HAVE_IDMAP_USER_NS)
+#define lab_idmap_param struct user_namespace *idmap,
+#define lab_idmap idmap,
+#define lab_idmap_none &init_user_ns,
+#else
+#define lab_idmap_param
+#define lab_idmap
+#define lab_idmap_none
+#endif
+
+/* .create is not told any more since 7.3 that it must be new: it always must. */
+#ifdef LAB_HAVE_CREATE_EXCL
+#define lab_create_excl , bool excl
+#else
+#define lab_create_excl
+#endif
+
+/* .mkdir returns a dentry, or NULL for the one it was given, since 6.15 (88d5baf69082). */
+#ifdef LAB_HAVE_MKDIR_DENTRY
+#define lab_mkdir_type struct dentry *
+#define lab_mkdir_result(err) ERR_PTR(err)
+#else
+#define lab_mkdir_type int
+#define lab_mkdir_result(err) (err)
+#endif
+
+/*
+ * Give a dentry of a file system in memory its inode and keep it: until 6.18 by a
+ * reference that kill_litter_super() drops, since 6.19 by a mark of its own, with
+ * which kill_anon_super() is enough.
+ */
+#ifdef LAB_HAVE_D_MAKE_PERSISTENT
+#define lab_kill_litter_super kill_anon_super
+static inline void lab_d_keep(struct dentry *dentry, struct inode *inode)
+{
+	d_make_persistent(dentry, inode);
+}
+#else
+#define lab_kill_litter_super kill_litter_super
+static inline void lab_d_keep(struct dentry *dentry, struct inode *inode)
+{
+	d_instantiate(dentry, inode);
+	dget(dentry);
+}
+#endif
+
+/*
+ * An inode's times are behind functions: the change time since 6.6 (13bc24457850),
+ * the others since 6.7 (12cd44023651).
+ */
+#if defined(LAB_HAVE_SIMPLE_INODE_INIT_TS)
+static inline void lab_inode_touch(struct inode *inode)
+{
+	inode_set_mtime_to_ts(inode, inode_set_ctime_current(inode));
+}
+#else
+static inline void lab_inode_touch(struct inode *inode)
+{
+#ifdef LAB_HAVE_INODE_SET_CTIME
+	inode->i_mtime = inode_set_ctime_current(inode);
+#else
+	inode->i_mtime = inode->i_ctime = current_time(inode);
+#endif
+}
+
+static inline void simple_inode_init_ts(struct inode *inode)
+{
+	lab_inode_touch(inode);
+	inode->i_atime = inode->i_mtime;
+}
+#endif
+
+/* The operations of a page cache that is all there is, for everybody since 5.15 (c1e3dbe9818e). */
+#ifndef LAB_HAVE_RAM_AOPS
+#include <linux/page-flags.h>
+
+static inline int lab_set_page_dirty(struct page *page)
+{
+	return PageDirty(page) ? 0 : !TestSetPageDirty(page);
+}
+
+static const struct address_space_operations ram_aops __maybe_unused = {
+	.readpage	= simple_readpage,
+	.write_begin	= simple_write_begin,
+	.write_end	= simple_write_end,
+	.set_page_dirty	= lab_set_page_dirty,
+};
+#endif
+
 /* --- mm ------------------------------------------------------------------ */
 
 #include <linux/mm.h>
