@@ -26,6 +26,9 @@ from lab.verbs.poll import signal_set, timespec
 
 SIGINFO_SIZE = 128  # include/uapi/asm-generic/siginfo.h: SI_MAX_SIZE
 
+# kernel/signal.c: sig_specific_sicodes(), without SIGIO
+_SIGNALS_WITH_CODES = ("SIGILL", "SIGFPE", "SIGSEGV", "SIGBUS", "SIGTRAP", "SIGCHLD", "SIGSYS")
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -191,16 +194,33 @@ def sigtimedwait(call: Call, set_: list[Signal], *, timeout: Timeout) -> Plan[Re
 
 
 def _decode_siginfo(call: Call, data: bytes) -> Seen:
-    """Return what a siginfo_t says. SIGIO's has band and fd where the others have pid, uid and value."""
-    word, order = call.abi.arch.word, call.abi.arch.byteorder
+    """Return what a siginfo_t says: a file's signal has band and fd, the others pid, uid and value."""
+    layout, order = call.struct("siginfo"), call.abi.arch.byteorder
 
-    def number(at: int, size: int = 4) -> int:
-        return int.from_bytes(data[at : at + size], order, signed=True)
+    def number(path: str) -> int:
+        member = layout.find(path)
+        return int.from_bytes(data[member.offset : member.offset + member.size], order, signed=True)
 
-    signo, code, body = number(0), number(8), 16 if word == 8 else 12
-    if signo == call.constant("SIGIO") and code > 0:
-        return Seen(signo, code, band=number(body, word), fd=number(body + word))
-    return Seen(signo, code, number(body), number(body + 4), number(body + 8))
+    signo, code = number("si_signo"), number("si_code")
+    if _is_poll(call, signo, code):
+        poll = "_sifields._sigpoll"
+        return Seen(signo, code, band=number(f"{poll}._band"), fd=number(f"{poll}._fd"))
+    sent = "_sifields._rt"
+    return Seen(
+        signo, code, number(f"{sent}._pid"), number(f"{sent}._uid"), number(f"{sent}._sigval.sival_int")
+    )
+
+
+def _is_poll(call: Call, signo: int, code: int) -> bool:
+    """Tell whether it is about a file: F_SETSIG may name any signal, as rootfs/signals.c has it.
+
+    POLL_IN and the others are codes of SIGIO, and of each signal that has no codes of its own; those that
+    have get SI_SIGIO.
+    """
+    if code == call.constant("SI_SIGIO"):
+        return True
+    known = {call.constant(name) for name in _SIGNALS_WITH_CODES}
+    return signo not in known and call.constant("POLL_IN") <= code <= call.constant("POLL_HUP")
 
 
 @verb
