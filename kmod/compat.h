@@ -28,6 +28,20 @@ static inline struct class *lab_class_create(const char *name)
 #define lab_devnode_device struct device
 #endif
 
+/* --- eventfd ------------------------------------------------------------- */
+
+#include <linux/eventfd.h>
+
+/* Always 1, and not said any more, since 6.8 (3652117f8548). */
+static inline void lab_eventfd_signal(struct eventfd_ctx *ctx)
+{
+#ifdef LAB_HAVE_EVENTFD_SIGNAL_ONE
+	eventfd_signal(ctx);
+#else
+	eventfd_signal(ctx, 1);
+#endif
+}
+
 /* --- fs ------------------------------------------------------------------ */
 
 #include <linux/fs.h>
