@@ -83,6 +83,8 @@ def place(text: str) -> tuple[Placed, Call]:
         ('{hex: "01 02ff"}', b"\1\2\xff"),
         ("{repeat: ab, size: 5}", b"ababa"),
         ("{repeat: {hex: 00}, size: 4}", bytes(4)),
+        ("{counting: 255, size: 16}", bytes([255, *bytes(7), 0, 1, *bytes(6)])),
+        ("{counting: 0xffffffffffffffff, size: 8}", bytes([255] * 8)),
         ("{cstring: a}", b"a\0"),
         ("{join: [a, {hex: 00}, b]}", b"a\0b"),
         ("{u16: 258}", b"\2\1"),
@@ -100,6 +102,7 @@ def test_data(text: str, wanted: bytes) -> None:
 def test_numbers_are_in_the_target_s_order() -> None:
     assert data("{u32: 1}", BIG) == b"\0\0\0\1"
     assert data("{be32: 1}", BIG) == data("{be32: 1}")
+    assert data("{counting: 1, size: 16}", BIG) == data("{be64: [1, 2]}")
     assert data("{struct: inner, a: 1}", BIG) == b"\0\1\0\0"
 
 
@@ -117,6 +120,8 @@ def test_random_data_depends_on_seed_and_id() -> None:
     [
         ("{hex: 0g}", "pairs of hexadecimal digits"),
         ("{repeat: '', size: 3}", "something to repeat"),
+        ("{counting: 0, size: 12}", "no whole numbers"),
+        ("{counting: 0xffffffffffffffff, size: 16}", "leaves the 64 bits"),
         ("{u8: 256}", "does not fit"),
         ("{struct: inner, a: 70000}", "does not fit"),
         ("{struct: outer, pointer: {buffer: x}}", "points to memory"),

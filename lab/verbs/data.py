@@ -2,12 +2,14 @@
 """The forms of data: mappings that make bytes."""
 
 import random as pseudo
+import sys
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from lab.errors import UsageError
-from lab.language.annotations import Size, Text
+from lab.language.annotations import Int, Size, Text
 from lab.language.context import Context
 from lab.language.kinds import IntKind
 from lab.language.memory import Data, form
@@ -31,6 +33,19 @@ def repeat(_context: Context, data: Data, *, size: Size) -> bytes:
     if not data:
         raise UsageError("{repeat: …} needs something to repeat")
     return (data * (size // len(data) + 1))[:size]
+
+
+@form
+def counting(context: Context, first: Int, *, size: Size) -> bytes:
+    """Consecutive unsigned 64-bit numbers from `first` on, as the target stores them, `size` bytes in all."""
+    if size % 8:
+        raise UsageError(f"{{counting: …}} is of 8 bytes each, {size} are no whole numbers")
+    if not 0 <= first <= (1 << 64) - size // 8:
+        raise UsageError(f"{{counting: {first}}} of {size} bytes leaves the 64 bits")
+    numbers = array("Q", range(first, first + size // 8))
+    if sys.byteorder != context.abi.arch.byteorder:
+        numbers.byteswap()
+    return numbers.tobytes()
 
 
 @form
