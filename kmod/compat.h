@@ -7,6 +7,21 @@
 #ifndef LAB_COMPAT_H
 #define LAB_COMPAT_H
 
+/* --- debugfs -------------------------------------------------------------- */
+
+/*
+ * Operations without open, release and owner, whose open files do not need the module
+ * any more once they are removed: 6.13. Before, debugfs looks into the
+ * operations at the last close, and these need an owner.
+ */
+#ifdef LAB_HAVE_DEBUGFS_SHORT_FOPS
+#define lab_debugfs_short_fops debugfs_short_fops
+#define LAB_DEBUGFS_SHORT_FOPS
+#else
+#define lab_debugfs_short_fops file_operations
+#define LAB_DEBUGFS_SHORT_FOPS .owner = THIS_MODULE, .open = simple_open,
+#endif
+
 /* --- drivers/base ------------------------------------------------------- */
 
 #include <linux/device.h>
