@@ -257,6 +257,32 @@ static inline int lab_dequeue_signal(sigset_t *mask, kernel_siginfo_t *info)
 #endif
 }
 
+/* --- sysctl -------------------------------------------------------------- */
+
+#include <linux/version.h>
+
+/*
+ * Handlers get a const table since 6.11 (78eb4ea25cd5), and since then a table has no
+ * empty last entry any more.
+ */
+#ifdef LAB_HAVE_SYSCTL_CONST_HANDLER
+#define lab_ctl_table const struct ctl_table
+#define LAB_SYSCTL_SENTINEL
+#else
+#define lab_ctl_table struct ctl_table
+#define LAB_SYSCTL_SENTINEL { }
+#endif
+
+/*
+ * The data of proc_dobool() is a bool, which its table says since 6.4 (f1aa2eb5ea05);
+ * before, the table must say that it is an int. No header shows it.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#define LAB_DOBOOL_MAXLEN sizeof(bool)
+#else
+#define LAB_DOBOOL_MAXLEN sizeof(int)
+#endif
+
 /* --- sysfs --------------------------------------------------------------- */
 
 /* Binary attributes are const for their callbacks and groups since 6.16 (97d06802d10a). */
