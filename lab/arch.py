@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lab.errors import HostError, UsageError
@@ -20,6 +20,15 @@ class Registers:
     idle: str | None = None
     # Where a boot may put _text, in KASLR's steps: none where it does not move; None: they are too many
     window: range | None = None
+
+
+@dataclass(frozen=True)
+class Compat:
+    """The 32-bit programs that a kernel of an architecture of 64 bits may run beside its own."""
+
+    config: str = "CONFIG_COMPAT"  # by which it does
+    arch: str = ""  # the architecture that they are of, where that is one of ours
+    off: str = ""  # a further option, by which it does not unless its command line says so
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class Architecture:
     overwritten: range = range(0)  # memory that QEMU writes to as it starts, and the kernel does not use
     aligned_pairs: bool = False  # a 64-bit argument of a system call begins in a register of an even number
     mmap_struct: bool = False  # mmap() takes the address of its six arguments
+    compat: Compat = field(default_factory=Compat)
     runs_on: tuple[str, ...] = ()  # other hosts whose KVM can run it
     host: bool = False  # whether the lab itself runs on it: binding a root's programs is written for some
 
@@ -80,6 +90,7 @@ X86_64 = Architecture(
     cmdline=("tsc=reliable",),
     turns=True,
     flavours={"stock": "amd64", "cloud": "cloud-amd64", "rt": "rt-amd64"},
+    compat=Compat("CONFIG_IA32_EMULATION", "i386", off="CONFIG_IA32_EMULATION_DEFAULT_DISABLED"),
     host=True,
     registers=Registers(
         counter=r"\bRIP=([0-9a-f]+)",
@@ -137,6 +148,7 @@ ARM64 = Architecture(
     panic=("pvpanic-pci",),
     turns=True,
     flavours={"stock": "arm64", "cloud": "cloud-arm64", "rt": "rt-arm64", "16k": "arm64-16k"},
+    compat=Compat(arch="armhf"),
     host=True,
     registers=Registers(
         counter=r"\bPC=([0-9a-f]+)",

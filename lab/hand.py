@@ -84,7 +84,7 @@ class Hand:
         return step
 
     def actor(self, name: str, **properties: Any) -> str:
-        """Bring an actor to life, as under `actors` of a scenario (uid, gid, caps, sigmask, thread_of)."""
+        """Bring an actor to life, as a scenario's `actors`: uid, gid, caps, sigmask, word or thread_of."""
         file, line = _caller()
         self._scope.mistakes = Mistakes(file)
         (spec,) = read_actors(node_of({name: properties}, line), self._scope)

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import beside, runner
+from lab import beside, compat, runner
 from lab.abi.layout import nearest
 from lab.arch import Architecture, architecture
 from lab.cache import Cache, file_digest
@@ -118,6 +118,7 @@ class Ready:
         self._progress = progress
         self.accel: Accel | None = None  # once a guest's kind was decided
         self._abis: dict[tuple[str, ...], Abi] = {}
+        self._narrow_abis: dict[tuple[str, ...], Abi] = {}
         self._templates: dict[BootOptions, Template] = {}
         # As many threads as there are jobs: some wait for others.
         self._jobs = ThreadPoolExecutor(max_workers=8, thread_name_prefix=f"prepare {target}")
@@ -129,6 +130,7 @@ class Ready:
         self._initrd: Future[Path] = submit(self._make_initrd)
         self._modules: Future[Modules] = submit(self._build_modules)
         self._abi: Future[Abi] = submit(self._system_abi)
+        self._narrow: Future[tuple[Root, bytes, Abi]] | None = None
 
     def _fetch_kernel(self) -> KernelFiles:
         from lab.kernels import debian  # noqa: PLC0415 - a thread's own
@@ -229,18 +231,45 @@ class Ready:
         """Return the system's constants and structs together with those of the module's own headers."""
         names = tuple(uapi)
         if names not in self._abis:
-            from lab.kernels.uapi import header_abi  # noqa: PLC0415 - only scenarios with headers need it
-
-            own = self._abi.result()
-            if names:
-                directory = self._wishes.source / "uapi"
-                headers = [directory / name for name in names]
-                toolchain = self._toolchain.result()
-                own = own.merged(
-                    header_abi(headers, directory, toolchain, self.arch, self._cache, self._progress)
-                )
-            self._abis[names] = own
+            self._abis[names] = self._with_headers(self._abi.result(), names, self._toolchain.result())
         return self._abis[names]
+
+    def _with_headers(self, system: Abi, names: tuple[str, ...], toolchain: Root) -> Abi:
+        if not names:
+            return system
+        from lab.kernels.uapi import header_abi  # noqa: PLC0415 - only scenarios with headers need it
+
+        directory = self._wishes.source / "uapi"
+        headers = [directory / name for name in names]
+        return system.merged(
+            header_abi(headers, directory, toolchain, system.arch, self._cache, self._progress)
+        )
+
+    def _make_narrow(self) -> tuple[Root, bytes, Abi]:
+        from lab.kernels.build import build_agent  # noqa: PLC0415 - a thread's own
+        from lab.kernels.toolchain import toolchain  # noqa: PLC0415 - as above
+        from lab.kernels.uapi import system_abi  # noqa: PLC0415 - as above
+
+        arch = architecture(self.arch.compat.arch)
+        found = toolchain(self.target.kernel, self._settings, self._cache, self._progress, arch=arch)
+        agent = build_agent(HOUSE / "rootfs", found, arch, self._cache, self._progress)
+        return found, agent.read_bytes(), system_abi(found, arch, self._cache, self._progress)
+
+    def narrow(self, uapi: Sequence[str]) -> compat.Narrow:
+        """Return what 32-bit actors are made of; fetched and built when it is first asked for.
+
+        Raises Unsupported where this kernel runs none.
+        """
+        reason = compat.why_not(32, self.arch, self.config)
+        if reason is not None:
+            raise Unsupported(reason)
+        if self._narrow is None:
+            self._narrow = self._jobs.submit(self._make_narrow)
+        toolchain, program, system = self._narrow.result()
+        names = tuple(uapi)
+        if names not in self._narrow_abis:
+            self._narrow_abis[names] = self._with_headers(system, names, toolchain)
+        return compat.Narrow(program, self._narrow_abis[names])
 
     def spec(self, boot: BootOptions) -> BootSpec:
         """Return what a guest of this target is, with what a scenario adds."""
@@ -272,7 +301,14 @@ class Ready:
         for device in scenario.boot.devices:
             if self.arch.bus not in DEVICES[device].buses:
                 raise Unsupported(f"device {device} is not for the {self.arch.bus} bus of {kernel.arch}")
-        missing = scenario.missing(self.abi(scenario.uapi))
+        abis = [self.abi(scenario.uapi)]
+        for word in sorted(scenario.words):
+            reason = compat.why_not(word, self.arch, self.config)
+            if reason is not None:
+                raise Unsupported(reason)
+            if word != 8 * self.arch.word:
+                abis.append(self.narrow(scenario.uapi).abi)
+        missing = scenario.missing(*abis)
         if missing:
             raise Unsupported(f"its headers have no {', no '.join(missing)}")
 

@@ -272,6 +272,7 @@ def session(
         seed=seed,
         patience=ready.patience,
         config=ready.config,
+        narrow=lambda: ready.narrow(uapi),
     )
 
 

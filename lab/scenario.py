@@ -58,7 +58,7 @@ class ActorSpec:
     gid: Value = ROOT
     caps: tuple[Value, ...] | None = None  # None: what its uid has; (): none
     sigmask: tuple[Value, ...] = ()
-    word: Value | None = None  # 32: a 32-bit process on a 64-bit kernel
+    word: int | None = None  # 32: a 32-bit process on a 64-bit kernel; None: the kernel's own
     thread_of: str | None = None
 
 
@@ -114,11 +114,18 @@ class Scenario:
                 found.append(value.value)
         return tuple(dict.fromkeys(found))
 
-    def missing(self, abi: Abi) -> list[str]:
-        """Return what it uses that a target's headers do not have: reasons for `unsupported`."""
+    @property
+    def words(self) -> frozenset[int]:
+        """The word sizes, in bits, that its actors ask for."""
+        return frozenset(actor.word for actor in self.actors if actor.word is not None)
+
+    def missing(self, *abis: Abi) -> list[str]:
+        """Return what it uses that no headers of a target have: reasons for `unsupported`."""
+        constants = self.constants.difference(*(abi.constants for abi in abis))
+        structs = (name for name in self.structs if not any(name in abi.structs for abi in abis))
         return [
-            *(f"constant {name}" for name in sorted(self.constants) if name not in abi.constants),
-            *(f"struct {name}" for name in sorted(self.structs) if name not in abi.structs),
+            *(f"constant {name}" for name in sorted(constants)),
+            *(f"struct {name}" for name in sorted(structs)),
         ]
 
 

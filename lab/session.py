@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import errno
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lab.errors import GuestError, LabError, Mistake, ScenarioError, UsageError
+from lab import compat
+from lab.errors import GuestError, LabError, Mistake, ScenarioError, Unsupported, UsageError
 from lab.guest import wire
 from lab.hand import Hand
 from lab.language.composites import RecordKind
@@ -28,7 +29,7 @@ from lab.scenario import ActorSpec, ModuleLoad, Scenario
 from lab.verbs import Verb, table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lab.abi import Abi
     from lab.arch import Architecture
@@ -94,8 +95,12 @@ class Session:
         seed: int = 0,
         patience: float = 5.0,
         config: Mapping[str, str] | None = None,
+        narrow: Callable[[], compat.Narrow] | None = None,
     ) -> None:
-        """`modules` are images by name; `patience` is a step's default deadline in seconds, scaled."""
+        """`modules` are images by name; `patience` is a step's default deadline in seconds, scaled.
+
+        `narrow` makes what 32-bit actors are made of when the first one is wanted, or raises Unsupported.
+        """
         self.agent = agent
         self.abi = abi
         self.arch = arch
@@ -103,6 +108,9 @@ class Session:
         self.seed = seed
         self.patience = patience
         self.config = config or {}
+        self._narrow = narrow
+        self._narrow_abi: Abi | None = None  # once there is a 32-bit actor
+        self._narrow_actors: set[str] = set()
         self.bound: dict[str, Any] = {}
         self.actors: dict[str, ActorFacts] = {}
         self.messages: list[KernelMessage] = []
@@ -151,9 +159,9 @@ class Session:
     def spawn(self, spec: ActorSpec) -> None:
         """Bring an actor to life."""
         context = self.context()
-        word = spec.word.resolve(context) if spec.word is not None else self.arch.word * 8
-        if word != self.arch.word * 8:
-            raise UsageError(f"actor {spec.name!r}: {word}-bit actors are not there yet")
+        word = self.arch.word * 8 if spec.word is None else spec.word
+        if spec.word is not None and (reason := compat.why_not(word, self.arch, self.config)) is not None:
+            raise Unsupported(reason)
         owner = spec.thread_of
         if owner is not None:
             self.need_actor(owner)
@@ -167,7 +175,28 @@ class Session:
             thread_of=owner,
             timeout=self.patience,
         )
+        if word != self.arch.word * 8:
+            self._make_narrow(spec.name)
+        elif owner in self._narrow_actors:
+            self._narrow_actors.add(spec.name)
         self.actors[spec.name] = ActorFacts(pid=actor.pid, tid=actor.tid)
+
+    def _make_narrow(self, name: str) -> None:
+        if self._narrow_abi is None:
+            if self._narrow is None:
+                raise Unsupported("this guest was made without what 32-bit actors are made of")
+            made = self._narrow()
+            compat.send(made.program, self.agent, self.abi, timeout=self.patience)
+            self._narrow_abi = replace(made.abi, page_size=self.abi.page_size)
+        compat.become(name, self.agent, self.abi, timeout=self.patience)
+        self._narrow_actors.add(name)
+
+    def abi_of(self, actor: str) -> Abi:
+        """Return the constants, structs and system calls of an actor: a 32-bit one has its own."""
+        if actor in self._narrow_actors:
+            assert self._narrow_abi is not None  # known since the first of them came to be
+            return self._narrow_abi
+        return self.abi
 
     def need_actor(self, name: str) -> None:
         """Make sure that an actor is there; `main` comes to life when it is first needed."""
@@ -192,8 +221,10 @@ class Session:
                 title=f"actor {name!r} is still busy",
             )
 
-    def born(self, name: str, pid: int, tid: int | None = None) -> None:
-        """Note an actor that a step brought to life (fork, an upcall)."""
+    def born(self, name: str, pid: int, tid: int | None = None, *, of: str | None = None) -> None:
+        """Note an actor that a step brought to life (an upcall, a fork `of` another actor)."""
+        if of in self._narrow_actors:
+            self._narrow_actors.add(name)
         self.actors[name] = ActorFacts(pid=pid, tid=pid if tid is None else tid)
         self._dead.pop(name, None)
 
@@ -206,7 +237,10 @@ class Session:
         left = self.agent.reap(timeout=self.patience)
         self.take_messages()
         if left:
-            names = (describe(each.actor or f"pid {each.pid}", each.state, self.abi) for each in left)
+            names = (
+                describe(each.actor or f"pid {each.pid}", each.state, self.abi_of(each.actor or ""))
+                for each in left
+            )
             raise LeakedReference("killed, but still there: " + "\n".join(names))
         for name in reversed(self.loaded):
             self._unload(name)
@@ -259,7 +293,7 @@ class Session:
     def context(self, actor: str = "main") -> Context:
         """Return what values resolve against."""
         return Context(
-            self.abi,
+            self.abi_of(actor),
             seed=self.seed,
             bound=self.bound,
             actors=self.actors,
@@ -274,7 +308,7 @@ class Session:
         """
         self.need_free(step.by)
         verb = table()[step.verb]
-        program = wire.Program(self.arch)
+        program = wire.Program(self.abi_of(step.by).arch)
         if meeting is not None:
             program.barrier(*meeting)
         call = Call(self.context(step.by), program, actor=step.by)
@@ -480,7 +514,8 @@ class Session:
     def asleep(self, running: Running) -> list[str]:
         """Return lines that tell where an actor is, as far as the guest still answers."""
         try:
-            return [describe(running.actor, self.agent.state(running.actor, timeout=self.patience), self.abi)]
+            state = self.agent.state(running.actor, timeout=self.patience)
+            return [describe(running.actor, state, self.abi_of(running.actor))]
         except GuestError as error:
             return [f"where actor {running.actor!r} is could not be asked: {error.message}"]
 
@@ -494,7 +529,8 @@ class Session:
                 continue
             running = self._running.get(name)
             doing = f", in line {running.step.line}: {running.step.text}" if running else ""
-            lines.append(f"{describe(name, self.agent.state(name, timeout=timeout), self.abi)}{doing}")
+            state = self.agent.state(name, timeout=timeout)
+            lines.append(f"{describe(name, state, self.abi_of(name))}{doing}")
         return lines
 
     def fail(self, wanted: str, got: str, *notes: str, title: str = "") -> NoReturn:

@@ -10,6 +10,10 @@
  *               (actor.c, program.c, operations.c, memory.c, signals.c)
  *   helper      started by the kernel as /lab/helper; reports how it was started,
  *               then is an actor like the others. (helper.c)
+ *
+ * Compiled for another word size it is what an actor executes to go on as a process
+ * of that size. What two programs share has the same layout in both: no long and no
+ * pointer in wire.h, in struct slot and in struct shared. (become.c)
  */
 #ifndef LAB_AGENT_H
 #define LAB_AGENT_H
@@ -60,6 +64,9 @@ struct slot {
 	uint32_t exiting;	/* it ends by its own will, with `status` */
 	int32_t status;
 } __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct slot) == 64 && offsetof(struct slot, status) == 28,
+	       "programs of two word sizes share it");
 
 struct shared {
 	struct slot slots[ACTORS];
@@ -140,6 +147,11 @@ uint32_t signals_take(struct signal_record *records);
 
 /* helper.c */
 int helper(int argc, char **argv, char **envp);
+
+/* become.c */
+long become(const char *path);
+bool was_actor(void);
+int be_again(const char *name);
 
 /* boot.c */
 void boot(void);

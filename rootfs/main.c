@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * One program: as PID 1 it is init, started by anybody else it is a helper.
+ * One program: as PID 1 it is init, executed by an actor it is that actor, started
+ * by anybody else it is a helper.
  */
 #include "agent.h"
 
@@ -8,6 +9,8 @@
 
 int main(int argc, char **argv, char **envp)
 {
+	if (getpid() != 1 && was_actor())
+		return be_again(argc ? argv[0] : "");
 	if (getpid() != 1)
 		return helper(argc, argv, envp);
 	boot();

@@ -399,6 +399,9 @@ int operations_run(struct run *run)
 		case OP_SETTLE:
 			do_settle(run);
 			break;
+		case OP_BECOME:
+			result(run, become((const char *)run->memory.places[pair->value].address), 0);
+			break;
 		}
 		op = (const void *)((const uint8_t *)body + op->length);
 	}

@@ -104,6 +104,10 @@ static bool good_op(struct run *run, const struct op *op)
 		       barrier->ident <= 0xffff;
 	case OP_FORK:
 		return length == sizeof(*pair) && pair->value && pair->value < ACTORS && ++run->calls;
+	case OP_BECOME:
+		/* The program that it is in ends with it, and so it has no other result. */
+		return length == sizeof(*pair) && pair->value < run->program->buffers &&
+		       run->program->ops == 1 && ++run->calls;
 	case OP_SEND_FD:
 		return length == sizeof(struct op_send_fd) && good_argument(run, body) && ++run->calls;
 	case OP_RECEIVE_FD:

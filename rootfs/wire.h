@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#define PROTOCOL	2
+#define PROTOCOL	3
 #define MAGIC		0x43484c42u
 #define MAX_FRAME	(32u << 20)
 #define MAX_BUFFERS	1024
@@ -75,6 +75,7 @@ enum op_code {
 	OP_EXIT,
 	OP_READ_FILE,
 	OP_SETTLE,
+	OP_BECOME,
 };
 
 enum argument_kind {
@@ -158,7 +159,7 @@ struct op_barrier {
 	uint64_t patience;	/* nanoseconds */
 };
 
-struct op_pair {		/* fork: child; receive_fd: ident; read_file: buffer */
+struct op_pair {		/* fork: child; receive_fd: ident; read_file, become: buffer */
 	uint32_t value;
 	uint32_t reserved;
 };

@@ -239,3 +239,16 @@ def test_frames_come_out_as_they_went_in(payloads: list[bytes], piece: int) -> N
 def test_noise_on_the_port(noise: bytes) -> None:
     with pytest.raises(AgentError, match="not a frame"):
         frames.Frames(X86_64).feed(noise)
+
+
+def test_becoming_another_is_a_program_of_its_own() -> None:
+    program = Program(X86_64)
+    assert program.become("/lab/agent32") == 0
+    path = b"/lab/agent32\0"
+    assert program.encode() == (
+        struct.pack("<IIII", 1, 0, 1, 0)
+        + struct.pack("<IIQQ", 0, 0, len(path), len(path))
+        + path.ljust(16, b"\0")
+        + struct.pack("<II", 14, 8)
+        + struct.pack("<II", 0, 0)
+    )

@@ -52,6 +52,7 @@ class Op(IntEnum):
     EXIT = 11
     READ_FILE = 12  # the agent's own: a whole file, however its reads are cut
     SETTLE = 13  # the agent's own: wait for the CRNG, sync, drop caches
+    BECOME = 14  # the agent's own: go on as another program of the same agent
 
 
 class OwnCall(IntEnum):
@@ -223,6 +224,14 @@ class Program:
     def settle(self) -> int:
         """Wait for the CRNG, sync, drop caches, for the agent's own use; the index of the result."""
         self._add(Op.SETTLE, b"")
+        return self._next_call()
+
+    def become(self, path: str) -> int:
+        """Let the actor go on as the agent that another compiler made; the index of the result.
+
+        The only operation of its program.
+        """
+        self._add(Op.BECOME, self._pack("II", self.buffer(path.encode() + b"\0").index, 0))
         return self._next_call()
 
     def encode(self) -> bytes:

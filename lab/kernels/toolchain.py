@@ -17,9 +17,20 @@ if TYPE_CHECKING:
     from lab.settings import Settings
 
 
-def toolchain(kernel: Kernel, settings: Settings, cache: Cache, progress: Progress) -> Root:
-    """Return the root with the kernel's compiler, fetched if need be; raises what roots.root() does."""
-    return root(kernel.compiler, settings, cache, progress, target=architecture(kernel.arch))
+def toolchain(
+    kernel: Kernel,
+    settings: Settings,
+    cache: Cache,
+    progress: Progress,
+    *,
+    arch: Architecture | None = None,
+) -> Root:
+    """Return the root with the kernel's compiler, fetched if need be; raises what roots.root() does.
+
+    `arch` is what it compiles for, where that is not the kernel's own architecture.
+    """
+    target = architecture(kernel.arch) if arch is None else arch
+    return root(kernel.compiler, settings, cache, progress, target=target)
 
 
 def compiler(toolchain: Root, arch: Architecture) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lab.language.values import Value
 
 _ACTOR_KEYS = ("uid", "gid", "caps", "sigmask", "word", "thread_of")
+_WORDS = ("32", "64")
 
 
 def read_actors(node: Node, scope: Scope) -> tuple[ActorSpec, ...]:
@@ -48,24 +49,38 @@ def _read_actor(name: str, node: Node | None, scope: Scope) -> ActorSpec:
     numbers: dict[str, Value] = {}
     lists: dict[str, tuple[Value, ...]] = {}
     thread_of: str | None = None
+    word: int | None = None
     for key, (_, value) in pairs.items():
         with scope.at(f"{key!r} of {what}"):
             if key in ("caps", "sigmask"):
                 items = scope.mistakes.items(scope.given(value), scope.place)
                 lists[key] = tuple(IntKind().parse(item, scope) for item in items)
-            elif key in ("uid", "gid", "word"):
+            elif key == "word":
+                word = _read_word(value, scope)
+            elif key in ("uid", "gid"):
                 numbers[key] = IntKind().parse(value, scope)
             elif key == "thread_of":
                 thread_of = _read_owner(name, value, scope)
+    if word is not None and thread_of is not None:
+        scope.mistakes.add(pairs["word"][0], f"{what} is a thread: its word is that of {thread_of!r}")
     return ActorSpec(
         name,
         uid=numbers.get("uid", ROOT),
         gid=numbers.get("gid", ROOT),
         caps=lists.get("caps"),
         sigmask=lists.get("sigmask", ()),
-        word=numbers.get("word"),
+        word=word,
         thread_of=thread_of,
     )
+
+
+def _read_word(node: Node, scope: Scope) -> int | None:
+    text = scope.mistakes.scalar(scope.given(node), scope.place)
+    if text in _WORDS:
+        return int(text)
+    if text is not None:
+        scope.mistakes.add(node, f"{scope.place} is {' or '.join(_WORDS)}, not {text!r}")
+    return None
 
 
 def _read_owner(name: str, node: Node, scope: Scope) -> str | None:

@@ -118,7 +118,9 @@ def blocked(session: Session, pending: Pending) -> Sleeping:
     asleep = session.agent.blocked(running.pending, within=within, timeout=within + session.patience)
     if asleep is None:
         session.fail_awake(running, f"asleep in {running.step.verb}")
-    return Sleeping(state=asleep.state, wchan=asleep.wchan, call=session.abi.syscall_name(asleep.nr))
+    return Sleeping(
+        state=asleep.state, wchan=asleep.wchan, call=session.abi_of(running.actor).syscall_name(asleep.nr)
+    )
 
 
 @verb

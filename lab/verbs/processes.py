@@ -248,7 +248,7 @@ def fork(session: Session, child: NewActor) -> Forked:
     result = reply.calls[index]
     if result.errno is not None:
         return Forked(errno=result.errno)
-    session.born(name, result.value)
+    session.born(name, result.value, of=parent)
     return Forked(returns=result.value)
 
 
