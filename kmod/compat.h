@@ -7,6 +7,120 @@
 #ifndef LAB_COMPAT_H
 #define LAB_COMPAT_H
 
+/* --- block --------------------------------------------------------------- */
+
+#ifdef BLK_MQ_H	/* for who has included linux/blk-mq.h only: it is large */
+#include <linux/blkdev.h>
+#include <linux/bvec.h>
+#include <linux/err.h>
+
+/* How a block device was opened: a type of its own since 6.5 (05bdb9965305). */
+#ifdef LAB_HAVE_BLK_MODE_T
+#define lab_blk_mode_t blk_mode_t
+#else
+#define lab_blk_mode_t fmode_t
+#endif
+
+/*
+ * A disk that has a write cache, blocks of 512 bytes, and takes discards and zeroes of
+ * any size. Disk and queue come together since 5.14 (b461dfc49eb6), and with their
+ * limits since 6.9 (27e32cd23fed); the cache is one of them since 6.11 (1122c0c1cc71).
+ */
+static inline struct gendisk *lab_blk_alloc_disk(struct blk_mq_tag_set *set, int minors)
+{
+#if defined(LAB_HAVE_BLK_MQ_ALLOC_DISK_LIMITS)
+	struct queue_limits limits = {
+		.logical_block_size		= 512,
+		.discard_granularity		= 512,
+		.max_hw_discard_sectors		= UINT_MAX >> 9,
+		.max_write_zeroes_sectors	= UINT_MAX >> 9,
+#ifdef LAB_HAVE_BLK_FEAT_WRITE_CACHE
+		.features			= BLK_FEAT_WRITE_CACHE,
+#endif
+	};
+	struct gendisk *disk = blk_mq_alloc_disk(set, &limits, NULL);
+#elif defined(LAB_HAVE_BLK_MQ_ALLOC_DISK)
+	struct gendisk *disk = blk_mq_alloc_disk(set, NULL);
+#else
+	struct gendisk *disk = alloc_disk(minors);
+	struct request_queue *queue;
+
+	if (!disk)
+		return ERR_PTR(-ENOMEM);
+	queue = blk_mq_init_queue(set);
+	if (IS_ERR(queue)) {
+		put_disk(disk);
+		return ERR_CAST(queue);
+	}
+	disk->queue = queue;
+#endif
+	if (IS_ERR(disk))
+		return disk;
+	disk->minors = minors;
+#ifndef LAB_HAVE_BLK_FEAT_WRITE_CACHE
+	blk_queue_write_cache(disk->queue, true, false);
+#endif
+#ifndef LAB_HAVE_BLK_MQ_ALLOC_DISK_LIMITS
+	blk_queue_logical_block_size(disk->queue, 512);
+	disk->queue->limits.discard_granularity = 512;
+	blk_queue_max_discard_sectors(disk->queue, UINT_MAX >> 9);
+	blk_queue_max_write_zeroes_sectors(disk->queue, UINT_MAX >> 9);
+#ifdef QUEUE_FLAG_DISCARD	/* until 5.18 (70200574cc22) */
+	blk_queue_flag_set(QUEUE_FLAG_DISCARD, disk->queue);
+#endif
+#endif
+	return disk;
+}
+
+/* add_disk() may fail, and says so, since 5.15 (83cbce957446). */
+static inline int lab_add_disk(struct gendisk *disk)
+{
+#ifdef LAB_HAVE_ADD_DISK_INT
+	return add_disk(disk);
+#else
+	add_disk(disk);
+	return 0;
+#endif
+}
+
+/*
+ * Drop a disk that was not added, or that del_gendisk() was called for: the queue
+ * goes with it since 6.0 (8b9ab6266204), by blk_cleanup_disk() from 5.14 to 5.19.
+ */
+static inline void lab_put_disk(struct gendisk *disk)
+{
+#if defined(LAB_HAVE_BLK_CLEANUP_DISK)
+	blk_cleanup_disk(disk);
+#else
+#ifndef LAB_HAVE_BLK_MQ_ALLOC_DISK
+	blk_cleanup_queue(disk->queue);
+#endif
+	put_disk(disk);
+#endif
+}
+
+/* Both since 5.15. */
+#ifndef LAB_HAVE_MEMCPY_TO_BVEC
+#include <linux/highmem.h>
+
+static inline void memcpy_from_bvec(char *to, struct bio_vec *bvec)
+{
+	void *from = kmap_atomic(bvec->bv_page);
+
+	memcpy(to, from + bvec->bv_offset, bvec->bv_len);
+	kunmap_atomic(from);
+}
+
+static inline void memcpy_to_bvec(struct bio_vec *bvec, const char *from)
+{
+	void *to = kmap_atomic(bvec->bv_page);
+
+	memcpy(to + bvec->bv_offset, from, bvec->bv_len);
+	flush_dcache_page(bvec->bv_page);
+	kunmap_atomic(to);
+}
+#endif
+#endif /* BLK_MQ_H */
 /* --- debugfs -------------------------------------------------------------- */
 
 /*
@@ -77,7 +191,7 @@ static inline void lab_eventfd_signal(struct eventfd_ctx *ctx)
 /*
  * What maps the ids of a mount comes first to most inode operations, and goes to
  * what they call: a user namespace since 5.12 (549c7297717c), a struct mnt_idmap
- * since 6.3 (39f60c1ccee7). Nothing is mapped by lab_idmap_none.
+ * since 6.3 (f2d40141d5d9). Nothing is mapped by lab_idmap_none.
  */
 #if defined(LAB_HAVE_IDMAP)
 #include <linux/mnt_idmapping.h>
