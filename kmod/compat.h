@@ -346,6 +346,25 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 #define pde_data(inode) PDE_DATA(inode)
 #endif
 
+/* --- relay ----------------------------------------------------------------- */
+
+/*
+ * relay_open() takes const callbacks since 5.11; before, it writes its
+ * defaults into them, so that they have to be writable.
+ */
+#ifdef LAB_HAVE_RELAY_CONST_CALLBACKS
+#define lab_relay_callbacks const struct rchan_callbacks
+#else
+#define lab_relay_callbacks struct rchan_callbacks
+#endif
+
+/* The last argument of subbuf_start() is gone since 6.17. */
+#ifdef LAB_HAVE_RELAY_PREV_PADDING
+#define lab_relay_prev_padding , size_t prev_padding
+#else
+#define lab_relay_prev_padding
+#endif
+
 /* --- signals ------------------------------------------------------------- */
 
 #include <linux/sched/signal.h>
