@@ -434,4 +434,13 @@ static inline int lab_dequeue_signal(sigset_t *mask, kernel_siginfo_t *info)
 #define timer_delete_sync del_timer_sync
 #endif
 
+/* --- tracing --------------------------------------------------------------- */
+
+/* __string() remembers its source since 6.10 (2c92ca849fcc). */
+#ifdef LAB_HAVE_ASSIGN_STR_REMEMBERS
+#define lab_assign_str(dst, src) __assign_str(dst)
+#else
+#define lab_assign_str(dst, src) __assign_str(dst, src)
+#endif
+
 #endif /* LAB_COMPAT_H */
