@@ -7,6 +7,10 @@
  * makes another number, unless the struct is one that may grow); EFAULT for a
  * struct that cannot be read or written, with nothing changed; EINTR or a restart
  * when a signal ends a wait, with nothing taken.
+ *
+ * A 32-bit program on a 64-bit kernel comes in by .compat_ioctl. Its arguments are
+ * translated there where they have to be; a number that only the other word size
+ * has is ENOTTY.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -182,6 +186,73 @@ static long lab_ioctl_get_setup(struct lab_ioctl_file *lab, size_t size, void __
 	return 0;
 }
 
+/* @peek is ours already; its size is the message's length where it returns 0 or -EMSGSIZE. */
+static long lab_ioctl_do_peek(struct lab_peek *peek)
+{
+	ssize_t len;
+	void *data;
+	long ret = 0;
+
+	if (peek->index > UINT_MAX)
+		return -ENOENT;
+	len = lab_store_length(peek->index);
+	if (len < 0)
+		return len;
+	if (len > peek->size) {
+		peek->size = len;
+		return -EMSGSIZE;
+	}
+
+	data = kvmalloc(len, GFP_KERNEL);
+	if (!data)
+		return -ENOMEM;
+	/* Another one may have that index meanwhile: a longer one is cut. */
+	len = lab_store_copy(peek->index, data, len);
+	if (len < 0)
+		ret = len;
+	else if (copy_to_user((__force void __user *)peek->data, data, len))
+		ret = -EFAULT;
+	else
+		peek->size = len;
+	kvfree(data);
+	return ret;
+}
+
+static long lab_ioctl_peek(void __user *argp)
+{
+	struct lab_peek peek;
+	long ret;
+
+	if (copy_from_user(&peek, argp, sizeof(peek)))
+		return -EFAULT;
+	ret = lab_ioctl_do_peek(&peek);
+	if (ret && ret != -EMSGSIZE)
+		return ret;
+	return copy_to_user(argp, &peek, sizeof(peek)) ? -EFAULT : ret;
+}
+
+static void lab_ioctl_count(u32 *count, u64 *bytes)
+{
+	ssize_t len;
+
+	*bytes = 0;
+	for (*count = 0; (len = lab_store_length(*count)) >= 0; ++*count)
+		*bytes += len;
+}
+
+static long lab_ioctl_total(void __user *argp)
+{
+	struct lab_total total;
+	u32 count;
+	u64 bytes;
+
+	lab_ioctl_count(&count, &bytes);
+	memset(&total, 0, sizeof(total));	/* the padding goes out too */
+	total.count = count;
+	total.bytes = bytes;
+	return copy_to_user(argp, &total, sizeof(total)) ? -EFAULT : 0;
+}
+
 /* Whether @cmd is @known but for the size of its struct. */
 static bool lab_ioctl_is(unsigned int cmd, unsigned int known)
 {
@@ -211,6 +282,10 @@ static long lab_ioctl_ioctl(struct file *file, unsigned int cmd, unsigned long a
 		return lab_ioctl_get(file, argp);
 	case LAB_IOC_SQUARE:
 		return lab_ioctl_square(argp);
+	case LAB_IOC_PEEK:
+		return lab_ioctl_peek(argp);
+	case LAB_IOC_TOTAL:
+		return lab_ioctl_total(argp);
 	}
 
 	if (lab_ioctl_is(cmd, LAB_IOC_SETUP))
@@ -219,6 +294,80 @@ static long lab_ioctl_ioctl(struct file *file, unsigned int cmd, unsigned long a
 		return lab_ioctl_get_setup(lab, _IOC_SIZE(cmd), argp);
 	return -ENOTTY;
 }
+
+/* --- 32-bit callers ------------------------------------------------------- */
+
+#ifdef CONFIG_COMPAT
+
+/* struct lab_peek as they have it. */
+struct lab_peek32 {
+	compat_ulong_t index;
+	compat_uptr_t data;
+	compat_ulong_t size;
+};
+
+/* struct lab_total: a compat_u64 is aligned as their compiler does it. */
+struct lab_total32 {
+	u32 count;
+	compat_u64 bytes;
+};
+
+#define LAB_IOC_PEEK32	_IOWR(LAB_IOC_MAGIC, 9, struct lab_peek32)
+#define LAB_IOC_TOTAL32	_IOR(LAB_IOC_MAGIC, 10, struct lab_total32)
+
+static long lab_ioctl_peek32(void __user *argp)
+{
+	struct lab_peek32 peek32;
+	struct lab_peek peek;
+	long ret;
+
+	if (copy_from_user(&peek32, argp, sizeof(peek32)))
+		return -EFAULT;
+	peek.index = peek32.index;
+	peek.data = (__force void *)compat_ptr(peek32.data);
+	peek.size = peek32.size;
+
+	ret = lab_ioctl_do_peek(&peek);
+	if (ret && ret != -EMSGSIZE)
+		return ret;
+	peek32.size = peek.size;
+	return copy_to_user(argp, &peek32, sizeof(peek32)) ? -EFAULT : ret;
+}
+
+static long lab_ioctl_total32(void __user *argp)
+{
+	struct lab_total32 total32;
+	u32 count;
+	u64 bytes;
+
+	lab_ioctl_count(&count, &bytes);
+	memset(&total32, 0, sizeof(total32));
+	total32.count = count;
+	total32.bytes = bytes;
+	return copy_to_user(argp, &total32, sizeof(total32)) ? -EFAULT : 0;
+}
+
+static long lab_ioctl_compat_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	void __user *argp = compat_ptr(arg);
+
+	switch (cmd) {
+	case LAB_IOC_PEEK32:
+		return lab_ioctl_peek32(argp);
+	case LAB_IOC_TOTAL32:
+		return lab_ioctl_total32(argp);
+	case LAB_IOC_WAIT:
+		/* A number is no pointer. */
+		return lab_ioctl_ioctl(file, cmd, arg);
+	}
+
+	/* No 32-bit program's header has these, unless they are the same and dealt with above. */
+	if (cmd == LAB_IOC_PEEK || cmd == LAB_IOC_TOTAL)
+		return -ENOTTY;
+	return lab_ioctl_ioctl(file, cmd, (unsigned long)argp);
+}
+
+#endif /* CONFIG_COMPAT */
 
 static int lab_ioctl_open(struct inode *inode, struct file *file)
 {
@@ -244,8 +393,9 @@ static const struct file_operations lab_ioctl_fops = {
 	.open		= lab_ioctl_open,
 	.release	= lab_ioctl_release,
 	.unlocked_ioctl	= lab_ioctl_ioctl,
-	/* The structs need no translation; LAB_IOC_WAIT's number passes unharmed. */
-	.compat_ioctl	= compat_ptr_ioctl,
+#ifdef CONFIG_COMPAT
+	.compat_ioctl	= lab_ioctl_compat_ioctl,
+#endif
 };
 
 static struct miscdevice lab_ioctl_misc = {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
 /*
- * What user space knows of /dev/lab_ioctl: a call of the module's own making. All
- * structs have the same layout for 32-bit and 64-bit callers.
+ * What user space knows of /dev/lab_ioctl: a call of the module's own making. The
+ * structs have the same layout for 32-bit and 64-bit callers, as they should. Only
+ * the last two do not, as many old ones that cannot be changed any more.
  */
 #ifndef LAB_UAPI_IOCTL_H
 #define LAB_UAPI_IOCTL_H
@@ -57,6 +58,25 @@ struct lab_setup {
 	__u64 cookie;		/* the caller's own, kept with the open file */
 };
 
+/*
+ * LAB_IOC_PEEK: longs and a pointer, which are half as wide in a 32-bit caller. So is
+ * the struct, and by that its request has another number there.
+ */
+struct lab_peek {
+	unsigned long index;	/* in: of the message, 0 is the oldest */
+	void *data;		/* in: where it shall go */
+	unsigned long size;	/* in: room there; out: its length, also with EMSGSIZE */
+};
+
+/*
+ * LAB_IOC_TOTAL: the widths are fixed, but the padding is left to the compiler. i386
+ * has none: there a __u64 may begin at any multiple of 4.
+ */
+struct lab_total {
+	__u32 count;		/* messages in the store */
+	__u64 bytes;		/* all of theirs */
+};
+
 #define LAB_IOC_MAGIC 0xc5
 
 /* Drop all messages. EBADF when the file is not open for writing. */
@@ -81,5 +101,8 @@ struct lab_setup {
 #define LAB_IOC_SETUP_V0	_IOW(LAB_IOC_MAGIC, 7, struct lab_setup_v0)
 #define LAB_IOC_GET_SETUP	_IOR(LAB_IOC_MAGIC, 8, struct lab_setup)
 #define LAB_IOC_GET_SETUP_V0	_IOR(LAB_IOC_MAGIC, 8, struct lab_setup_v0)
+/* Copy a message, which stays where it is. ENOENT when there are not that many; EMSGSIZE. */
+#define LAB_IOC_PEEK		_IOWR(LAB_IOC_MAGIC, 9, struct lab_peek)
+#define LAB_IOC_TOTAL		_IOR(LAB_IOC_MAGIC, 10, struct lab_total)
 
 #endif /* LAB_UAPI_IOCTL_H */
