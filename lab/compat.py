@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.errors import AgentError
+from lab.errors import AgentError, Unsupported
 from lab.guest import wire
 from lab.guest.agent import LAB
 
@@ -71,12 +71,19 @@ def send(program: bytes, agent: Agent, abi: Abi, timeout: float) -> None:
 
 
 def become(actor: str, agent: Agent, abi: Abi, timeout: float) -> None:
-    """Let a new actor go on as the program that was sent; raises AgentError when it cannot."""
+    """Let a new actor go on as the program that was sent.
+
+    Raises Unsupported where the guest runs none whatever its config says, AgentError for all else.
+    """
     program = wire.Program(abi.arch)
     program.become(_PROGRAM)
     reply = agent.run(actor, program, timeout=timeout)
     if reply.exited is not None:
         raise AgentError(f"actor {actor!r} died while it became a 32-bit process (status {reply.exited})")
     (result,) = reply.calls
+    if result.errno is not None and abi.errno_name(result.errno) == "ENOEXEC":
+        raise Unsupported(
+            "this guest runs no 32-bit programs: its CPU cannot, or its command line forbids it"
+        )
     if result.errno is not None:
         raise AgentError(f"actor {actor!r} cannot become a 32-bit process: {abi.errno_name(result.errno)}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FLAGS = {"AT_FDCWD": -100, "O_RDWR": 2, "O_WRONLY": 1, "O_CREAT": 0o100, "O_TRUNC": 0o1000}
-FLAGS |= {"O_CLOEXEC": 0o2000000}
+FLAGS |= {"O_CLOEXEC": 0o2000000, "ENOEXEC": 8}
 VALUE = {
     8: Struct("lab_value", 8, (Field("n", 0, 8, "uint"),)),
     4: Struct("lab_value", 4, (Field("n", 0, 4, "uint"),)),
@@ -220,13 +220,19 @@ def test_a_kernel_that_runs_none_says_why(tmp_path: Path) -> None:
     [
         ([Reply(calls=(CallResult(-28, 0),) * 3)], "does not take /lab/agent32"),
         ([Reply(exited=9)], "does not take /lab/agent32"),
-        ([Reply(calls=(CallResult(3, 1),) * 3), Reply(calls=(CallResult(-8, 0),))], "cannot become"),
+        ([Reply(calls=(CallResult(3, 1),) * 3), Reply(calls=(CallResult(-12, 0),))], "cannot become"),
         ([Reply(calls=(CallResult(3, 1),) * 3), Reply(exited=11)], "died while it became"),
     ],
 )
 def test_what_goes_wrong_is_told(tmp_path: Path, replies: list[Reply], message: str) -> None:
     with pytest.raises(AgentError, match=message):
         session(FakeAgent(replies=replies)).start(load(tmp_path, "{main: {word: 32}}"))
+
+
+def test_a_guest_that_runs_none_after_all(tmp_path: Path) -> None:
+    agent = FakeAgent(replies=[Reply(calls=(CallResult(3, 1),) * 3), Reply(calls=(CallResult(-8, 0),))])
+    with pytest.raises(Unsupported, match="its CPU cannot, or its command line forbids it"):
+        session(agent).start(load(tmp_path, "{main: {word: 32}}"))
 
 
 def test_an_architecture_without_a_companion_has_a_config_to_look_at() -> None:
