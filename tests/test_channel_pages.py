@@ -75,3 +75,10 @@ def test_files_and_calls_make_a_table(tmp_path: Path) -> None:
 def test_a_pair_is_named_and_made(tmp_path: Path, one: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         channel_pages.operations_page(read(tmp_path, f"- {one}"))
+
+
+def test_each_call_on_each_file_is_shown() -> None:
+    path = channel_pages.HOUSE / "scenarios" / f"{channel_pages.OPERATIONS}.yaml"
+    file = scenario.load(path, root=channel_pages.HOUSE)
+    shown = {channel_pages.pair(each) for each in file.scenarios}
+    assert shown == {(kind, call) for kind in channel_pages.FILES for call in channel_pages.CALLS}
