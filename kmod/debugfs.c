@@ -23,6 +23,8 @@
  *   loose        0600  the same without poll and without an owner, where the kernel
  *                      has operations that need none (6.13)
  *   stubborn     0400  a read sleeps until "release", come what may
+ *   patient      0400  a read sleeps until the file is removed, which debugfs itself
+ *                      tells it (6.7; else there is no such file): ECANCELED
  *   control      0200  "remove NAME" and "create NAME" take one of the above away, open
  *                      or not, and bring it back; "release"
  *
@@ -346,6 +348,41 @@ static struct dentry *stubborn_create(struct lab_entry *entry, struct dentry *di
 	return debugfs_create_file(entry->name, 0400, dir, entry, &stubborn_ops);
 }
 
+/* --- patient: an operation that debugfs sends away ---------------------------------- */
+
+#ifdef LAB_HAVE_DEBUGFS_CANCELLATION
+static void patient_cancel(struct dentry *dentry, void *data)
+{
+	complete(data);
+}
+
+static ssize_t patient_read(struct file *file, char __user *ubuf, size_t size, loff_t *pos)
+{
+	DECLARE_COMPLETION_ONSTACK(cancelled);
+	struct debugfs_cancellation cancellation = {
+		.cancel = patient_cancel,
+		.cancel_data = &cancelled,
+	};
+	int ret;
+
+	debugfs_enter_cancellation(file, &cancellation);
+	ret = wait_for_completion_interruptible(&cancelled);
+	debugfs_leave_cancellation(file, &cancellation);
+
+	return ret ? ret : -ECANCELED;
+}
+
+static const struct file_operations patient_ops = {
+	.owner = THIS_MODULE,
+	.read = patient_read,
+};
+
+static struct dentry *patient_create(struct lab_entry *entry, struct dentry *dir)
+{
+	return debugfs_create_file(entry->name, 0400, dir, entry, &patient_ops);
+}
+#endif
+
 /* --- the directory ---------------------------------------------------------- */
 
 static struct lab_entry lab_entries[] = {
@@ -357,6 +394,9 @@ static struct lab_entry lab_entries[] = {
 	{ .name = "next", .create = next_create },
 	{ .name = "loose", .create = loose_create },
 	{ .name = "stubborn", .create = stubborn_create },
+#ifdef LAB_HAVE_DEBUGFS_CANCELLATION
+	{ .name = "patient", .create = patient_create },
+#endif
 };
 
 static DEFINE_MUTEX(lab_entries_lock);
