@@ -15,7 +15,7 @@ from lab import scenario
 HOUSE = Path(__file__).resolve().parent.parent
 GPL = ("kmod/", "rootfs/")
 HOSTS = r"(?!127\.)[^\s\"'/]+\.[^\s\"'/]+"  # with a dot: a name that could be somebody's
-NO_CHANNELS = ("operations", "store", "trouble")  # across the channels, behind them, and no channel at all
+NO_CHANNELS = ("compat", "operations", "store", "trouble")  # across all of them, behind them, none at all
 NO_COMMENTS = (".json", ".pgp", ".gpg", ".asc", ".log", ".bin", ".o", ".elf", ".md")
 
 
