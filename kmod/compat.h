@@ -443,4 +443,36 @@ static inline int lab_dequeue_signal(sigset_t *mask, kernel_siginfo_t *info)
 #define lab_assign_str(dst, src) __assign_str(dst, src)
 #endif
 
+/* --- tty ----------------------------------------------------------------- */
+
+/* write() counts in size_t since 6.6 (95713967ba52). */
+#ifdef LAB_HAVE_TTY_WRITE_SIZE
+#define lab_tty_written ssize_t
+#define lab_tty_count size_t
+#else
+#define lab_tty_written int
+#define lab_tty_count int
+#endif
+
+/* write_room() and chars_in_buffer() are never negative since 5.14 (03b3b1a2405c). */
+#ifdef LAB_HAVE_TTY_ROOM_UNSIGNED
+#define lab_tty_room unsigned int
+#else
+#define lab_tty_room int
+#endif
+
+/* The settings that were replaced are const since 6.1 (a8c11c152034). */
+#ifdef LAB_HAVE_TTY_OLD_CONST
+#define lab_tty_old_termios const struct ktermios
+#else
+#define lab_tty_old_termios struct ktermios
+#endif
+
+/* What dtr_rts() shall do with the lines is a bool since 6.3. */
+#ifdef LAB_HAVE_TTY_RAISE_BOOL
+#define lab_tty_raise bool
+#else
+#define lab_tty_raise int
+#endif
+
 #endif /* LAB_COMPAT_H */
