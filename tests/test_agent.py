@@ -317,6 +317,17 @@ def test_files_of_the_guest(fake: Fake, agent: Agent) -> None:
         agent.read_file("/etc/x", 1)
 
 
+def test_a_file_of_the_guest_is_written_in_pieces(fake: Fake, agent: Agent) -> None:
+    fake.answers.append(lambda i: [(T.DONE, i, done(3, 0, 2, 8, 1, 0))])
+    agent.write_file("/sys/x", [(0, b"ab"), (8, b"c")], 1)
+    fake.answers.append(lambda i: [(T.DONE, i, done(-13, -9, -9, -9))])
+    with pytest.raises(PermissionError):
+        agent.write_file("/sys/x", [(0, b"ab")], 1)
+    fake.answers.append(lambda i: [exit_notice(0, 11), (T.DONE, i, died(11))])
+    with pytest.raises(OSError, match="died"):
+        agent.write_file("/sys/x", [], 1)
+
+
 def test_modules(fake: Fake, agent: Agent) -> None:
     fake.answers.append(lambda i: [(T.DONE, i, done(-17))])
     assert agent.load_module(b"ELF", "depth=4", 1).errno == 17

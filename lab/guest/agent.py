@@ -17,9 +17,11 @@ from lab.errors import AgentError
 from lab.guest.frames import FrameType, Reader, padded
 from lab.guest.kmsg import KernelMessage
 from lab.guest.port import Channel, Port, Refused, check_protocol
-from lab.guest.wire import ACTORS, CallResult, OwnCall, Program, Reply, decode_reply
+from lab.guest.wire import ACTORS, CallResult, OwnCall, Program, Reply, Result, decode_reply
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lab.arch import Architecture
 
 __all__ = [
@@ -40,6 +42,8 @@ __all__ = [
 LAB: Final = "lab"  # the agent's own root actor
 _FOREVER: Final = (1 << 64) - 1
 _NO_ACTOR: Final = 0xFFFFFFFF
+_WRONLY: Final = 1  # O_WRONLY and SEEK_SET, everywhere
+_FROM_START: Final = 0
 _YES, _ENDED, _NO = range(3)  # enum wait_outcome
 _SETUP_STEPS: Final = (  # enum setup_step
     "start",
@@ -251,6 +255,21 @@ class Agent:
             errno = reply.calls[0].errno if reply.calls else None
             raise OSError(errno or 0, os.strerror(errno) if errno else "the lab's own actor died", path)
         return reply.data[0]
+
+    def write_file(self, path: str, pieces: Sequence[tuple[int, bytes]], timeout: float) -> None:
+        """Write pieces, each at its offset, to a file that is there. Raises OSError as read_file() does."""
+        program = Program(self.arch)
+        fd = Result(program.own_call(OwnCall.OPENAT, 0, program.buffer(path.encode() + b"\0"), _WRONLY, 0))
+        for offset, data in pieces:
+            program.own_call(OwnCall.LSEEK, fd, offset, _FROM_START)
+            program.own_call(OwnCall.WRITE, fd, program.buffer(data), len(data))
+        program.own_call(OwnCall.CLOSE, fd)
+        reply = self.run(LAB, program, timeout=timeout)
+        if reply.exited is not None:
+            raise OSError(0, "the lab's own actor died", path)
+        for call in reply.calls:
+            if call.errno:
+                raise OSError(call.errno, os.strerror(call.errno), path)
 
     def load_module(self, image: bytes, params: str, timeout: float) -> CallResult:
         """init_module, by the agent's own root actor.

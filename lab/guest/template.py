@@ -15,14 +15,14 @@ import json
 import os
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.cache import digest, file_digest
 from lab.errors import BootFailed, GuestError, GuestLost, HostError
-from lab.guest import qemu, qmp
-from lab.guest.argv import kernel_stub
+from lab.guest import pci, qemu, qmp
+from lab.guest.argv import DEVICES, kernel_stub
 from lab.guest.machine import Guest, boot, clone_seed
 from lab.guest.ram import overwritten, ram_digest, reserve
 
@@ -59,6 +59,7 @@ class Facts:
     release: str  # `uname -r` of the guest
     command: list[str]  # QEMU's argv, for people
     kernel_stub: bool  # whether there is a file `kernel`
+    pci: dict[str, str] = field(default_factory=dict)  # what each clone must be given back, see lab.guest.pci
     refused: str = ""  # why it must not be restored; '': it was restored once, and all was well
 
 
@@ -234,7 +235,9 @@ def _raise_remembered(cache: Cache, name: str) -> None:
 def _freeze(guest: Guest, spec: BootSpec, building: Path, booted: float) -> dict[str, Any]:
     """Stop a guest for good and write down what it is."""
     nonce = os.urandom(16)
+    forgotten = [DEVICES[name].forgotten for name in spec.devices if DEVICES[name].forgotten]
     try:
+        spaces = pci.read(guest.agent, forgotten) if forgotten else {}
         guest.agent.quiesce(nonce, timeout=_QUIESCE_SECONDS)
         started = time.monotonic()
         qmp.run(_freeze_async(guest.process, building / "state"), _FREEZE_SECONDS)
@@ -260,6 +263,7 @@ def _freeze(guest: Guest, spec: BootSpec, building: Path, booted: float) -> dict
         "release": release,
         "command": command,
         "kernel_stub": stub is not None,
+        "pci": spaces,
     }
 
 
@@ -329,6 +333,7 @@ def restore(process: Process, made: Template, spec: BootSpec, *, seed: bytes, ji
         process.qmp.execute("cont")
         hello = guest.greet(seed=seed, jitter_us=jitter_us, timeout=RESTORE_SECONDS)
         _compare(hello.nonce, made.nonce)
+        pci.write(guest.agent, made.facts.pci)
     except BaseException:
         guest.close()
         raise

@@ -60,6 +60,10 @@ class OwnCall(IntEnum):
 
     INIT_MODULE = 0
     DELETE_MODULE = 1
+    OPENAT = 2
+    LSEEK = 3
+    WRITE = 4
+    CLOSE = 5
 
 
 OWN_CALL: Final = 1 << 32
