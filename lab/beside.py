@@ -29,6 +29,7 @@ _DEFERS = (
     r"call_usermodehelper\w*|register_k(?:ret)?probes?|register_ftrace_function|tracepoint_probe_register\w*",
     r"\w*register_\w*notifier\w*|nf_register_\w+|dev_add_pack|(?:__)?register_netdev\w*|netif_\w+|napi_\w+",
     r"uprobe_register\w*|perf_event_create_kernel_counter|register_shrinker|shrinker_register|complete_and_exit",
+    r"__(?:devm_)?uio_register_device",  # requests the driver's interrupt
 )
 _DEFERRED = re.compile(b"\0(?:" + "|".join(_DEFERS).encode() + b")\0")
 _MAKES_ACTORS = frozenset({"fork", "upcall"})
