@@ -301,6 +301,8 @@ class Ready:
         for device in scenario.boot.devices:
             if self.arch.bus not in DEVICES[device].buses:
                 raise Unsupported(f"device {device} is not for the {self.arch.bus} bus of {kernel.arch}")
+            if self.arch.name in DEVICES[device].without:
+                raise Unsupported(f"QEMU has no device {device} for {kernel.arch}")
         abis = [self.abi(scenario.uapi)]
         for word in sorted(scenario.words):
             reason = compat.why_not(word, self.arch, self.config)

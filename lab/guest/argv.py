@@ -29,12 +29,15 @@ class Device:
 
     argv: tuple[str, ...]
     buses: tuple[str, ...] = ("pci", "ccw")  # of the architectures that can have it
+    without: tuple[str, ...] = ()  # architectures whose QEMU was built without it
     forgotten: str = ""  # vendor and device of one on PCI that QEMU does not keep, see lab.guest.pci
 
 
 DEVICES: dict[str, Device] = {
     # docs/specs/edu.rst of QEMU. By itself its DMA reaches 28 bits of addresses: only x86 has memory there.
-    "edu": Device(("-device", "edu,dma_mask=0xffffffffff"), buses=("pci",), forgotten="123411e8"),
+    "edu": Device(
+        ("-device", "edu,dma_mask=0xffffffffff"), buses=("pci",), without=("loong64",), forgotten="123411e8"
+    ),
     # Tells a restored guest that it is a copy. Only when asked for: the agent stirs fresh entropy into the
     # pool of every kernel, and a clone's first milliseconds would go into this ACPI event (10 ms of 45).
     "vmgenid": Device(("-device", "vmgenid,guid=auto"), buses=("pci",)),
