@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lab.guest.machine import Guest
     from lab.guest.splat import Splat
     from lab.guest.symbols import Symbols
-    from lab.prepare import Ready
+    from lab.ready import Ready
     from lab.scenario import Scenario, SplatWanted
 
 # Taint bits of Documentation/admin-guide/tainted-kernels.rst that loading our own modules sets.

@@ -16,7 +16,7 @@ from lab.kernels.images import Images
 from lab.kernels.model import Kernel, KernelFiles
 from lab.kernels.modules_dep import write_modules_dep
 from lab.kernels.own_modules import OwnModules
-from lab.prepare import with_own
+from lab.ready import with_own
 from lab.scenario import ModuleLoad
 
 

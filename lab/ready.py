@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: MIT
+"""What a target needs before its first scenario, made once and cached by content.
+
+Fetching, compiling and booting go side by side as far as they do not need one another, since the
+time from an empty cache to the first result is what a newcomer sees.
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab import compat
+from lab.abi.layout import nearest
+from lab.arch import Architecture, architecture
+from lab.cache import Cache, file_digest
+from lab.errors import BuildFailed, Unsupported, UsageError
+from lab.guest.argv import DEVICES, BootSpec
+from lab.kernels.images import Images
+from lab.scenario import ModuleLoad
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from concurrent.futures import Future
+
+    from lab.abi import Abi
+    from lab.guest.accel import Accel
+    from lab.guest.argv import Qemu
+    from lab.guest.template import Template
+    from lab.kernels.build import Modules
+    from lab.kernels.model import Headers, KernelFiles, Target
+    from lab.kernels.own_modules import OwnModules
+    from lab.kernels.roots import Root
+    from lab.progress import Progress
+    from lab.scenario import BootOptions, Scenario
+    from lab.settings import Settings
+
+Loads = tuple[ModuleLoad, ...]  # a scenario's, in order
+HOUSE = Path(__file__).resolve().parent.parent  # the tree that holds kmod/ and rootfs/
+_STEP_SECONDS = 5.0  # a step's deadline on a target that boots as fast as _BOOT_SECONDS
+_BOOT_SECONDS = 2.5
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line says about how to run, the same for every target."""
+
+    seed: int
+    cold: bool = False
+    source: Path = HOUSE / "kmod"
+    patches: tuple[Path, ...] = ()
+    qemu: Path | None = None
+
+
+def with_own(modules: Loads, built: Collection[str], own: OwnModules, release: str) -> Loads:
+    """Return modules to load on a kernel; see Ready.loads()."""
+    found: dict[str, ModuleLoad] = {}
+    for module in modules:
+        name = module.name.replace("-", "_")
+        if name in built:
+            found[name] = module
+        elif name in own:
+            for needed in own.order(name):
+                found.setdefault(needed, ModuleLoad(needed, own=True))
+            found[name] = replace(module, name=name, own=True)
+        elif not own.builtin(name):
+            raise UsageError(
+                f"{release} has no module {module.name!r}{nearest(name, [*built, *own])}",
+                hint="where a kernel may be without it, say so: requires: {config: [CONFIG_...]}",
+            )
+    return tuple(found.values())
+
+
+class Ready:
+    """One target's parts, each ready when first asked for; all of them are begun at once."""
+
+    def __init__(
+        self, target: Target, wishes: Wishes, settings: Settings, cache: Cache, progress: Progress
+    ) -> None:
+        self.target = target
+        self.arch: Architecture = architecture(target.kernel.arch)
+        self._wishes = wishes
+        self._settings = settings
+        self._cache = cache
+        self._progress = progress
+        self.accel: Accel | None = None  # once a guest's kind was decided
+        self._abis: dict[tuple[str, ...], Abi] = {}
+        self._narrow_abis: dict[tuple[str, ...], Abi] = {}
+        self._templates: dict[BootOptions, Template] = {}
+        # As many threads as there are jobs: some wait for others.
+        self._jobs = ThreadPoolExecutor(max_workers=8, thread_name_prefix=f"prepare {target}")
+        submit = self._jobs.submit
+        self._kernel: Future[KernelFiles] = submit(self._fetch_kernel)
+        self._qemu: Future[Qemu] = submit(self._fetch_qemu)
+        self._toolchain: Future[Root] = submit(self._fetch_toolchain)
+        self._headers: Future[Headers] = submit(self._fetch_headers)
+        self._initrd: Future[Path] = submit(self._make_initrd)
+        self._modules: Future[Modules] = submit(self._build_modules)
+        self._abi: Future[Abi] = submit(self._system_abi)
+        self._narrow: Future[tuple[Root, bytes, Abi]] | None = None
+
+    def _fetch_kernel(self) -> KernelFiles:
+        from lab.kernels import debian  # noqa: PLC0415 - a thread's own
+
+        return debian.fetch_kernel(self.target.kernel, self._settings, self._cache, self._progress)
+
+    def _fetch_toolchain(self) -> Root:
+        from lab.kernels import toolchain  # noqa: PLC0415 - as above
+
+        return toolchain.toolchain(self.target.kernel, self._settings, self._cache, self._progress)
+
+    def _fetch_headers(self) -> Headers:
+        from lab.kernels import debian  # noqa: PLC0415 - as above
+
+        return debian.fetch_headers(self.target.kernel, self._settings, self._cache, self._progress)
+
+    def _fetch_qemu(self) -> Qemu:
+        from lab.guest import qemu  # noqa: PLC0415 - as above
+
+        path = self._wishes.qemu or self._settings.qemu
+        settings = replace(self._settings, qemu=path)
+        return qemu.qemu(settings, self.arch, self._cache, self._progress)
+
+    def _make_initrd(self) -> Path:
+        from lab.guest.initramfs import initramfs  # noqa: PLC0415 - as above
+        from lab.kernels.build import build_agent  # noqa: PLC0415 - as above
+
+        toolchain = self._toolchain.result()
+        agent = build_agent(HOUSE / "rootfs", toolchain, self.arch, self._cache, self._progress)
+        return initramfs(agent, self._kernel.result(), self._cache)
+
+    def _build_modules(self) -> Modules:
+        from lab.kernels.build import build_modules  # noqa: PLC0415 - as above
+
+        headers, toolchain = self._headers.result(), self._toolchain.result()
+        wishes = self._wishes
+        return build_modules(wishes.source, headers, toolchain, self._cache, self._progress, wishes.patches)
+
+    def _system_abi(self) -> Abi:
+        from lab.kernels.uapi import system_abi  # noqa: PLC0415 - as above
+
+        return system_abi(self._toolchain.result(), self.arch, self._cache, self._progress)
+
+    @property
+    def kernel(self) -> KernelFiles:
+        """The kernel's files."""
+        return self._kernel.result()
+
+    @cached_property
+    def config(self) -> Mapping[str, str]:
+        """The kernel's configuration: CONFIG_X -> y, m or a value; what is unset is absent."""
+        text = self.kernel.config.read_text()
+        return dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE))
+
+    @property
+    def modules(self) -> Modules:
+        """The built modules."""
+        return self._modules.result()
+
+    @cached_property
+    def own(self) -> OwnModules:
+        """The modules that the kernel brings itself."""
+        from lab.kernels.own_modules import OwnModules  # noqa: PLC0415 - as above
+
+        return OwnModules(self.kernel.modules)
+
+    @cached_property
+    def images(self) -> Mapping[str, bytes]:
+        """The modules' files as they are sent to a guest, by module name; the kernel's own among them."""
+        return Images({name: path.read_bytes() for name, path in self.modules.ko.items()}, self.own)
+
+    def loads(self, modules: Loads) -> Loads:
+        """Return modules to load, each of the kernel's own behind what it needs; built in ones are left out.
+
+        Raises UsageError for one that is neither built here nor the kernel's.
+        """
+        built = (*self.modules.ko, *self.modules.failed)
+        return with_own(modules, built, self.own, self.target.kernel.release)
+
+    def patched(self, patches: Sequence[Path]) -> Mapping[str, bytes]:
+        """Return the modules as they are with patches applied to a copy of their sources.
+
+        Raises BuildFailed when one of them does not compile any more.
+        """
+        from lab.kernels.build import build_modules  # noqa: PLC0415 - only deliberate faults are built here
+
+        headers, toolchain = self._headers.result(), self._toolchain.result()
+        built = build_modules(
+            self._wishes.source, headers, toolchain, self._cache, self._progress, tuple(patches)
+        )
+        for name, output in built.failed.items():
+            raise BuildFailed(
+                f"{name} does not compile with {', '.join(path.stem for path in patches)}", output
+            )
+        return Images({name: path.read_bytes() for name, path in built.ko.items()}, self.own)
+
+    def abi(self, uapi: Sequence[str]) -> Abi:
+        """Return the system's constants and structs together with those of the module's own headers."""
+        names = tuple(uapi)
+        if names not in self._abis:
+            self._abis[names] = self._with_headers(self._abi.result(), names, self._toolchain.result())
+        return self._abis[names]
+
+    def _with_headers(self, system: Abi, names: tuple[str, ...], toolchain: Root) -> Abi:
+        if not names:
+            return system
+        from lab.kernels.uapi import header_abi  # noqa: PLC0415 - only scenarios with headers need it
+
+        directory = self._wishes.source / "uapi"
+        headers = [directory / name for name in names]
+        return system.merged(
+            header_abi(headers, directory, toolchain, system.arch, self._cache, self._progress)
+        )
+
+    def _make_narrow(self) -> tuple[Root, bytes, Abi]:
+        from lab.kernels.build import build_agent  # noqa: PLC0415 - a thread's own
+        from lab.kernels.toolchain import toolchain  # noqa: PLC0415 - as above
+        from lab.kernels.uapi import system_abi  # noqa: PLC0415 - as above
+
+        arch = architecture(self.arch.compat.arch)
+        found = toolchain(self.target.kernel, self._settings, self._cache, self._progress, arch=arch)
+        agent = build_agent(HOUSE / "rootfs", found, arch, self._cache, self._progress)
+        return found, agent.read_bytes(), system_abi(found, arch, self._cache, self._progress)
+
+    def narrow(self, uapi: Sequence[str]) -> compat.Narrow:
+        """Return what 32-bit actors are made of; fetched and built when it is first asked for.
+
+        Raises Unsupported where this kernel runs none.
+        """
+        reason = compat.why_not(32, self.arch, self.config)
+        if reason is not None:
+            raise Unsupported(reason)
+        if self._narrow is None:
+            self._narrow = self._jobs.submit(self._make_narrow)
+        toolchain, program, system = self._narrow.result()
+        names = tuple(uapi)
+        if names not in self._narrow_abis:
+            self._narrow_abis[names] = self._with_headers(system, names, toolchain)
+        return compat.Narrow(program, self._narrow_abis[names])
+
+    def spec(self, boot: BootOptions) -> BootSpec:
+        """Return what a guest of this target is, with what a scenario adds."""
+        initrd = self._initrd.result()
+        spec = BootSpec(
+            arch=self.arch,
+            qemu=self._qemu.result(),
+            kernel=self.kernel,
+            initrd=initrd,
+            initrd_digest=file_digest(initrd),
+            cmdline=boot.cmdline,
+            devices=boot.devices,
+            cpus=self.arch.cpus,
+            memory_mib=self.arch.memory_mib,
+            name=str(self.target),
+        )
+        from lab.guest.accel import accelerator  # noqa: PLC0415 - as above
+
+        found = accelerator(self._settings, spec, self._cache, self._progress)
+        self.accel = found
+        return replace(spec, accel=found.name)
+
+    def check(self, scenario: Scenario) -> None:
+        """Raise Unsupported where this target cannot do what a scenario requires, with what was found."""
+        kernel = self.target.kernel
+        unmet = scenario.requires.unmet(config=self.config, arch=kernel.arch, version=kernel.version)
+        if unmet is not None:
+            raise Unsupported(unmet)
+        for device in scenario.boot.devices:
+            if self.arch.bus not in DEVICES[device].buses:
+                raise Unsupported(f"device {device} is not for the {self.arch.bus} bus of {kernel.arch}")
+            if self.arch.name in DEVICES[device].without:
+                raise Unsupported(f"QEMU has no device {device} for {kernel.arch}")
+        abis = [self.abi(scenario.uapi)]
+        for word in sorted(scenario.words):
+            reason = compat.why_not(word, self.arch, self.config)
+            if reason is not None:
+                raise Unsupported(reason)
+            if word != 8 * self.arch.word:
+                abis.append(self.narrow(scenario.uapi).abi)
+        missing = scenario.missing(*abis)
+        if missing:
+            raise Unsupported(f"its headers have no {', no '.join(missing)}")
+
+    @property
+    def patience(self) -> float:
+        """A step's default deadline in seconds, by how slow this target was measured to be."""
+        boots = [template.boot_seconds for template in self._templates.values()]
+        return _STEP_SECONDS * max(1.0, max(boots, default=_BOOT_SECONDS) / _BOOT_SECONDS)
+
+    def template(self, boot: BootOptions, spec: BootSpec) -> Template:
+        """Return the template of a kind of guest, made where there is none.
+
+        Raises BootFailed.
+        """
+        if boot not in self._templates:
+            from lab.guest.template import template  # noqa: PLC0415 - as above
+
+            self._templates[boot] = template(spec, self._cache, self._progress)
+        return self._templates[boot]
+
+    def close(self) -> None:
+        """Let nothing new begin; what is under way ends by itself."""
+        self._jobs.shutdown(wait=False, cancel_futures=True)
+
+
+__all__ = ["HOUSE", "Loads", "Ready", "Wishes", "with_own"]
