@@ -6,6 +6,7 @@
 #ifndef LAB_UAPI_UIO_H
 #define LAB_UAPI_UIO_H
 
+#include <linux/swab.h>
 #include <linux/types.h>
 
 /* Registers of 32 bits: docs/specs/edu.rst of QEMU. */
@@ -19,7 +20,21 @@
 
 #define LAB_EDU_SIZE		0x100000
 
-#define LAB_EDU_STATUS_IRQ	0x80	/* raise 1 when a factorial is there */
+/*
+ * Values of registers. The device has the byte order of the target that QEMU was
+ * built for, and one QEMU serves both of POWER's: little-endian ones see it swapped.
+ */
+#if defined(__powerpc64__) && defined(__LITTLE_ENDIAN__)
+#define LAB_EDU_VALUE(value)	___constant_swab32(value)
+#else
+#define LAB_EDU_VALUE(value)	(value)
+#endif
+
+#define LAB_EDU_IDENT		LAB_EDU_VALUE(0x010000ed)
+#define LAB_EDU_STATUS_IRQ	LAB_EDU_VALUE(0x80)	/* interrupt when a factorial is there */
+#define LAB_EDU_IRQ_FACTORIAL	LAB_EDU_VALUE(0x01)	/* that one */
+#define LAB_EDU_TEN		LAB_EDU_VALUE(10)
+#define LAB_EDU_TEN_FACTORIAL	LAB_EDU_VALUE(3628800)
 
 /* Map 1, what the driver has done since it was bound; user space may write there too. */
 struct lab_uio_mailbox {
