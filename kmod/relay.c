@@ -31,6 +31,7 @@
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/atomic.h>
 #include <linux/cpu.h>
 #include <linux/cpumask.h>
 #include <linux/debugfs.h>
@@ -86,11 +87,36 @@ static struct dentry *lab_dir;
 static struct rchan *lab_chan;		/* NULL while closed */
 static DEFINE_MUTEX(lab_lock);		/* the above, and one writer at a time */
 static DECLARE_WAIT_QUEUE_HEAD(lab_room);
+static atomic_t lab_moves = ATOMIC_INIT(0);	/* how often there may have become room */
+
+/* After a sub-buffer was consumed, or the channel changed: writers look again. */
+static void lab_moved(void)
+{
+	atomic_inc_return(&lab_moves);		/* a full barrier, too */
+	wake_up_all(&lab_room);
+}
 
 /* --- the channel --------------------------------------------------------------- */
 
-/* relay_file_operations, with our owner. */
+/* relay_file_operations, with our owner and our read. */
 static struct file_operations lab_relay_fops;
+
+/*
+ * relay tells nobody that something was consumed, so here is where the writers learn of
+ * it. What goes into a pipe by splice is consumed when that is read, which they do not.
+ */
+static ssize_t lab_relay_read(struct file *file, char __user *ubuf, size_t size, loff_t *pos)
+{
+	struct rchan_buf *buf = file->private_data;
+	size_t before = READ_ONCE(buf->subbufs_consumed);
+	ssize_t ret;
+
+	ret = relay_file_operations.read(file, ubuf, size, pos);
+	if (READ_ONCE(buf->subbufs_consumed) != before)
+		lab_moved();
+
+	return ret;
+}
 
 static struct dentry *lab_create_buf_file(const char *name, struct dentry *parent, umode_t mode,
 					  struct rchan_buf *buf, int *is_global)
@@ -160,7 +186,7 @@ static int lab_close(void)
 
 	relay_close(lab_chan);
 	lab_chan = NULL;
-	wake_up_all(&lab_room);
+	lab_moved();
 
 	return 0;
 }
@@ -181,7 +207,7 @@ static int lab_reset(void)
 		lab->next = 0;
 		lab->lost = 0;
 	}
-	wake_up_all(&lab_room);
+	lab_moved();
 
 	return 0;
 }
@@ -264,7 +290,6 @@ static int lab_job_on(unsigned int cpu, struct lab_job *job)
 	return ret;
 }
 
-/* relay tells nobody that something was consumed by a read, so look every tick. */
 static bool lab_has_room(unsigned int cpu)
 {
 	struct rchan_buf *buf;
@@ -280,15 +305,18 @@ static bool lab_has_room(unsigned int cpu)
 
 static int lab_wait_for_room(unsigned int cpu)
 {
-	long ret;
+	int ret = 0;
+	int seen;
 
-	while (!lab_has_room(cpu)) {
-		ret = wait_event_interruptible_timeout(lab_room, lab_has_room(cpu), 1);
-		if (ret < 0)
-			return ret;
+	/* What moves between the two looks is not missed. */
+	while (!ret) {
+		seen = atomic_read_acquire(&lab_moves);
+		if (lab_has_room(cpu))
+			break;
+		ret = wait_event_interruptible(lab_room, atomic_read(&lab_moves) != seen);
 	}
 
-	return 0;
+	return ret;
 }
 
 /* ENODEV once the channel is closed, also for who waits; a signal ends the wait. */
@@ -343,7 +371,7 @@ static int lab_consumed(unsigned int cpu, unsigned int count)
 	else
 		relay_subbufs_consumed(lab_chan, cpu, count);
 	mutex_unlock(&lab_lock);
-	wake_up_all(&lab_room);
+	lab_moved();
 
 	return ret;
 }
@@ -465,6 +493,7 @@ static int __init lab_relay_init(void)
 
 	lab_relay_fops = relay_file_operations;
 	lab_relay_fops.owner = THIS_MODULE;
+	lab_relay_fops.read = lab_relay_read;
 
 	lab_dir = debugfs_create_dir(LAB_RELAY_DIR, NULL);
 	if (IS_ERR(lab_dir))
