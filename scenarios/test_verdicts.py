@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import prepare, runner, scenario
+from lab import ready, runner, scenario
 from lab.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def test_trouble_that_is_not_expected(
     trouble: Scenario, target: Target, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing here takes long but what hangs, and for that there is no need to wait so long.
-    monkeypatch.setattr(prepare, "_STEP_SECONDS", 2.0)
+    monkeypatch.setattr(ready, "_STEP_SECONDS", 2.0)
     secret = unexpected(trouble)
     lab.ready(target, secret)
     result = lab.run(target, secret)
