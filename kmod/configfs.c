@@ -42,6 +42,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
@@ -461,8 +462,8 @@ static struct config_group lab_sets_group;
 
 static ssize_t lab_message_show(struct config_item *item, char *page)
 {
-	/* The newline, and one byte less than a page, as in sysfs. */
-	ssize_t len = lab_store_copy(0, page, PAGE_SIZE - 2);
+	/* The newline, and one byte less than configfs takes: 4 KiB whatever a page is. */
+	ssize_t len = lab_store_copy(0, page, SZ_4K - 2);
 
 	if (len == -ENOENT)
 		return -ENODATA;
