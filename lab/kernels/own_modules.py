@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lab.errors import FetchError, Unsupported
@@ -16,27 +17,34 @@ if TYPE_CHECKING:
 
 
 class OwnModules:
-    """The modules below lib/modules/V of a kernel, by the kernel's names for them (with _)."""
+    """The modules below lib/modules/V of a kernel, by the kernel's names for them (with _).
+
+    They are read when first asked for: most scenarios load none. Then FetchError is raised where they are not
+    there.
+    """
 
     def __init__(self, directory: Path) -> None:
-        """Read modules.dep and modules.builtin; raises FetchError where they are not there."""
-        self._needs: dict[str, list[str]] = {}
-        self._paths: dict[str, Path] = {}
-        for line in _text(directory / "modules.dep").splitlines():
+        self._directory = directory
+
+    @cached_property
+    def _listed(self) -> dict[str, tuple[Path, str]]:
+        """Where each is, and what it needs as modules.dep(5) has it."""
+        found = {}
+        for line in _text(self._directory / "modules.dep").splitlines():
             path, _, needs = line.partition(":")
-            name = module_name(directory / path)
-            self._paths[name] = directory / path
-            # modules.dep(5): what a module needs, in the order of unloading
-            self._needs[name] = [module_name(directory / each) for each in reversed(needs.split())]
-        self._builtin = {
-            module_name(directory / line) for line in _text(directory / "modules.builtin").split()
-        }
+            found[module_name(self._directory / path)] = (self._directory / path, needs)
+        return found
+
+    @cached_property
+    def _builtin(self) -> set[str]:
+        lines = _text(self._directory / "modules.builtin").split()
+        return {module_name(self._directory / line) for line in lines}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._paths
+        return name in self._listed
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
+        return iter(self._listed)
 
     def builtin(self, name: str) -> bool:
         """Tell whether the kernel has it without loading anything."""
@@ -44,15 +52,17 @@ class OwnModules:
 
     def order(self, name: str) -> tuple[str, ...]:
         """Return a module behind all that has to be loaded before it; KeyError when it is not there."""
-        return (*self._needs[name], name)
+        _, needs = self._listed[name]
+        # The last to load comes first there, in the order of unloading.
+        return (*(module_name(self._directory / each) for each in reversed(needs.split())), name)
 
     def path(self, name: str) -> Path:
         """Return where a module is; KeyError when it is not there."""
-        return self._paths[name]
+        return self._listed[name][0]
 
     def image(self, name: str) -> bytes:
         """Return a module's ELF file; raises KeyError, and what module_image() does."""
-        return module_image(self._paths[name])
+        return module_image(self.path(name))
 
 
 def _text(path: Path) -> str:
