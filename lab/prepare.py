@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 from lab import beside, runner
 from lab.cache import Cache
-from lab.errors import BootFailed, BuildFailed, LabError, Unsupported, UsageError
+from lab.errors import (
+    BootFailed,
+    BuildFailed,
+    CacheError,
+    GuestError,
+    HostError,
+    LabError,
+    Unsupported,
+    UsageError,
+)
 from lab.ready import HOUSE, Loads, Ready, Wishes
 from lab.verdict import Finding, Result, Verdict
 
@@ -194,7 +203,13 @@ class Lab:
         if base.refused or any(module.name not in images for module in modules):
             return None
         loads = [(module.name, images[module.name], module.text, module.own) for module in modules]
-        return loaded(base, spec, loads, self.cache, self.progress)
+        try:
+            return loaded(base, spec, loads, self.cache, self.progress)
+        except CacheError:
+            raise
+        except (GuestError, BootFailed, HostError) as error:
+            self._notes[f"{spec.name}: each scenario loads its modules itself: {error.message}"] = None
+            return None
 
     def _modules_ahead(self, target: Target, scenario: Scenario) -> Loads:
         """Return the modules that a scenario's guest has from the start: those that pay."""

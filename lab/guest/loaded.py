@@ -13,7 +13,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from lab.cache import digest
-from lab.errors import BootFailed, GuestError
+from lab.errors import GuestError, HostError
 from lab.guest import qmp
 from lab.guest.machine import clone_seed
 from lab.guest.ram import copy
@@ -42,10 +42,10 @@ class CannotLoad(GuestError):  # noqa: N818 - what happened
 def loaded(
     base: Template, spec: BootSpec, modules: Sequence[Load], cache: Cache, progress: Progress
 ) -> Template | None:
-    """Return a template in which modules are loaded, in order; None where each scenario has to load them.
+    """Return a template in which modules are loaded, in order.
 
-    That is where loading fails or makes the kernel complain: the scenario's own report shall say so. Raises
-    HostError and CacheError.
+    None where loading fails or makes the kernel complain: the scenario's own report shall say so. Raises
+    GuestError, BootFailed, HostError and CacheError when there is no such template for another reason.
     """
     names = "-".join(name for name, *_ in modules)
     content = [(name, hashlib.sha256(image).hexdigest(), params) for name, image, params, _ in modules]
@@ -60,7 +60,7 @@ def loaded(
             progress_text=f"loading {names}",
             durable=False,
         )
-    except (GuestError, BootFailed):
+    except CannotLoad:
         return None
     last = cache.recall(fact)
     if last != key:
@@ -70,8 +70,10 @@ def loaded(
     found = load(path)
     if found is None:
         cache.discard(LOADED, key)
-        return None
-    return None if found.refused else found
+        raise HostError(f"the template with {names} was damaged")
+    if found.refused:
+        raise HostError(f"the template with {names} cannot be restored: {found.refused}")
+    return found
 
 
 def _make(
