@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -215,6 +215,23 @@ def test_a_kernel_that_does_not_begin_with_its_text() -> None:
 def test_a_modules_code_is_not_always_at_its_base() -> None:
     names = Symbols({}, 0).for_guest([Module("lab_x", 0x1000, 0x1000, code=0x1100)], {})
     assert names.name(0x1180) == "+0x80 [lab_x]"
+
+
+class OneImage(dict[str, bytes]):
+    """The images of a kernel that has thousands: each must be asked for by its name."""
+
+    def __iter__(self) -> NoReturn:
+        raise AssertionError("all images were asked for")
+
+    items = values = keys = __iter__
+
+
+def test_only_the_image_of_the_module_in_question_is_read() -> None:
+    images = OneImage(lab_x=b"no module, which has no functions", lab_y=b"")
+    names = Symbols({}, 0).for_guest(
+        [Module("lab_x", 0x1000, 0x1000), Module("gone", 0x2000, 0x1000)], images
+    )
+    assert [names.name(0x1180), names.name(0x2180)] == ["+0x180 [lab_x]", "+0x180 [gone]"]
 
 
 def test_without_symbols_the_addresses_are_told() -> None:

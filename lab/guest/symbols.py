@@ -86,7 +86,8 @@ class Symbols:
     shift: int | None = None
     frozen: bool = False  # from a clone: all clones of its template have the kernel in the same place
     modules: tuple[Module, ...] = ()
-    images: Mapping[str, bytes] = field(default_factory=dict)  # of modules, by name
+    images: Mapping[str, bytes] = field(default_factory=dict)  # of modules, by name: the kernel's own as well
+    _functions: dict[str, dict[int, str]] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
     def of(cls, kallsyms: str) -> Symbols:
@@ -121,13 +122,15 @@ class Symbols:
     def _sorted(self) -> list[int]:
         return sorted(self.names)
 
-    @cached_property
-    def _functions(self) -> dict[str, dict[int, str]]:
-        return {name: functions(image) for name, image in self.images.items()}
+    def _functions_of(self, module: str) -> dict[int, str]:
+        """Return a module's functions: of the images, thousands, each costs time."""
+        if module not in self._functions:
+            self._functions[module] = functions(self.images[module]) if module in self.images else {}
+        return self._functions[module]
 
     def _in_module(self, module: Module, address: int) -> str:
         offset = address - (module.base if module.code is None else module.code)
-        own = self._functions.get(module.name, {})
+        own = self._functions_of(module.name)
         start = max((start for start in own if start <= offset), default=None)
         name = f"+{offset:#x}" if start is None else f"{own[start]}+{offset - start:#x}"
         return f"{name} [{module.name}]"
