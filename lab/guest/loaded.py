@@ -68,11 +68,10 @@ def loaded(
         if isinstance(last, str):
             cache.discard(LOADED, last)
     found = load(path)
-    if found is None:
-        cache.discard(LOADED, key)
-        raise HostError(f"the template with {names} was damaged")
-    if found.refused:
-        raise HostError(f"the template with {names} cannot be restored: {found.refused}")
+    if found is None or found.refused:
+        cache.discard(LOADED, key)  # the next run tries again: only each scenario's loading depends on it
+        why = "it was damaged" if found is None else found.refused
+        raise HostError(f"the template with {names} cannot be restored: {why}")
     return found
 
 

@@ -116,10 +116,13 @@ class Qmp:
         except (QMPError, OSError, EOFError) as error:
             raise GuestLost(f"QEMU ended during {command}") from error
 
-    async def wait_async(self, wanted: Callable[[Event], bool]) -> Event:
-        """Return the first event, past ones too, that is wanted; raises GuestLost when QEMU is gone."""
+    async def wait_async(self, wanted: Callable[[Event], bool], *, since: int = 0) -> Event:
+        """Return the first event that is wanted; raises GuestLost when QEMU is gone.
+
+        `since`: how many of the past events are of no interest, for what may happen more than once.
+        """
         assert self._changed is not None
-        seen = 0
+        seen = since
         while True:
             for event in self.events[seen:]:
                 seen += 1

@@ -280,14 +280,17 @@ _CAPABILITIES = {
 async def _freeze_async(process: Process, state: Path) -> None:
     await process.qmp.execute_async("stop")
     await process.qmp.execute_async("migrate-set-capabilities", _CAPABILITIES)
-    await process.qmp.execute_async("migrate", {"uri": f"file:{state}"})
-    await _migrated(process, "freezing")
+    await _migrate(process, "migrate", state, "freezing")
 
 
-async def _migrated(process: Process, doing: str) -> None:
-    """Wait until a migration has ended; raises HostError when it failed, GuestLost when QEMU died."""
+async def _migrate(process: Process, command: str, state: Path, doing: str) -> None:
+    """Migrate to or from a file, to the end; raises HostError when that fails, GuestLost when QEMU died."""
+    # A guest that is restored to become another template has one migration behind it.
+    before = len(process.qmp.events)
+    await process.qmp.execute_async(command, {"uri": f"file:{state}"})
     event = await process.qmp.wait_async(
-        lambda event: event["event"] == "MIGRATION" and event["data"]["status"] in ("completed", "failed")
+        lambda event: event["event"] == "MIGRATION" and event["data"]["status"] in ("completed", "failed"),
+        since=before,
     )
     if event["data"]["status"] == "failed":
         why = await process.qmp.execute_async("query-migrate")
@@ -312,8 +315,7 @@ async def prepare_async(
     process = await qemu.start_async(spec, role, ram=ram or made.ram, log=log, stub=made.stub, turns=turns)
     try:
         await process.qmp.execute_async("migrate-set-capabilities", _CAPABILITIES)
-        await process.qmp.execute_async("migrate-incoming", {"uri": f"file:{made.state}"})
-        await _migrated(process, "restoring")
+        await _migrate(process, "migrate-incoming", made.state, "restoring")
     except (GuestLost, HostError) as error:
         said = await process.last_words_async()
         raise type(error)(f"{error.message}{f': {said}' if said else ''}", hint=error.hint) from error
