@@ -309,8 +309,9 @@ class ScenarioItem(pytest.Item):
         except LabError as error:
             self._verdict(_ERRORS.get(type(error), Verdict.LAB_ERROR))
             self.user_properties.append(("title", error.message))
-            # The same error may stop a thousand scenarios: each would add its own frames to it.
-            raise error.with_traceback(None) from error.__cause__
+            # Of any other exception in a setup pytest makes a report with the source of every frame, a tenth
+            # of a second each, and one error may stop a thousand scenarios: each would add frames to it.
+            raise pytest.fail.Exception(str(error), pytrace=False) from error.with_traceback(None)
 
     def runtest(self) -> None:
         """Run the scenario in a guest of its own."""
@@ -327,7 +328,7 @@ class ScenarioItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show the scenario's own report; a traceback only for a mistake of the lab's."""
-        error = excinfo.value
+        error = _told(excinfo)
         if isinstance(error, Failed):
             return error.result.report(error.again)
         if isinstance(error, LabError):
@@ -341,6 +342,13 @@ class ScenarioItem(pytest.Item):
         return self.path, self.scenario.line - 1, self.name
 
 
+def _told(excinfo: pytest.ExceptionInfo[BaseException]) -> BaseException:
+    """Return what was raised; of a scenario that was stopped, the lab's own error."""
+    cause = excinfo.value.__cause__
+    stopped = isinstance(excinfo.value, pytest.fail.Exception) and isinstance(cause, LabError)
+    return cause if stopped and cause is not None else excinfo.value
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -350,7 +358,7 @@ def pytest_runtest_makereport(
     The latter says nothing about the module.
     """
     report = yield
-    error = call.excinfo.value if call.excinfo is not None else None
+    error = _told(call.excinfo) if call.excinfo is not None else None
     target = _target(item)
     if isinstance(error, Unsupported) and target is not None:  # elsewhere it is an error like any other
         path, line, _ = item.reportinfo()
