@@ -159,6 +159,7 @@ class Run:
             words += ["--flavour", target.kernel.flavour]
         words += ["--seed", str(self.seed)]
         words += ["--cold"] if option.cold else []
+        words += ["--qemu", str(option.qemu)] if option.qemu is not None else []
         words += [word for name in option.fault for word in ("--fault", name)]
         return shlex.join(words)
 

@@ -259,5 +259,8 @@ def test_a_users_qemu_must_be_one(tmp_path: Path) -> None:
     fake.write_text("#!/bin/sh\necho hello\n")
     with pytest.raises(UsageError, match="no QEMU"):
         users_qemu(fake)
+    fake.write_text("#!/bin/sh\necho missing a library >&2; exit 3\n")
+    with pytest.raises(UsageError, match="does not run: `--version` ended with status 3: missing a library"):
+        users_qemu(fake)
     with pytest.raises(UsageError, match="does not run"):
         users_qemu(tmp_path / "none")

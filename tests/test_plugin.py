@@ -105,6 +105,13 @@ def test_verdicts_become_outcomes(house: pytest.Pytester) -> None:
     )
 
 
+def test_the_line_that_shows_it_again_has_what_the_run_was_told(house: pytest.Pytester) -> None:
+    options = ("--cold", "--qemu", "/opt/my qemu", "--fault", "poll-no-hangup", "--seed", "7")
+    run(house, *options, "-k", "broken and not brackets").stdout.fnmatch_lines(
+        ["  pytest * --kernel 6.12 --seed 7 --cold --qemu '/opt/my qemu' --fault poll-no-hangup"]
+    )
+
+
 def test_what_became_of_the_scenarios_is_kept(house: pytest.Pytester) -> None:
     run(house, "-k", "fine or broken or elsewhere", "--deselect", "scenarios/ioctl.yaml::fine[6.12-x86_64]")
     assert {(row.scenario, row.verdict, row.reason) for row in Lab.recorded} == {

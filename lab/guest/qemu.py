@@ -70,8 +70,14 @@ def users_qemu(path: Path) -> Qemu:
     try:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError) as error:
+        why = str(error)
+        if isinstance(error, subprocess.CalledProcessError):
+            said = error.stderr.strip().splitlines()
+            why = f"`--version` ended with status {error.returncode}{f': {said[-1]}' if said else ''}"
+        elif isinstance(error, subprocess.TimeoutExpired):
+            why = f"`--version` did not end within {error.timeout:g} s"
         raise UsageError(
-            f"{path} does not run: {error}", hint="give --qemu or CHANLAB_QEMU a qemu-system-* program"
+            f"{path} does not run: {why}", hint="give --qemu or CHANLAB_QEMU a qemu-system-* program"
         ) from error
     match = re.search(r"version (\d+(?:\.\d+)+)", done.stdout)
     if match is None:
