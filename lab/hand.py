@@ -89,7 +89,7 @@ class Hand:
         self._scope.mistakes = Mistakes(file)
         (spec,) = read_actors(node_of({name: properties}, line), self._scope)
         self._scope.mistakes.raise_any()
-        self.session.spawn(spec)
+        self.session.cast.spawn(spec)
         return name
 
     def together(self, *steps: MappingNode) -> list[Any]:

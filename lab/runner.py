@@ -200,7 +200,7 @@ class Trial:
     def _hung(self, error: GuestHung, reports: list[str]) -> Finding:
         notes = []
         try:
-            notes += self.session.whereabouts(timeout=_AFTERMATH_SECONDS)
+            notes += self.session.cast.whereabouts(timeout=_AFTERMATH_SECONDS)
             self.guest.learn_modules(_AFTERMATH_SECONDS)
         except GuestError as trouble:  # whom it does not answer at first it will not answer later either
             notes.append(f"the agent does not answer either: {trouble.message}")

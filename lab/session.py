@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import errno
 import time
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lab import compat
-from lab.errors import GuestError, LabError, Mistake, ScenarioError, Unsupported, UsageError
+from lab.cast import Cast, Running, describe
+from lab.errors import GuestError, LabError, Mistake, ScenarioError, UsageError
 from lab.guest import wire
 from lab.hand import Hand
 from lab.language.composites import RecordKind
@@ -21,11 +20,9 @@ from lab.language.context import Context
 from lab.language.expect import Expectations, Mismatch, match_messages
 from lab.language.expression import ExpressionError
 from lab.language.kinds import ErrnoKind
-from lab.language.outcome import ActorFacts, Outcome
-from lab.language.plan import Call, Plan, exit_fields
+from lab.language.plan import Call
 from lab.language.show import show
 from lab.language.steps import Step
-from lab.scenario import ActorSpec, ModuleLoad, Scenario
 from lab.verbs import Verb, table
 
 if TYPE_CHECKING:
@@ -33,9 +30,12 @@ if TYPE_CHECKING:
 
     from lab.abi import Abi
     from lab.arch import Architecture
-    from lab.guest.agent import ActorState, Agent, KernelMessage, Pending
+    from lab.compat import Narrow
+    from lab.guest.agent import Agent, KernelMessage
+    from lab.language.outcome import Outcome
+    from lab.scenario import ModuleLoad, Scenario
 
-__all__ = ["Hand", "LeakedReference", "Running", "Session", "StepFailed"]
+__all__ = ["Hand", "LeakedReference", "Session", "StepFailed"]
 
 _BUSY_ERRNOS = ("EAGAIN", "EBUSY")  # a module in use; EBUSY while it is still being loaded
 _PAUSE = 0.003  # between two looks at something that only time changes
@@ -64,24 +64,6 @@ class LeakedReference(Exception):  # noqa: N818 - what happened
     """The scenario is over, but a module cannot be unloaded or an actor cannot be killed."""
 
 
-@dataclass
-class Running:
-    """A call under way: what `background` binds and `finish` takes the result of."""
-
-    step: Step
-    verb: Verb
-    call: Call
-    plan: Plan[Any]
-    pending: Pending
-    mark: int  # how many kernel messages there were when it started
-    outcome: Outcome | None = field(default=None)
-
-    @property
-    def actor(self) -> str:
-        """Who makes it."""
-        return self.step.by
-
-
 class Session:
     """One scenario inside one guest. Not to be used again after finish()."""
 
@@ -95,7 +77,7 @@ class Session:
         seed: int = 0,
         patience: float = 5.0,
         config: Mapping[str, str] | None = None,
-        narrow: Callable[[], compat.Narrow] | None = None,
+        narrow: Callable[[], Narrow] | None = None,
     ) -> None:
         """`modules` are images by name; `patience` is a step's default deadline in seconds, scaled.
 
@@ -108,16 +90,11 @@ class Session:
         self.seed = seed
         self.patience = patience
         self.config = config or {}
-        self._narrow = narrow
-        self._narrow_abi: Abi | None = None  # once there is a 32-bit actor
-        self._narrow_actors: set[str] = set()
+        self.cast = Cast(self, narrow)
         self.bound: dict[str, Any] = {}
-        self.actors: dict[str, ActorFacts] = {}
         self.messages: list[KernelMessage] = []
         self.loaded: list[str] = []  # in order
         self.current = Step(Path("session"), 0, "start", "")
-        self._running: dict[str, Running] = {}
-        self._dead: dict[str, str] = {}
         self._within: float | None = None
         self._meetings = 0
         self._mark = 0  # how many kernel messages there were before the current step
@@ -137,7 +114,7 @@ class Session:
         else:
             self.load_modules(scenario.modules)
         for spec in sorted(scenario.actors, key=lambda each: each.thread_of is not None):
-            self.spawn(spec)
+            self.cast.spawn(spec)
 
     def load_modules(self, modules: Sequence[ModuleLoad]) -> None:
         """Load modules by the agent's own hand, in order; raises StepFailed when one is refused."""
@@ -156,78 +133,6 @@ class Session:
         """Return a module's image; UsageError when there is none of that name."""
         return Call(self.context(), self.program(), actor="main").image(name)
 
-    def spawn(self, spec: ActorSpec) -> None:
-        """Bring an actor to life."""
-        context = self.context()
-        word = self.arch.word * 8 if spec.word is None else spec.word
-        if spec.word is not None and (reason := compat.why_not(word, self.arch, self.config)) is not None:
-            raise Unsupported(reason)
-        owner = spec.thread_of
-        if owner is not None:
-            self.need_actor(owner)
-        caps = None if spec.caps is None else _bits(each.resolve(context) for each in spec.caps)
-        actor = self.agent.spawn(
-            spec.name,
-            uid=spec.uid.resolve(context),
-            gid=spec.gid.resolve(context),
-            caps=caps,
-            sigmask=_bits(each.resolve(context) - 1 for each in spec.sigmask),
-            thread_of=owner,
-            timeout=self.patience,
-        )
-        if word != self.arch.word * 8:
-            self._make_narrow(spec.name)
-        elif owner in self._narrow_actors:
-            self._narrow_actors.add(spec.name)
-        self.actors[spec.name] = ActorFacts(pid=actor.pid, tid=actor.tid)
-
-    def _make_narrow(self, name: str) -> None:
-        if self._narrow_abi is None:
-            if self._narrow is None:
-                raise Unsupported("this guest was made without what 32-bit actors are made of")
-            made = self._narrow()
-            compat.send(made.program, self.agent, self.abi, timeout=self.patience)
-            self._narrow_abi = replace(made.abi, page_size=self.abi.page_size)
-        compat.become(name, self.agent, self.abi, timeout=self.patience)
-        self._narrow_actors.add(name)
-
-    def abi_of(self, actor: str) -> Abi:
-        """Return the constants, structs and system calls of an actor: a 32-bit one has its own."""
-        if actor in self._narrow_actors:
-            assert self._narrow_abi is not None  # known since the first of them came to be
-            return self._narrow_abi
-        return self.abi
-
-    def need_actor(self, name: str) -> None:
-        """Make sure that an actor is there; `main` comes to life when it is first needed."""
-        self.note_exits()
-        if name in self._dead:
-            self.fail("a living actor", f"{name!r} {self._dead[name]}", title=f"actor {name!r} is dead")
-        if name in self.actors:
-            return
-        if name != "main":
-            self.fail(f"an actor {name!r}", "none of that name", title=f"there is no actor {name!r}")
-        self.spawn(ActorSpec("main"))
-
-    def need_free(self, name: str) -> None:
-        """Make sure that an actor is there and makes no other step."""
-        self.need_actor(name)
-        busy = self._running.get(name)
-        if busy is not None:
-            self.fail(
-                f"actor {name!r} is free",
-                f"it is still in line {busy.step.line}: {busy.step.text}",
-                *self.asleep(busy),
-                title=f"actor {name!r} is still busy",
-            )
-
-    def born(self, name: str, pid: int, tid: int | None = None, *, of: str | None = None) -> None:
-        """Note an actor that a step brought to life (an upcall, a fork `of` another actor)."""
-        if of in self._narrow_actors:
-            self._narrow_actors.add(name)
-        self.actors[name] = ActorFacts(pid=pid, tid=pid if tid is None else tid)
-        self._dead.pop(name, None)
-
     def finish(self) -> None:
         """Reap the actors and unload the modules in reverse.
 
@@ -238,7 +143,7 @@ class Session:
         self.take_messages()
         if left:
             names = (
-                describe(each.actor or f"pid {each.pid}", each.state, self.abi_of(each.actor or ""))
+                describe(each.actor or f"pid {each.pid}", each.state, self.cast.abi(each.actor or ""))
                 for each in left
             )
             raise LeakedReference("killed, but still there: " + "\n".join(names))
@@ -293,10 +198,10 @@ class Session:
     def context(self, actor: str = "main") -> Context:
         """Return what values resolve against."""
         return Context(
-            self.abi_of(actor),
+            self.cast.abi(actor),
             seed=self.seed,
             bound=self.bound,
-            actors=self.actors,
+            actors=self.cast.facts,
             actor=actor,
             modules=self.modules,
         )
@@ -306,9 +211,9 @@ class Session:
 
         Fails the step when the actor is dead or busy.
         """
-        self.need_free(step.by)
+        self.cast.need_free(step.by)
         verb = table()[step.verb]
-        program = wire.Program(self.abi_of(step.by).arch)
+        program = wire.Program(self.cast.abi(step.by).arch)
         if meeting is not None:
             program.barrier(*meeting)
         call = Call(self.context(step.by), program, actor=step.by)
@@ -318,7 +223,7 @@ class Session:
         arguments = {name: value.resolve(call) for name, value in step.arguments.items()}
         plan = verb.signature.function(call, **arguments)
         running = Running(step, verb, call, plan, self.agent.submit(step.by, program), self._mark)
-        self._running[step.by] = running
+        self.cast.began(running)
         return running
 
     def program(self) -> wire.Program:
@@ -328,11 +233,11 @@ class Session:
     def run(self, program: wire.Program, by: str | None = None) -> wire.Reply:
         """Let an actor (default: the step's) run a program of a control verb's own."""
         actor = self.current.by if by is None else by
-        self.need_free(actor)
+        self.cast.need_free(actor)
         reply = self.agent.run(actor, program, timeout=self.patience)
         if reply.exited is not None:
-            self._dead[actor] = self._death(reply.exited, self.current)
-            self.need_actor(actor)
+            self.cast.died(actor, reply.exited, self.current)
+            self.cast.need(actor)
         return reply
 
     def together(self, steps: Sequence[Step]) -> None:
@@ -367,19 +272,12 @@ class Session:
         while True:
             for each in self.agent.exits:
                 if each.actor == actor:
-                    self.note_exits()
+                    self.cast.note_exits()
                     return each.status
             if time.monotonic() > deadline:
-                running = self._running.get(actor)
-                notes = self.asleep(running) if running else []
+                notes = self.cast.asleep(actor) if self.cast.busy(actor) else []
                 self.fail(f"the end of actor {actor!r}", "it is still there", *notes)
             self.nudge()
-
-    def note_exits(self) -> None:
-        """Learn which actors died while they made no step."""
-        for each in self.agent.exits:
-            if each.actor in self.actors and each.actor not in self._running:
-                self._dead.setdefault(each.actor, self._death(each.status, None))
 
     def nudge(self) -> None:
         """Let a little time pass and ask the agent for anything: what was printed before comes with it."""
@@ -391,7 +289,8 @@ class Session:
         """Fail the step because a call in the background does not sleep: tell what it does instead."""
         reply = self.agent.finish(running.pending, within=0.0, timeout=self.patience)
         if reply is None:
-            self.fail(wanted, "it runs", *self.asleep(running), title=f"{running.step.verb} does not sleep")
+            where = self.cast.asleep(running.actor)
+            self.fail(wanted, "it runs", *where, title=f"{running.step.verb} does not sleep")
         outcome = self.take(running, None)
         shown = show(outcome, RecordKind(record=type(outcome)), running.call)
         self.fail(wanted, f"it ended: {shown}", title=f"{running.step.verb} ended instead of sleeping")
@@ -426,25 +325,15 @@ class Session:
             self.fail(
                 f"an answer of {running.step.verb} within {within:g}s",
                 "it is still in the call",
-                *self.asleep(running),
+                *self.cast.asleep(running.actor),
                 title=f"{running.step.verb} did not end in time",
             )
-        self._running.pop(running.actor, None)
-        if reply.exited is not None:
-            self._dead[running.actor] = self._death(reply.exited, running.step)
+        self.cast.ended(running, reply.exited)
         outcome: Outcome = running.plan.decode(reply)
         running.outcome = outcome
         if running.plan.effect is not None:
             running.plan.effect(self, outcome)
         return outcome
-
-    def _death(self, status: int, step: Step | None) -> str:
-        fields = exit_fields(status)
-        if "signal" in fields:
-            how = f"was killed by {self.abi.signal_name(fields['signal'])}"
-        else:
-            how = f"ended with status {fields.get('status', 'unknown')}"
-        return f"{how} in line {step.line}: {step.text}" if step else f"{how} between its steps"
 
     def _control_step(self, step: Step, verb: Verb) -> Any:
         context = self.context(step.by)
@@ -511,51 +400,9 @@ class Session:
         """Take over what the kernel printed since."""
         self.messages += self.agent.messages()
 
-    def asleep(self, running: Running) -> list[str]:
-        """Return lines that tell where an actor is, as far as the guest still answers."""
-        try:
-            state = self.agent.state(running.actor, timeout=self.patience)
-            return [describe(running.actor, state, self.abi_of(running.actor))]
-        except GuestError as error:
-            return [f"where actor {running.actor!r} is could not be asked: {error.message}"]
-
-    def whereabouts(self, timeout: float) -> list[str]:
-        """Return where every living actor is, for a report; raises GuestError when the agent is silent."""
-        lines = []
-        for name in self.actors:
-            if name in self._dead:
-                continue
-            if any(each.actor == name for each in self.agent.exits):
-                continue
-            running = self._running.get(name)
-            doing = f", in line {running.step.line}: {running.step.text}" if running else ""
-            state = self.agent.state(name, timeout=timeout)
-            lines.append(f"{describe(name, state, self.abi_of(name))}{doing}")
-        return lines
-
     def fail(self, wanted: str, got: str, *notes: str, title: str = "") -> NoReturn:
         """Fail the current step."""
         raise StepFailed(self.current, wanted, got, notes, title=title)
-
-
-_STATES = {"R": "runs", "S": "sleeps", "D": "sleeps and cannot be killed", "T": "is stopped", "Z": "is dead"}
-
-
-def describe(name: str, state: ActorState, abi: Abi) -> str:
-    """Return in one line (and its kernel stack below) where an actor is."""
-    first = state.syscall.split(" ", 1)[0]
-    call = f" in {abi.syscall_name(int(first))}" if first.isdigit() else ""
-    where = f", waiting in {state.wchan}" if state.wchan not in ("", "0") else ""
-    does = _STATES.get(state.state, "is in state")
-    text = f"actor {name!r} {does} ({state.state}){call}{where}"
-    return "\n".join([text, *(f"    {line}" for line in state.stack.splitlines())])
-
-
-def _bits(numbers: Any) -> int:
-    bits = 0
-    for number in numbers:
-        bits |= 1 << number
-    return bits
 
 
 def _indented(text: str) -> str:

@@ -62,6 +62,13 @@ class Guest:
         return ["CPU 0: trouble_loop+0x1 [lab_trouble]"]
 
 
+class Cast:
+    """Its actors."""
+
+    def whereabouts(self, timeout: float) -> list[str]:
+        return ["actor 'main' runs (R)"]
+
+
 class Session:
     """A session whose steps are functions."""
 
@@ -71,6 +78,7 @@ class Session:
         self.messages: list[KernelMessage] = []
         self.patience = 5.0
         self._steps, self._finish = steps, finish
+        self.cast = Cast()
 
     def start(self, scenario: Scenario, *, loaded: bool = False) -> None:
         pass
@@ -85,9 +93,6 @@ class Session:
 
     def nudge(self) -> None:
         pass
-
-    def whereabouts(self, timeout: float) -> list[str]:
-        return ["actor 'main' runs (R)"]
 
     def say(self, lines: list[str], priority: int = 4) -> None:
         for line in lines:

@@ -392,7 +392,7 @@ def test_a_descriptor_is_handed_over(bench: Bench) -> None:
 
 def test_fork_makes_an_actor(bench: Bench) -> None:
     bench.run(OPEN + "- {fork: child}\n- {by: child, close: $f}", result(3), result(300), result(0))
-    assert bench.session.actors["child"].pid == 300
+    assert bench.session.cast.facts["child"].pid == 300
 
 
 def test_kernel_messages_of_a_step(bench: Bench) -> None:

@@ -7,13 +7,14 @@ from typing import Annotated, Any, ClassVar, cast
 
 from lab.abi import known_syscalls
 from lab.abi.layout import nearest
+from lab.cast import Running
 from lab.language.expect import Expectations, Matcher, read_dmesg
 from lab.language.kinds import Kind, TextKind
 from lab.language.nodes import Node
 from lab.language.outcome import OfPending
 from lab.language.scope import Scope
 from lab.language.values import Fixed, Value
-from lab.session import Running, Session
+from lab.session import Session
 from lab.verbs import (
     ActorName,
     Call,
@@ -119,7 +120,7 @@ def blocked(session: Session, pending: Pending) -> Sleeping:
     if asleep is None:
         session.fail_awake(running, f"asleep in {running.step.verb}")
     return Sleeping(
-        state=asleep.state, wchan=asleep.wchan, call=session.abi_of(running.actor).syscall_name(asleep.nr)
+        state=asleep.state, wchan=asleep.wchan, call=session.cast.abi(running.actor).syscall_name(asleep.nr)
     )
 
 

@@ -241,14 +241,14 @@ def fork(session: Session, child: NewActor) -> Forked:
     """
     name = str(child)
     parent = session.current.by
-    session.need_actor(parent)
+    session.cast.need(parent)
     program = session.program()
     index = program.fork(session.agent.reserve(name))
     reply = session.run(program)
     result = reply.calls[index]
     if result.errno is not None:
         return Forked(errno=result.errno)
-    session.born(name, result.value, of=parent)
+    session.cast.born(name, result.value, of=parent)
     return Forked(returns=result.value)
 
 

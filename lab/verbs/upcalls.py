@@ -42,7 +42,7 @@ def upcall(session: Session, name: NewActor) -> Started:
             "it started none",
             title="no upcall came",
         )
-    session.born(name, found.pid)
+    session.cast.born(name, found.pid)
     return Started(
         argv=list(found.argv),
         env=found.env,

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""Who acts in a scenario: its actors, what each of them is in the middle of, which of them are dead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from lab import compat
+from lab.errors import GuestError, Unsupported
+from lab.language.outcome import ActorFacts, Outcome
+from lab.language.plan import Call, Plan, exit_fields
+from lab.scenario import ActorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.abi import Abi
+    from lab.guest.agent import ActorState, Pending
+    from lab.language.steps import Step
+    from lab.session import Session
+    from lab.verbs import Verb
+
+
+@dataclass
+class Running:
+    """A call under way: what `background` binds and `finish` takes the result of."""
+
+    step: Step
+    verb: Verb
+    call: Call
+    plan: Plan[Any]
+    pending: Pending
+    mark: int  # how many kernel messages there were when it started
+    outcome: Outcome | None = field(default=None)
+
+    @property
+    def actor(self) -> str:
+        """Who makes it."""
+        return self.step.by
+
+
+class Cast:
+    """The actors of one session."""
+
+    def __init__(self, session: Session, narrow: Callable[[], compat.Narrow] | None) -> None:
+        """`narrow` makes what 32-bit actors are made of, or raises Unsupported, when the first is wanted."""
+        self.facts: dict[str, ActorFacts] = {}  # of the dead, too
+        self._session = session
+        self._narrow = narrow
+        self._narrow_abi: Abi | None = None  # once there is a 32-bit actor
+        self._narrow_actors: set[str] = set()
+        self._running: dict[str, Running] = {}  # what each is in the middle of
+        self._dead: dict[str, str] = {}  # and how they died
+
+    def spawn(self, spec: ActorSpec) -> None:
+        """Bring an actor to life."""
+        session = self._session
+        context, natural = session.context(), session.arch.word * 8
+        word = natural if spec.word is None else spec.word
+        if spec.word is not None:
+            reason = compat.why_not(word, session.arch, session.config)
+            if reason is not None:
+                raise Unsupported(reason)
+        owner = spec.thread_of
+        if owner is not None:
+            self.need(owner)
+        caps = None if spec.caps is None else _bits(each.resolve(context) for each in spec.caps)
+        actor = session.agent.spawn(
+            spec.name,
+            uid=spec.uid.resolve(context),
+            gid=spec.gid.resolve(context),
+            caps=caps,
+            sigmask=_bits(each.resolve(context) - 1 for each in spec.sigmask),
+            thread_of=owner,
+            timeout=session.patience,
+        )
+        if word != natural:
+            self._make_narrow(spec.name)
+        elif owner in self._narrow_actors:
+            self._narrow_actors.add(spec.name)
+        self.facts[spec.name] = ActorFacts(pid=actor.pid, tid=actor.tid)
+
+    def _make_narrow(self, name: str) -> None:
+        session = self._session
+        if self._narrow_abi is None:
+            if self._narrow is None:
+                raise Unsupported("this guest was made without what 32-bit actors are made of")
+            made = self._narrow()
+            compat.send(made.program, session.agent, session.abi, timeout=session.patience)
+            self._narrow_abi = replace(made.abi, page_size=session.abi.page_size)
+        compat.become(name, session.agent, session.abi, timeout=session.patience)
+        self._narrow_actors.add(name)
+
+    def abi(self, actor: str) -> Abi:
+        """Return the constants, structs and system calls of an actor: a 32-bit one has its own."""
+        if actor in self._narrow_actors:
+            assert self._narrow_abi is not None  # known since the first of them came to be
+            return self._narrow_abi
+        return self._session.abi
+
+    def need(self, name: str) -> None:
+        """Make sure that an actor is there; `main` comes to life when it is first needed."""
+        self.note_exits()
+        fail = self._session.fail
+        if name in self._dead:
+            fail("a living actor", f"{name!r} {self._dead[name]}", title=f"actor {name!r} is dead")
+        if name in self.facts:
+            return
+        if name != "main":
+            fail(f"an actor {name!r}", "none of that name", title=f"there is no actor {name!r}")
+        self.spawn(ActorSpec("main"))
+
+    def need_free(self, name: str) -> None:
+        """Make sure that an actor is there and makes no other step."""
+        self.need(name)
+        busy = self._running.get(name)
+        if busy is not None:
+            self._session.fail(
+                f"actor {name!r} is free",
+                f"it is still in line {busy.step.line}: {busy.step.text}",
+                *self.asleep(name),
+                title=f"actor {name!r} is still busy",
+            )
+
+    def born(self, name: str, pid: int, tid: int | None = None, *, of: str | None = None) -> None:
+        """Note an actor that a step brought to life (an upcall, a fork `of` another actor)."""
+        if of in self._narrow_actors:
+            self._narrow_actors.add(name)
+        self.facts[name] = ActorFacts(pid=pid, tid=pid if tid is None else tid)
+        self._dead.pop(name, None)
+
+    def began(self, running: Running) -> None:
+        """Note what an actor is in the middle of."""
+        self._running[running.actor] = running
+
+    def busy(self, name: str) -> bool:
+        """Tell whether an actor is in the middle of a call."""
+        return name in self._running
+
+    def ended(self, running: Running, exited: int | None) -> None:
+        """Note that a call has ended; `exited`: its actor with it, with this wait status."""
+        self._running.pop(running.actor, None)
+        if exited is not None:
+            self.died(running.actor, exited, running.step)
+
+    def died(self, name: str, status: int, step: Step | None) -> None:
+        """Note the end of an actor, in a step or between its steps."""
+        self._dead.setdefault(name, self._death(status, step))
+
+    def note_exits(self) -> None:
+        """Learn which actors died while they made no step."""
+        for each in self._session.agent.exits:
+            if each.actor in self.facts and each.actor not in self._running:
+                self.died(each.actor, each.status, None)
+
+    def _death(self, status: int, step: Step | None) -> str:
+        fields = exit_fields(status)
+        if "signal" in fields:
+            how = f"was killed by {self._session.abi.signal_name(fields['signal'])}"
+        else:
+            how = f"ended with status {fields.get('status', 'unknown')}"
+        return f"{how} in line {step.line}: {step.text}" if step else f"{how} between its steps"
+
+    def asleep(self, name: str) -> list[str]:
+        """Return lines that tell where an actor is, as far as the guest still answers."""
+        try:
+            state = self._session.agent.state(name, timeout=self._session.patience)
+            return [describe(name, state, self.abi(name))]
+        except GuestError as error:
+            return [f"where actor {name!r} is could not be asked: {error.message}"]
+
+    def whereabouts(self, timeout: float) -> list[str]:
+        """Return where every living actor is, for a report; raises GuestError when the agent is silent."""
+        lines = []
+        for name in self.facts:
+            if name in self._dead:
+                continue
+            if any(each.actor == name for each in self._session.agent.exits):
+                continue
+            running = self._running.get(name)
+            doing = f", in line {running.step.line}: {running.step.text}" if running else ""
+            state = self._session.agent.state(name, timeout=timeout)
+            lines.append(f"{describe(name, state, self.abi(name))}{doing}")
+        return lines
+
+
+_STATES = {"R": "runs", "S": "sleeps", "D": "sleeps and cannot be killed", "T": "is stopped", "Z": "is dead"}
+
+
+def describe(name: str, state: ActorState, abi: Abi) -> str:
+    """Return in one line (and its kernel stack below) where an actor is."""
+    first = state.syscall.split(" ", 1)[0]
+    call = f" in {abi.syscall_name(int(first))}" if first.isdigit() else ""
+    where = f", waiting in {state.wchan}" if state.wchan not in ("", "0") else ""
+    does = _STATES.get(state.state, "is in state")
+    text = f"actor {name!r} {does} ({state.state}){call}{where}"
+    return "\n".join([text, *(f"    {line}" for line in state.stack.splitlines())])
+
+
+def _bits(numbers: Any) -> int:
+    bits = 0
+    for number in numbers:
+        bits |= 1 << number
+    return bits
