@@ -39,6 +39,9 @@ RENEW_SECONDS = 7 * 86400.0  # all clones share a boot's random choices: no temp
 FAILED_SECONDS = 300.0  # how long a boot that failed is not tried again
 VERIFY_SECONDS = 86400.0  # between two looks at the whole RAM file
 _QUIESCE_SECONDS = 60.0
+# Until no CPU has an interrupt under way to another. QEMU's s390x does not keep it in a migration, and the
+# kernel sends no further one before it was taken: in every clone that CPU would be woken by the tick alone.
+_SETTLE_SECONDS = 0.1
 _FREEZE_SECONDS = 60.0
 TRIES = 2  # one clone may be killed by chance; two in a row have a reason
 RESTORE_SECONDS = 30.0  # it takes a tenth of one; a host that swaps may need more
@@ -239,6 +242,7 @@ def _freeze(guest: Guest, spec: BootSpec, building: Path, booted: float) -> dict
     try:
         spaces = pci.read(guest.agent, forgotten) if forgotten else {}
         guest.agent.quiesce(nonce, timeout=_QUIESCE_SECONDS)
+        time.sleep(_SETTLE_SECONDS)
         started = time.monotonic()
         qmp.run(_freeze_async(guest.process, building / "state"), _FREEZE_SECONDS)
     except TimeoutError:
