@@ -346,8 +346,9 @@ class ScenarioItem(pytest.Item):
 def _told(excinfo: pytest.ExceptionInfo[BaseException]) -> BaseException:
     """Return what was raised; of a scenario that was stopped, the lab's own error."""
     cause = excinfo.value.__cause__
-    stopped = isinstance(excinfo.value, pytest.fail.Exception) and isinstance(cause, LabError)
-    return cause if stopped and cause is not None else excinfo.value
+    if isinstance(excinfo.value, pytest.fail.Exception) and isinstance(cause, LabError):
+        return cause
+    return excinfo.value
 
 
 @pytest.hookimpl(wrapper=True)
