@@ -39,7 +39,7 @@ RENEW_SECONDS = 7 * 86400.0  # all clones share a boot's random choices: no temp
 FAILED_SECONDS = 300.0  # how long a boot that failed is not tried again
 VERIFY_SECONDS = 86400.0  # between two looks at the whole RAM file
 _QUIESCE_SECONDS = 60.0
-# Until no CPU has an interrupt under way to another. On s390x QEMU keeps none of them (target/s390x/machine.c),
+# Until no CPU has an interrupt under way to another. On s390x QEMU keeps none (target/s390x/machine.c),
 # and the kernel sends no further one before it was taken: a clone would wake that CPU by the tick alone.
 _SETTLE_SECONDS = 0.1
 _FREEZE_SECONDS = 60.0
