@@ -18,7 +18,16 @@ from lab.guest import qmp
 from lab.guest.machine import clone_seed
 from lab.guest.ram import copy
 from lab.guest.splat import splats
-from lab.guest.template import LOADED, RESTORE_SECONDS, Template, load, prepare_async, restore, seal
+from lab.guest.template import (
+    LOADED,
+    MAKINGS,
+    RESTORE_SECONDS,
+    Template,
+    load,
+    prepare_async,
+    restore,
+    seal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,16 +88,18 @@ def _make(
     base: Template, spec: BootSpec, modules: Sequence[Load], building: Path, progress: Progress
 ) -> None:
     with progress.task(f"loading {', '.join(name for name, *_ in modules)} once, to be cloned"):
-        copy(base.ram, building / "ram")
-        process = qmp.run(prepare_async(spec, base, ram=building / "ram"), RESTORE_SECONDS)
-        material, jitter = clone_seed(0, "loading")
-        guest = restore(process, base, spec, seed=material, jitter_us=jitter)
-        try:
-            _load_all(guest, modules)
-        except BaseException:
-            guest.close()
-            raise
-        seal(guest, spec, building, base.boot_seconds)
+        for left in reversed(range(MAKINGS)):
+            copy(base.ram, building / "ram")
+            process = qmp.run(prepare_async(spec, base, ram=building / "ram"), RESTORE_SECONDS)
+            material, jitter = clone_seed(0, f"loading {left}")
+            guest = restore(process, base, spec, seed=material, jitter_us=jitter)
+            try:
+                _load_all(guest, modules)
+            except BaseException:
+                guest.close()
+                raise
+            if not seal(guest, spec, building, base.boot_seconds, last=not left):
+                break
 
 
 def _load_all(guest: Guest, modules: Sequence[Load]) -> None:

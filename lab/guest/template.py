@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.cache import digest, file_digest
 from lab.errors import BootFailed, GuestError, GuestLost, HostError
-from lab.guest import pci, qemu, qmp
+from lab.guest import pci, qemu, qmp, wakes
 from lab.guest.argv import DEVICES, kernel_stub
 from lab.guest.machine import Guest, boot, clone_seed
 from lab.guest.ram import overwritten, ram_digest, reserve
@@ -39,11 +39,11 @@ RENEW_SECONDS = 7 * 86400.0  # all clones share a boot's random choices: no temp
 FAILED_SECONDS = 300.0  # how long a boot that failed is not tried again
 VERIFY_SECONDS = 86400.0  # between two looks at the whole RAM file
 _QUIESCE_SECONDS = 60.0
-# Until no CPU has an interrupt under way to another. On s390x QEMU keeps none (target/s390x/machine.c),
-# and the kernel sends no further one before it was taken: a clone would wake that CPU by the tick alone.
+# Until no CPU has an interrupt under way to another: see lab.guest.wakes for what is left of those that have.
 _SETTLE_SECONDS = 0.1
 _FREEZE_SECONDS = 60.0
 TRIES = 2  # one clone may be killed by chance; two in a row have a reason
+MAKINGS = 2  # what a template lacks may be chance too: the moment in which its guest was frozen
 RESTORE_SECONDS = 30.0  # it takes a tenth of one; a host that swaps may need more
 _MANIFEST = "template.json"
 
@@ -171,29 +171,35 @@ def _make(spec: BootSpec, building: Path, cache: Cache, progress: Progress) -> N
     _raise_remembered(cache, failed)
     name = spec.name or spec.kernel.kernel.release
     with progress.task(f"booting {name} once, to be cloned"):
-        ram = building / "ram"
-        reserve(ram, spec.memory_mib << 20)
-        started = time.monotonic()
-        try:
-            # Taking turns, QEMU is at its most reliable; the template serves guests of both kinds.
-            guest = boot(spec, "template", ram=ram, turns=True)
-        except BootFailed as error:
-            known = {"time": time.time(), "message": error.message, "console": error.console}
-            cache.remember(failed, known)
-            raise
-        if guest.remark:
-            progress.note(guest.remark)
-        # A busy host makes a boot longer, but not the target slower: QEMU's own CPU time bounds it.
-        booted = min(time.monotonic() - started, cpu_seconds(guest.pid))
-        seal(guest, spec, building, booted)
+        for left in reversed(range(MAKINGS)):
+            ram = building / "ram"
+            reserve(ram, spec.memory_mib << 20)
+            started = time.monotonic()
+            try:
+                # Taking turns, QEMU is at its most reliable; the template serves guests of both kinds.
+                guest = boot(spec, "template", ram=ram, turns=True)
+            except BootFailed as error:
+                known = {"time": time.time(), "message": error.message, "console": error.console}
+                cache.remember(failed, known)
+                raise
+            if guest.remark:
+                progress.note(guest.remark)
+            # A busy host makes a boot longer, but not the target slower: QEMU's own CPU time bounds it.
+            booted = min(time.monotonic() - started, cpu_seconds(guest.pid))
+            why = seal(guest, spec, building, booted, last=not left)
+            if not (why and left):
+                break
+            progress.note(f"{name} is booted again: {why}")
     # What nobody has used for as long as a template lives, nobody will use again.
     cache.clean(kinds=KINDS, unused_seconds=RENEW_SECONDS, facts=False)
 
 
-def seal(guest: Guest, spec: BootSpec, building: Path, booted: float) -> None:
+def seal(guest: Guest, spec: BootSpec, building: Path, booted: float, *, last: bool) -> str:
     """Make a template of a guest whose memory is the file `ram` in `building`; the guest ends with it.
 
-    Raises BootFailed when it dies meanwhile, HostError when QEMU does not freeze it.
+    Returns why it must not be restored, '' when all is well: the `last` that is tried is not refused for
+    being slow, which may be the host's doing. Raises BootFailed when the guest dies meanwhile, HostError when
+    QEMU does not freeze it.
     """
     with guest:
         facts = _freeze(guest, spec, building, booted)
@@ -203,15 +209,20 @@ def seal(guest: Guest, spec: BootSpec, building: Path, booted: float) -> None:
     why = ""
     for _ in range(TRIES):
         try:
-            _check(made, spec)
+            _check(made, spec, quick=not last)
+            why = ""
+            break
+        except wakes.SlowWakes as error:  # another clone may be lucky, and all the others not
+            why = error.message
             break
         except (GuestError, HostError) as error:
             why = error.message
-    else:
+    if why:
         made = Template(building, Facts(**facts | {"refused": why}))
         made.ram.unlink()  # 256 MiB of no use
         made.state.unlink()
     (building / _MANIFEST).write_text(json.dumps(asdict(made.facts), indent=1))
+    return made.refused
 
 
 def cpu_seconds(pid: int) -> float:
@@ -354,13 +365,17 @@ def _compare(got: bytes, wanted: bytes) -> None:
         )
 
 
-def _check(made: Template, spec: BootSpec) -> None:
-    """Restore a clone as every user of the template will; raises GuestError or HostError."""
+def _check(made: Template, spec: BootSpec, *, quick: bool) -> None:
+    """Restore a clone as every user of the template will; raises GuestError or HostError.
+
+    `quick`: its CPUs must wake each other quickly.
+    """
     material, jitter = clone_seed(0, "self-check")
     process = qmp.run(prepare_async(spec, made), RESTORE_SECONDS)
     changed = overwritten(process.pid, made.ram, spec.arch.overwritten)
     if changed:
         process.close()
         raise HostError(f"QEMU itself changed a restored guest's memory, from {changed[0]:#x} on")
-    with restore(process, made, spec, seed=material, jitter_us=jitter):
-        pass
+    with restore(process, made, spec, seed=material, jitter_us=jitter) as guest:
+        if quick:
+            wakes.check(guest.agent, spec.cpus)

@@ -64,6 +64,9 @@ class OwnCall(IntEnum):
     LSEEK = 3
     WRITE = 4
     CLOSE = 5
+    READ = 6
+    EVENTFD2 = 7
+    SCHED_SETAFFINITY = 8
 
 
 OWN_CALL: Final = 1 << 32
