@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from lab import channel_pages
 from lab.language.composites import ListKind, MapKind, RecordKind
+from lab.language.data import FORMS
 from lab.language.kinds import DurationKind, IntKind, Kind
-from lab.language.memory import FORMS
 from lab.language.outcome import OfPending, Outcome
 from lab.language.scope import kinds_of_outcome
 from lab.language.steps import COMMON

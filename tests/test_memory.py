@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,12 +17,15 @@ from lab.arch import X86_64, Architecture
 from lab.errors import ScenarioError, UsageError
 from lab.guest import wire
 from lab.language.context import Context
-from lab.language.memory import DataKind, MemoryKind, Placed
+from lab.language.memory_kinds import DataKind, MemoryKind
 from lab.language.nodes import Mistakes, compose
 from lab.language.plan import Call
 from lab.language.scope import Scope, Words
 from lab.language.show import compare_data, dump, first_difference
 from lab.verbs import table
+
+if TYPE_CHECKING:
+    from lab.language.memory import Placed
 
 BIG = replace(X86_64, name="big", byteorder="big", word=4)
 INNER = Struct("inner", 4, (Field("a", 0, 2, "uint"), Field("b", 2, 2, "int")))

@@ -12,7 +12,8 @@ from lab.abi.layout import Field, Struct
 from lab.arch import X86_64, Architecture
 from lab.guest import wire
 from lab.language.context import Context
-from lab.language.memory import FORMS, DataKind
+from lab.language.data import FORMS
+from lab.language.memory_kinds import DataKind
 from lab.language.nodes import Mistakes, Node, compose
 from lab.language.plan import Call
 from lab.language.scope import Scope, Words

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lab.abi.layout import nearest
 from lab.language.composites import ListKind, MapKind, RecordKind, TreeKind
 from lab.language.kinds import AddressKind, IntKind, Kind, TextKind
-from lab.language.memory import DataKind, Leaf, PlacedValue, read_form, read_tree
+from lab.language.memory import PlacedValue
+from lab.language.memory_kinds import DataKind, read_form, read_tree
 from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, text_of
 from lab.language.outcome import Outcome
 from lab.language.scope import kinds_of_outcome
@@ -19,6 +20,7 @@ from lab.language.show import compare_data, show, show_data, show_value
 
 if TYPE_CHECKING:
     from lab.language.context import Context
+    from lab.language.data import Leaf
     from lab.language.scope import Scope
     from lab.language.values import Value
     from lab.verbs import Verb

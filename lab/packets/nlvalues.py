@@ -8,7 +8,7 @@ from lab.language.annotations import Flags, Int, Size
 from lab.language.composites import RecordKind
 from lab.language.context import Context
 from lab.language.kinds import IntKind, Kind
-from lab.language.memory import Data, DataKind
+from lab.language.memory_kinds import Data, DataKind
 from lab.language.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_empty, text_of
 from lab.language.scope import Scope
 from lab.language.values import NOTHING, Fixed, Several, Value

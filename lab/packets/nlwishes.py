@@ -9,9 +9,10 @@ from lab.abi.layout import LayoutError
 from lab.language.annotations import Errno, Flags, Int, Size, Text
 from lab.language.composites import RecordKind, TreeKind, kind_of
 from lab.language.context import Context
+from lab.language.data import StructValue
 from lab.language.expect import Each, Fields, Matcher, Mismatch, WishKind, matcher
 from lab.language.kinds import BoolKind, IntKind
-from lab.language.memory import Data, DataKind, StructValue, read_form
+from lab.language.memory_kinds import Data, DataKind, read_form
 from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, is_empty, text_of
 from lab.language.scope import Scope
 from lab.language.show import show

@@ -55,7 +55,7 @@ decodes to; `expect` then compares by the types found there. A field that is a `
 compared item by item, only the fields that are named.
 
 *A data form* (``{nlmsg: …}``, ``{sockaddr_un: …}``) is a function ``(context, first, *, more) -> bytes``
-decorated with `form` (lab/language/memory.py; see data.py in this directory). It can stand wherever Data
+decorated with `form` (lab/language/data.py; see data.py in this directory). It can stand wherever Data
 or Memory can.
 
 *A control verb* gets the `Session` as its first argument and returns an Outcome (not a Plan): what is not one
@@ -95,7 +95,9 @@ from lab.language.annotations import (
     Tree,
 )
 from lab.language.composites import PendingKind
-from lab.language.memory import FORMS, Content, Data, Form, Memory, Placed, form
+from lab.language.data import FORMS, Form, form
+from lab.language.memory import Placed
+from lab.language.memory_kinds import Content, Data, Memory
 from lab.language.outcome import Outcome
 from lab.language.plan import Call, Plan, Wide
 from lab.language.signature import Signature

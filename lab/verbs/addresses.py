@@ -9,7 +9,7 @@ from typing import Any
 from lab.errors import UsageError
 from lab.language.annotations import Int, Text
 from lab.language.context import Context
-from lab.language.memory import form
+from lab.language.data import form
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import Annotated, Any, ClassVar
 from lab.errors import UsageError
 from lab.language.annotations import Int, Size, Text
 from lab.language.context import Context
+from lab.language.data import form
 from lab.language.kinds import IntKind
-from lab.language.memory import Data, form
+from lab.language.memory_kinds import Data
 from lab.language.nodes import Node, SequenceNode
 from lab.language.scope import Scope
 from lab.language.values import Several, Value

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from lab.language.context import Context
-from lab.language.memory import form
+from lab.language.data import form
 from lab.packets import nlmsg as protocol
 from lab.packets.nlvalues import Attrs, Messages
 from lab.packets.nlwishes import ReceivedKind, View, views

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar
 
 from lab.guest import wire
 from lab.language.kinds import IntKind
-from lab.language.memory import DataKind, MemoryKind, PlacedValue
+from lab.language.memory import PlacedValue
+from lab.language.memory_kinds import DataKind, MemoryKind
 from lab.language.nodes import Node, ScalarNode
 from lab.language.scope import Scope
 from lab.language.values import Value

@@ -8,7 +8,7 @@ from typing import Any
 from lab.errors import Unsupported, UsageError
 from lab.language.annotations import Int
 from lab.language.context import Context
-from lab.language.memory import form
+from lab.language.data import form
 
 # What every terminal begins with: ^C ^\ DEL ^U ^D and so on.
 CHARACTERS = {
