@@ -18,7 +18,7 @@ Files of verbs do *not* say ``from __future__ import annotations``: annotations 
 
 *A plan verb* (it returns ``Plan[SomeOutcome]``) is pure: it writes one actor's program and says how the
 reply is read. `background`, `times`, `together`, `within` and `expect` then work by themselves. What its
-arguments are is in lab/language/values.py and memory.py there; the body gets plain numbers, bytes and
+arguments are is in lab/language/kinds.py and memory_kinds.py there; the body gets plain numbers, bytes and
 `Placed` memory:
 
 ======================  ==========================================================  =====================
