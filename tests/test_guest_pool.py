@@ -15,7 +15,7 @@ from lab.cache import Cache, file_digest
 from lab.errors import BootFailed, GuestLost, HostError
 from lab.guest import accel, pool, template
 from lab.guest.argv import BootSpec
-from lab.guest.ram import ram_digest, reserve
+from lab.guest.ram import ram_digest
 from lab.progress import Progress
 from lab.settings import load
 
@@ -284,26 +284,6 @@ def test_a_failed_boot_is_remembered_for_a_while(cache: Cache, monkeypatch: pyte
     with pytest.raises(BootFailed):  # another kernel is another matter
         template.template(spec(initrd_digest="other"), cache, Progress(quiet=True))
     assert len(boots) == 3
-
-
-def test_a_ram_file_has_its_space_reserved_and_gives_back_what_is_empty(tmp_path: Path) -> None:
-    ram = tmp_path / "ram"
-    reserve(ram, 4 << 20)
-    assert ram.stat().st_size == 4 << 20
-    with ram.open("r+b") as file:
-        file.seek(1 << 20)
-        file.write(b"x" * 100)
-        file.seek(3 << 20)
-        file.write(bytes(1 << 20))  # written, but empty
-    before = ram_digest(ram, thin=False)
-    assert ram_digest(ram, thin=True) == before
-    assert ram_digest(ram, thin=False) == before
-    assert ram.stat().st_size == 4 << 20
-    assert ram.read_bytes()[1 << 20 : (1 << 20) + 100] == b"x" * 100
-    with ram.open("r+b") as file:
-        file.seek(2 << 20)
-        file.write(b"y")
-    assert ram_digest(ram, thin=False) != before
 
 
 # Accelerators

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lab.cache import digest
 from lab.errors import GuestError, HostError
 from lab.guest import qmp
 from lab.guest.machine import clone_seed
-from lab.guest.ram import copy
+from lab.guest.ram import compose, copy
 from lab.guest.splat import splats
 from lab.guest.template import (
     LOADED,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from lab.guest.machine import Guest
     from lab.progress import Progress
 
-_FORMAT = 1
+_FORMAT = 2
 _LOAD_SECONDS = 60.0
 
 Load = tuple[str, bytes, str, bool]  # a module's name, its image, its parameters, whether it is the kernel's
@@ -51,7 +52,7 @@ class CannotLoad(GuestError):  # noqa: N818 - what happened
 def loaded(
     base: Template, spec: BootSpec, modules: Sequence[Load], cache: Cache, progress: Progress
 ) -> Template | None:
-    """Return a template in which modules are loaded, in order.
+    """Return a template in which modules are loaded, in order; it is the caller's to close.
 
     None where loading fails or makes the kernel complain: the scenario's own report shall say so. Raises
     GuestError, BootFailed, HostError and CacheError when there is no such template for another reason.
@@ -81,7 +82,10 @@ def loaded(
         cache.discard(LOADED, key)  # the next run tries again: only each scenario's loading depends on it
         why = "it was damaged" if found is None else found.refused
         raise HostError(f"the template with {names} cannot be restored: {why}")
-    return found
+    try:
+        return replace(found, composed=compose(base.ram, found.differences))
+    except OSError as error:
+        raise HostError(f"the memory of the template with {names} cannot be put together: {error}") from error
 
 
 def _make(
@@ -98,7 +102,7 @@ def _make(
             except BaseException:
                 guest.close()
                 raise
-            if not seal(guest, spec, building, base.boot_seconds, last=not left):
+            if not seal(guest, spec, building, base.boot_seconds, last=not left, base=base):
                 break
 
 

@@ -39,10 +39,10 @@ class Pool:
         turns: bool = False,
         loaded: bool = False,
     ) -> None:
-        """Make `waiting` clones ahead, fewer where memory is short; `seed` is the run's.
+        """Make `waiting` clones of `template`, closed with the pool, ahead; fewer where memory is short.
 
-        `turns`: the CPUs of a clone may take turns, see lab.beside. `loaded`: modules are in the template
-        already, see lab.guest.loaded.
+        `seed` is the run's. `turns`: the CPUs of a clone may take turns, see lab.beside. `loaded`: modules
+        are in the template already, see lab.guest.loaded.
         """
         self.notes: list[str] = []  # what the user should be told, once each
         self.spec = spec
@@ -156,6 +156,9 @@ class Pool:
         for guest in self._guests:
             guest.close()
         self._guests.clear()
+        if self._template is not None:
+            self._template.close()
+            self._template = None
 
 
 async def _prepare(spec: BootSpec, template: Template, pause: float, turns: bool) -> Process:

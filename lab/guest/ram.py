@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The file that holds a template's memory: its space is promised first, and what is empty given back."""
+"""The file that holds a template's memory: its space is promised first, and what is empty given back.
+
+A template made from another one keeps on disk in what pages it differs, a tenth of it. It is put together in
+memory that has no file, for as long as its clones are wanted.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ import errno
 import hashlib
 import mmap
 import os
+import sys
+from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +45,80 @@ def copy(source: Path, to: Path) -> None:
                 position += done
 
 
+_PAGE = 4096
+_COUNT = 8  # bytes
+
+
+def difference(base: Path, ram: Path, to: Path) -> None:
+    """Write down in what a RAM file differs from another of the same size.
+
+    How many pages, their numbers, the pages. Raises OSError, which the cache explains.
+    """
+    numbers = array("Q")
+    size = ram.stat().st_size
+    with base.open("rb") as old, ram.open("rb") as new:
+        parts = sorted({*_data(old.fileno(), size), *_data(new.fileno(), size)})
+        with _mapped(old.fileno(), size) as before, _mapped(new.fileno(), size) as after:
+            done = 0
+            for start, end in parts:
+                for block in range(max(start, done), end, _BLOCK):
+                    if before[block : block + _BLOCK] != after[block : block + _BLOCK]:
+                        numbers.extend(
+                            at // _PAGE
+                            for at in range(block, min(block + _BLOCK, size), _PAGE)
+                            if before[at : at + _PAGE] != after[at : at + _PAGE]
+                        )
+                done = max(done, end)
+            with to.open("wb") as file:
+                file.write(len(numbers).to_bytes(_COUNT, "little") + _little(numbers).tobytes())
+                file.writelines(after[number * _PAGE : (number + 1) * _PAGE] for number in numbers)
+
+
+def compose(base: Path, differences: Path) -> int:
+    """Return a descriptor of memory that holds a RAM file again: the other one, and what differs.
+
+    Raises OSError when there is no memory for it, ValueError when these are no differences.
+    """
+    size = base.stat().st_size
+    content = differences.read_bytes()
+    count = int.from_bytes(content[:_COUNT], "little")
+    pages = _COUNT + 8 * count
+    if len(content) != pages + count * _PAGE:
+        raise ValueError(f"{differences} has {len(content)} bytes")
+    numbers = array("Q", content[_COUNT:pages])
+    descriptor = os.memfd_create("chanlab-ram", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(descriptor, size)
+        with base.open("rb") as file, _mapped(file.fileno(), size) as before:
+            for start, end in _data(file.fileno(), size):
+                _write(descriptor, before[start:end], start)
+        for index, number in enumerate(_little(numbers)):
+            start = pages + index * _PAGE
+            _write(descriptor, content[start : start + _PAGE], number * _PAGE)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _little(numbers: array[int]) -> array[int]:
+    """Turn numbers of this host into such as a cache holds, and back."""
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
+
+
+def _mapped(descriptor: int, size: int) -> mmap.mmap:
+    return mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
+
+
+def _write(descriptor: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(descriptor, view, offset)
+        view, offset = view[done:], offset + done
+
+
 _PUNCH_HOLE_KEEP_SIZE = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 
 
@@ -48,25 +128,38 @@ def ram_digest(path: Path, *, thin: bool) -> str:
     `thin`: give the disk back what is empty. Nobody writes to the file again, so nothing needs a promise of
     space any more. A file system that cannot do that keeps the space, and no harm is done.
     """
-    punch = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None) if thin else None
     hashed = hashlib.sha256()
     empty = bytes(_BLOCK)
-    flags = os.O_RDWR if thin else os.O_RDONLY
-    descriptor = os.open(path, flags)
+    descriptor = os.open(path, os.O_RDWR if thin else os.O_RDONLY)
     try:
         size = os.fstat(descriptor).st_size
-        with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as memory:
+        holes: list[tuple[int, int]] = []
+        done = 0
+        with _mapped(descriptor, size) as memory:
             for start, end in _data(descriptor, size):
+                holes.append((done, start))  # never written, but the space is still promised
+                done = end
                 for offset in range(start, end, _BLOCK):
                     block = memory[offset : offset + _BLOCK]
                     if block != empty[: len(block)]:
                         hashed.update(offset.to_bytes(8, "little") + block)
-                    elif punch is not None:
-                        at, length = ctypes.c_int64(offset), ctypes.c_int64(len(block))
-                        punch(descriptor, _PUNCH_HOLE_KEEP_SIZE, at, length)
+                    else:
+                        holes.append((offset, offset + len(block)))
+        if thin:
+            _give_back(descriptor, [*holes, (done, size)])
     finally:
         os.close(descriptor)
     return hashed.hexdigest()
+
+
+def _give_back(descriptor: int, parts: list[tuple[int, int]]) -> None:
+    punch = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    if punch is None:
+        return
+    for start, end in parts:
+        if start < end:
+            at, length = ctypes.c_int64(start), ctypes.c_int64(end - start)
+            punch(descriptor, _PUNCH_HOLE_KEEP_SIZE, at, length)
 
 
 def overwritten(pid: int, path: Path, ours: range) -> list[int]:

@@ -4,6 +4,7 @@
 ::
 
     ram         the guest's memory; clones map it copy-on-write
+    differences     instead of it, where the template was made from another one
     state       the state of its devices and CPUs
     kernel      as much of the kernel's image as a clone's QEMU must be given, where it must
     template.json   what is known of it
@@ -15,7 +16,7 @@ import json
 import os
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from lab.errors import BootFailed, GuestError, GuestLost, HostError
 from lab.guest import pci, qemu, qmp, wakes
 from lab.guest.argv import DEVICES, kernel_stub
 from lab.guest.machine import Guest, boot, clone_seed
-from lab.guest.ram import overwritten, ram_digest, reserve
+from lab.guest.ram import difference, overwritten, ram_digest, reserve
 
 if TYPE_CHECKING:
     from lab.cache import Cache
@@ -63,6 +64,7 @@ class Facts:
     command: list[str]  # QEMU's argv, for people
     kernel_stub: bool  # whether there is a file `kernel`
     pci: dict[str, str] = field(default_factory=dict)  # what each clone must be given back, see lab.guest.pci
+    differences: str = ""  # digest of the file `differences`; '': there is a file `ram`
     refused: str = ""  # why it must not be restored; '': it was restored once, and all was well
 
 
@@ -72,11 +74,22 @@ class Template:
 
     path: Path
     facts: Facts
+    composed: int = -1  # a descriptor of its memory, where that is no file: see lab.guest.ram
 
     @property
     def ram(self) -> Path:
         """The file that holds the guest's memory; nobody writes to it any more."""
-        return self.path / "ram"
+        return self.path / "ram" if self.composed < 0 else Path(f"/proc/{os.getpid()}/fd/{self.composed}")
+
+    @property
+    def differences(self) -> Path:
+        """What is kept of its memory where the rest is another template's."""
+        return self.path / "differences"
+
+    def close(self) -> None:
+        """Let go of memory that was put together; no clone can be made afterwards. Not to be called twice."""
+        if self.composed >= 0:
+            os.close(self.composed)
 
     @property
     def state(self) -> Path:
@@ -148,7 +161,10 @@ def load(path: Path) -> Template | None:
         found = Template(path, Facts(**json.loads((path / _MANIFEST).read_text())))
         if found.refused:
             return found
-        whole = found.ram.stat().st_size == found.facts.ram_bytes
+        if found.facts.differences:
+            whole = file_digest(found.differences) == found.facts.differences
+        else:
+            whole = found.ram.stat().st_size == found.facts.ram_bytes
         return found if whole and file_digest(found.state) == found.facts.state_digest else None
     except (OSError, ValueError, TypeError):
         return None
@@ -194,12 +210,14 @@ def _make(spec: BootSpec, building: Path, cache: Cache, progress: Progress) -> N
     cache.clean(kinds=KINDS, unused_seconds=RENEW_SECONDS, facts=False)
 
 
-def seal(guest: Guest, spec: BootSpec, building: Path, booted: float, *, last: bool) -> str:
+def seal(
+    guest: Guest, spec: BootSpec, building: Path, booted: float, *, last: bool, base: Template | None = None
+) -> str:
     """Make a template of a guest whose memory is the file `ram` in `building`; the guest ends with it.
 
-    Returns why it must not be restored, '' when all is well: the `last` that is tried is not refused for
-    being slow, which may be the host's doing. Raises BootFailed when the guest dies meanwhile, HostError when
-    QEMU does not freeze it.
+    `base`: what the guest was cloned from; only in what its memory differs is kept then. Returns why it must
+    not be restored, '' when all is well: the `last` that is tried is not refused for being slow, which may be
+    the host's doing. Raises BootFailed when the guest dies meanwhile, HostError when QEMU does not freeze it.
     """
     with guest:
         facts = _freeze(guest, spec, building, booted)
@@ -221,6 +239,10 @@ def seal(guest: Guest, spec: BootSpec, building: Path, booted: float, *, last: b
         made = Template(building, Facts(**facts | {"refused": why}))
         made.ram.unlink()  # 256 MiB of no use
         made.state.unlink()
+    elif base is not None:
+        difference(base.ram, made.ram, made.differences)
+        made = Template(building, replace(made.facts, differences=file_digest(made.differences)))
+        made.ram.unlink()
     (building / _MANIFEST).write_text(json.dumps(asdict(made.facts), indent=1))
     return made.refused
 
