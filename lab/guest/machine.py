@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 from lab.errors import AgentError, BootFailed, GuestHung, GuestLost, HostError
 from lab.guest import qemu
 from lab.guest.agent import Agent
+from lab.guest.patience import Patience
 from lab.guest.symbols import Module, Symbols, parse_modules
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Guest:
         self.hello: Hello | None = None
         self.agent = Agent(self, spec.arch)
         self.remark = ""  # what the user should know of how it came about
+        self._patience = Patience(process.pid)
         self._modules: list[Module] = []
         # Whether it was, at each look before its agent answered.
         self._asleep: deque[bool] = deque(maxlen=_LOOKS)
@@ -99,6 +101,7 @@ class Guest:
 
     def send(self, data: bytes) -> None:
         """Send bytes to the agent; raises GuestLost when the guest is dead, GuestHung when it takes none."""
+        self._patience.begin()
         rest = memoryview(data)
         deadline = time.monotonic() + _SEND_SECONDS
         while rest:
@@ -131,9 +134,9 @@ class Guest:
         console = self._process.console
         self._poll.modify(self._process.agent, agent)
         while True:
-            left = deadline - time.monotonic()
-            patience = left if self.hello is not None else min(left, _LOOK_SECONDS)
-            ready = {fd for fd, _ in self._poll.poll(max(0.0, patience) * 1000)}
+            left = self._patience.left(deadline)
+            look = left if self.hello is not None else min(left, _LOOK_SECONDS)
+            ready = {fd for fd, _ in self._poll.poll(max(0.0, look) * 1000)}
             if console.fileno() in ready:
                 console.drain()
                 if console.ended:

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+"""Patience with a guest on a busy host.
+
+Time in which QEMU's threads wait for a CPU of the host is not the guest's: deadlines move by it. A guest that
+sleeps waits for no CPU; one that spins on a busy host is given up in the end.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_FRESH_SECONDS = 1.0  # a look costs a tenth of a millisecond, and most answers take less than that
+_MOST = 5.0  # times what was given
+
+
+class Patience:
+    """Deadlines, in terms of time.monotonic(), that looks at a process move."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._since = float("-inf")
+        self._before = 0.0
+
+    def begin(self) -> None:
+        """Count what is lost from now on; or from a moment ago, where that was so."""
+        now = time.monotonic()
+        if now - self._since > _FRESH_SECONDS:
+            self._since = now
+            self._before = run_delay(self._pid)
+
+    def left(self, deadline: float) -> float:
+        """Return the seconds until a deadline; where there are none, those that the host still owes."""
+        now = time.monotonic()
+        if now < deadline:
+            return deadline - now
+        lost = max(0.0, run_delay(self._pid) - self._before)
+        return deadline + min(lost, _MOST * max(0.0, deadline - self._since)) - now
+
+
+def run_delay(pid: int) -> float:
+    """Return the seconds that the threads of a process have been ready to run and did not.
+
+    0 where the host does not say (Documentation/scheduler/sched-stats.rst).
+    """
+    total = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(OSError, ValueError, IndexError):
+            total += int(path.read_text().split()[1])
+    return total / 1e9
