@@ -336,10 +336,15 @@ def test_modules(fake: Fake, agent: Agent) -> None:
         agent.unload_module("lab_core", 0x800, 1)
 
 
-def test_quiesce(fake: Fake, agent: Agent) -> None:
-    fake.answers += [lambda i: [(T.DONE, i, done(0))], lambda i: [(T.ANSWER, i, b"")]]
-    agent.quiesce(b"nonce", timeout=1)
-    assert fake.requests[-1][::2] == (T.QUIESCE, b"nonce")
+def test_settle(fake: Fake, agent: Agent) -> None:
+    fake.answers.append(lambda i: [(T.DONE, i, done(0))])
+    agent.settle(timeout=1)
     fake.answers.append(lambda i: [(T.DONE, i, done(-11))])
     with pytest.raises(AgentError, match="randomness"):
-        agent.quiesce(b"nonce", timeout=1)
+        agent.settle(timeout=1)
+
+
+def test_quiesce(fake: Fake, agent: Agent) -> None:
+    fake.answers.append(lambda i: [(T.ANSWER, i, b"")])
+    agent.quiesce(b"nonce", timeout=1)
+    assert fake.requests[-1][::2] == (T.QUIESCE, b"nonce")

@@ -38,7 +38,8 @@ def seal(monkeypatch: pytest.MonkeyPatch, path: Path, checks: list[str], *, last
     """
     asked: list[str] = []
 
-    def check(_made: Any, _spec: Any, *, quick: bool) -> None:
+    def check(_made: Any, _spec: Any, *, whole: bool, quick: bool) -> None:
+        assert whole
         asked.append(checks[len(asked)])
         if asked[-1] == "slow" and quick:
             raise wakes.SlowWakes("its CPUs do not wake each other")
@@ -46,7 +47,7 @@ def seal(monkeypatch: pytest.MonkeyPatch, path: Path, checks: list[str], *, last
             raise HostError("it stood still")
 
     made = template.Facts("00", 2.0, 0.01, 0.0, 1, "", "", "6.12", ["qemu"], kernel_stub=False)
-    monkeypatch.setattr(template, "_freeze", lambda *_: asdict(made))
+    monkeypatch.setattr(template, "_freeze", lambda *_, **__: asdict(made))
     monkeypatch.setattr(template, "_check", check)
     for name in ("ram", "state"):
         (path / name).write_bytes(b"0")

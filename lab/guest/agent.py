@@ -198,18 +198,17 @@ class Agent:
             boot_ns=boot_ns,
         )
 
-    def quiesce(self, nonce: bytes, timeout: float) -> None:
-        """Make ready to be frozen: randomness there, nothing to write back, caches dropped, `nonce` kept.
-
-        The agent says nothing unasked from here to the next request.
-        """
-        deadline = time.monotonic() + timeout
+    def settle(self, timeout: float) -> None:
+        """Let a guest that has booted rest: randomness there, nothing to write back, no caches."""
         program = Program(self.arch)
         program.settle()
         result = self.run(LAB, program, timeout=timeout).calls[0]
         if result.errno:
             raise AgentError(f"the guest has no randomness yet: {os.strerror(result.errno)}")
-        self._port.ask(FrameType.QUIESCE, nonce, max(deadline - time.monotonic(), 0.1)).end()
+
+    def quiesce(self, nonce: bytes, timeout: float) -> None:
+        """Make ready to be frozen: keep `nonce`, and say nothing unasked until the next request."""
+        self._port.ask(FrameType.QUIESCE, nonce, timeout).end()
 
     def messages(self) -> list[KernelMessage]:
         """Take what the kernel printed since last asked, up to the last answer that came."""

@@ -58,7 +58,7 @@ class Facts:
     freeze_seconds: float
     made: float  # seconds since the epoch
     ram_bytes: int
-    ram_digest: str
+    ram_digest: str  # '' where there is no file `ram`
     state_digest: str
     release: str  # `uname -r` of the guest
     command: list[str]  # QEMU's argv, for people
@@ -220,14 +220,14 @@ def seal(
     the host's doing. Raises BootFailed when the guest dies meanwhile, HostError when QEMU does not freeze it.
     """
     with guest:
-        facts = _freeze(guest, spec, building, booted)
+        facts = _freeze(guest, spec, building, booted, whole=base is None)
     made = Template(building, Facts(**facts))
     for file in (made.ram, made.state):
         file.chmod(0o444)
     why = ""
     for _ in range(TRIES):
         try:
-            _check(made, spec, quick=not last)
+            _check(made, spec, whole=base is None, quick=not last)
             why = ""
             break
         except wakes.SlowWakes as error:  # another clone may be lucky, and all the others not
@@ -268,12 +268,17 @@ def _raise_remembered(cache: Cache, name: str) -> None:
             )
 
 
-def _freeze(guest: Guest, spec: BootSpec, building: Path, booted: float) -> dict[str, Any]:
-    """Stop a guest for good and write down what it is."""
+def _freeze(guest: Guest, spec: BootSpec, building: Path, booted: float, *, whole: bool) -> dict[str, Any]:
+    """Stop a guest for good and write down what it is.
+
+    `whole`: its memory is kept as it is, so that it is worth clearing, and digesting, first.
+    """
     nonce = os.urandom(16)
     forgotten = [DEVICES[name].forgotten for name in spec.devices if DEVICES[name].forgotten]
     try:
         spaces = pci.read(guest.agent, forgotten) if forgotten else {}
+        if whole:
+            guest.agent.settle(timeout=_QUIESCE_SECONDS)
         guest.agent.quiesce(nonce, timeout=_QUIESCE_SECONDS)
         time.sleep(_SETTLE_SECONDS)
         started = time.monotonic()
@@ -295,7 +300,7 @@ def _freeze(guest: Guest, spec: BootSpec, building: Path, booted: float) -> dict
         "freeze_seconds": frozen,
         "made": time.time(),
         "ram_bytes": spec.memory_mib << 20,
-        "ram_digest": ram_digest(building / "ram", thin=True),
+        "ram_digest": ram_digest(building / "ram", thin=True) if whole else "",
         "state_digest": file_digest(building / "state"),
         "release": release,
         "command": command,
@@ -387,14 +392,15 @@ def _compare(got: bytes, wanted: bytes) -> None:
         )
 
 
-def _check(made: Template, spec: BootSpec, *, quick: bool) -> None:
+def _check(made: Template, spec: BootSpec, *, whole: bool, quick: bool) -> None:
     """Restore a clone as every user of the template will; raises GuestError or HostError.
 
+    `whole`: it was not made from another one, which showed already that QEMU leaves a clone's memory alone.
     `quick`: its CPUs must wake each other quickly.
     """
     material, jitter = clone_seed(0, "self-check")
     process = qmp.run(prepare_async(spec, made), RESTORE_SECONDS)
-    changed = overwritten(process.pid, made.ram, spec.arch.overwritten)
+    changed = overwritten(process.pid, made.ram, spec.arch.overwritten) if whole else []
     if changed:
         process.close()
         raise HostError(f"QEMU itself changed a restored guest's memory, from {changed[0]:#x} on")
