@@ -40,12 +40,13 @@ class Patience:
 
 
 def run_delay(pid: int) -> float:
-    """Return the seconds that the threads of a process have been ready to run and did not.
+    """Return the seconds that the thread of a process that waited longest was ready to run and did not.
 
-    0 where the host does not say (Documentation/scheduler/sched-stats.rst).
+    Not the sum: CPUs of a guest that wait at the same time lose that time once. 0 where the host does not say
+    (Documentation/scheduler/sched-stats.rst).
     """
-    total = 0
+    longest = 0
     for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         with suppress(OSError, ValueError, IndexError):
-            total += int(path.read_text().split()[1])
-    return total / 1e9
+            longest = max(longest, int(path.read_text().split()[1]))
+    return longest / 1e9
