@@ -22,6 +22,7 @@ from lab.verbs import (
     verb,
     wire,
 )
+from lab.verbs.files import Opened
 from lab.verbs.poll import signal_set, timespec
 
 SIGINFO_SIZE = 128  # include/uapi/asm-generic/siginfo.h: SI_MAX_SIZE
@@ -85,6 +86,15 @@ def kill(call: Call, pid: Pid, *, signal: Signal) -> Plan[Outcome]:
     kill(2). The process is an actor by its name, or a number: `$r.number` of a file that holds it.
     """
     return call.plan(Outcome, call.syscall("kill", pid, signal))
+
+
+@verb
+def pidfd_open(call: Call, pid: Pid, *, flags: Flags = 0) -> Plan[Opened]:
+    """Make a descriptor of a process or a kernel thread, which is readable (POLLIN) when that has ended.
+
+    pidfd_open(2).
+    """
+    return call.plan(Opened, call.syscall("pidfd_open", pid, flags))
 
 
 @verb
