@@ -21,10 +21,10 @@ from lab.guest.ram import compose, copy
 from lab.guest.splat import splats
 from lab.guest.template import (
     LOADED,
-    MAKINGS,
     RESTORE_SECONDS,
     Template,
     load,
+    makings,
     prepare_async,
     restore,
     seal,
@@ -91,19 +91,24 @@ def loaded(
 def _make(
     base: Template, spec: BootSpec, modules: Sequence[Load], building: Path, progress: Progress
 ) -> None:
-    with progress.task(f"loading {', '.join(name for name, *_ in modules)} once, to be cloned"):
-        for left in reversed(range(MAKINGS)):
-            copy(base.ram, building / "ram")
-            process = qmp.run(prepare_async(spec, base, ram=building / "ram"), RESTORE_SECONDS)
-            material, jitter = clone_seed(0, f"loading {left}")
-            guest = restore(process, base, spec, seed=material, jitter_us=jitter)
-            try:
-                _load_all(guest, modules)
-            except BaseException:
-                guest.close()
-                raise
-            if not seal(guest, spec, building, base.boot_seconds, last=not left, base=base):
-                break
+    names = ", ".join(name for name, *_ in modules)
+    with progress.task(f"loading {names} once, to be cloned"):
+        for why in makings(lambda last: _make_once(base, spec, modules, building, last=last)):
+            progress.note(f"loading {names} once more: {why}")
+
+
+def _make_once(base: Template, spec: BootSpec, modules: Sequence[Load], building: Path, *, last: bool) -> str:
+    """Load and seal; returns why the template is refused."""
+    copy(base.ram, building / "ram")
+    process = qmp.run(prepare_async(spec, base, ram=building / "ram"), RESTORE_SECONDS)
+    material, jitter = clone_seed(0, "loading again" if last else "loading")
+    guest = restore(process, base, spec, seed=material, jitter_us=jitter)
+    try:
+        _load_all(guest, modules)
+    except BaseException:
+        guest.close()
+        raise
+    return seal(guest, spec, building, base.boot_seconds, last=last, base=base)
 
 
 def _load_all(guest: Guest, modules: Sequence[Load]) -> None:

@@ -28,6 +28,8 @@ from lab.guest.machine import Guest, boot, clone_seed
 from lab.guest.ram import difference, overwritten, ram_digest, reserve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from lab.cache import Cache
     from lab.guest.argv import BootSpec, Role
     from lab.guest.qemu import Process
@@ -44,7 +46,7 @@ _QUIESCE_SECONDS = 60.0
 _SETTLE_SECONDS = 0.1
 _FREEZE_SECONDS = 60.0
 TRIES = 2  # one clone may be killed by chance; two in a row have a reason
-MAKINGS = 2  # what a template lacks may be chance too: the moment in which its guest was frozen
+_MAKINGS = 2  # what a template lacks may be chance too: the moment in which its guest was frozen
 RESTORE_SECONDS = 30.0  # it takes a tenth of one; a host that swaps may need more
 _MANIFEST = "template.json"
 
@@ -187,27 +189,42 @@ def _make(spec: BootSpec, building: Path, cache: Cache, progress: Progress) -> N
     _raise_remembered(cache, failed)
     name = spec.name or spec.kernel.kernel.release
     with progress.task(f"booting {name} once, to be cloned"):
-        for left in reversed(range(MAKINGS)):
-            ram = building / "ram"
-            reserve(ram, spec.memory_mib << 20)
-            started = time.monotonic()
-            try:
-                # Taking turns, QEMU is at its most reliable; the template serves guests of both kinds.
-                guest = boot(spec, "template", ram=ram, turns=True)
-            except BootFailed as error:
-                known = {"time": time.time(), "message": error.message, "console": error.console}
-                cache.remember(failed, known)
-                raise
-            if guest.remark:
-                progress.note(guest.remark)
-            # A busy host makes a boot longer, but not the target slower: QEMU's own CPU time bounds it.
-            booted = min(time.monotonic() - started, cpu_seconds(guest.pid))
-            why = seal(guest, spec, building, booted, last=not left)
-            if not (why and left):
-                break
-            progress.note(f"{name} is booted again: {why}")
+        for why in makings(lambda last: _make_once(spec, building, failed, cache, progress, last=last)):
+            progress.note(f"booting {name} once more: {why}")
     # What nobody has used for as long as a template lives, nobody will use again.
     cache.clean(kinds=KINDS, unused_seconds=RENEW_SECONDS, facts=False)
+
+
+def _make_once(
+    spec: BootSpec, building: Path, failed: str, cache: Cache, progress: Progress, *, last: bool
+) -> str:
+    """Boot and seal; returns why the template is refused."""
+    ram = building / "ram"
+    reserve(ram, spec.memory_mib << 20)
+    started = time.monotonic()
+    try:
+        # Taking turns, QEMU is at its most reliable; the template serves guests of both kinds.
+        guest = boot(spec, "template", ram=ram, turns=True)
+    except BootFailed as error:
+        cache.remember(failed, {"time": time.time(), "message": error.message, "console": error.console})
+        raise
+    if guest.remark:
+        progress.note(guest.remark)
+    # A busy host makes a boot longer, but not the target slower: QEMU's own CPU time bounds it.
+    booted = min(time.monotonic() - started, cpu_seconds(guest.pid))
+    return seal(guest, spec, building, booted, last=last)
+
+
+def makings(once: Callable[[bool], str]) -> Iterator[str]:
+    """Make a template, and once more if it is refused; yields why before it does.
+
+    `once` makes it, is told whether it is the last time, and returns why it is refused, '' when it is not.
+    """
+    for left in reversed(range(_MAKINGS)):
+        why = once(not left)
+        if not (why and left):
+            return
+        yield why
 
 
 def seal(
