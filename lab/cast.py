@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lab.abi import Abi
-    from lab.guest.agent import ActorState, Pending
+    from lab.guest.answers import ActorState, Pending
     from lab.language.steps import Step
     from lab.session import Session
     from lab.verbs import Verb

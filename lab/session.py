@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from lab.abi import Abi
     from lab.arch import Architecture
     from lab.compat import Narrow
-    from lab.guest.agent import Agent, KernelMessage
+    from lab.guest.agent import Agent
+    from lab.guest.kmsg import KernelMessage
     from lab.language.outcome import Outcome
     from lab.scenario import ModuleLoad, Scenario
 

@@ -10,7 +10,8 @@ import pytest
 
 from lab.arch import X86_64
 from lab.errors import AgentError, GuestHung, GuestLost
-from lab.guest.agent import Agent, Asleep, Exit
+from lab.guest.agent import Agent
+from lab.guest.answers import Asleep, Exit
 from lab.guest.frames import PROTOCOL, Frames, FrameType, padded
 from lab.guest.wire import CallResult, Program, Reply
 

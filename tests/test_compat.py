@@ -15,7 +15,7 @@ from lab.abi import Abi
 from lab.abi.layout import Field, Struct
 from lab.arch import ARCHITECTURES, I386, S390X, X86_64, Architecture, architecture
 from lab.errors import AgentError, ScenarioError, Unsupported
-from lab.guest.agent import Actor
+from lab.guest.answers import Actor
 from lab.guest.wire import CallResult, Program, Reply
 from lab.session import Session
 

@@ -16,7 +16,7 @@ from lab.abi import Abi
 from lab.abi.layout import Field, Struct
 from lab.arch import X86_64
 from lab.errors import GuestHung, ScenarioError, Unsupported
-from lab.guest.agent import Actor, ActorState, Asleep, Exit, Leftover
+from lab.guest.answers import Actor, ActorState, Asleep, Exit, Leftover
 from lab.guest.kmsg import KernelMessage
 from lab.guest.wire import CallResult, Fault, Program, Reply, SignalInfo
 from lab.session import Hand, LeakedReference, Session, StepFailed

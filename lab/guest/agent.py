@@ -10,12 +10,23 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from lab.errors import AgentError
+from lab.guest.answers import (
+    Actor,
+    ActorState,
+    Asleep,
+    Exit,
+    Hello,
+    Leftover,
+    Pending,
+    Upcall,
+    actor_state,
+    strings,
+)
 from lab.guest.frames import FrameType, Reader, padded
-from lab.guest.kmsg import KernelMessage
 from lab.guest.port import Channel, Port, Refused, check_protocol
 from lab.guest.wire import ACTORS, CallResult, OwnCall, Program, Reply, Result, decode_reply
 
@@ -23,21 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lab.arch import Architecture
-
-__all__ = [
-    "Actor",
-    "ActorState",
-    "Agent",
-    "Asleep",
-    "Channel",
-    "Exit",
-    "Hello",
-    "KernelMessage",
-    "Leftover",
-    "Pending",
-    "Refused",
-    "Upcall",
-]
+    from lab.guest.kmsg import KernelMessage
 
 LAB: Final = "lab"  # the agent's own root actor
 _FOREVER: Final = (1 << 64) - 1
@@ -56,105 +53,6 @@ _SETUP_STEPS: Final = (  # enum setup_step
     "mmap of the thread's stack",
     "clone",
 )
-
-
-@dataclass(frozen=True)
-class Hello:
-    """Who answered, and how its kernel stands."""
-
-    nonce: bytes  # as written before freezing; empty in a guest that was not frozen
-    release: str  # uname -r
-    version: str  # uname -v
-    machine: str  # uname -m
-    cpus: int
-    page_size: int
-    clocksource: str
-    tainted: int
-    protocol: int
-    boot_ns: int  # CLOCK_BOOTTIME
-
-
-@dataclass(frozen=True)
-class Actor:
-    """A process or thread in the guest; pid and tid of a fork's child are 0 until its result is seen."""
-
-    name: str
-    number: int
-    pid: int
-    tid: int
-    start_ns: int = 0  # CLOCK_BOOTTIME
-    thread_of: str | None = None
-
-
-@dataclass(frozen=True)
-class Exit:
-    """An actor that died. `status` is wait4's; -1 where nobody can know it (a helper, a thread oopsed)."""
-
-    actor: str
-    number: int
-    pid: int
-    status: int
-
-
-@dataclass
-class Pending:
-    """A program that an actor is running; `reply` when it has been finished."""
-
-    ident: int
-    actor: str
-    number: int
-    program: Program = field(repr=False)
-    reply: Reply | None = None
-
-
-@dataclass(frozen=True)
-class Asleep:
-    """How an actor sleeps in its call."""
-
-    state: str  # S or D
-    nr: int  # the system call's number
-    wchan: str
-
-
-@dataclass(frozen=True)
-class Upcall:
-    """A program that the kernel started, now actor `name`."""
-
-    name: str
-    number: int
-    argv: tuple[str, ...]
-    env: dict[str, str]
-    pid: int
-    ppid: int
-    uid: int
-    gid: int
-    cwd: str
-    fds: dict[int, str]  # what they are, as /proc/self/fd says
-
-
-@dataclass(frozen=True)
-class ActorState:
-    """What /proc says of a task; empty strings where it says nothing."""
-
-    comm: str
-    stat: str
-    wchan: str
-    syscall: str
-    stack: str
-
-    @property
-    def state(self) -> str:
-        """The letter: R, S, D, Z …; empty when there is no such task any more."""
-        return self.stat.rpartition(")")[2].strip()[:1]
-
-
-@dataclass(frozen=True)
-class Leftover:
-    """A process that does not die, or the lab's own actor that does not come back."""
-
-    actor: str | None
-    pid: int
-    state: ActorState
 
 
 class Agent:
@@ -230,7 +128,7 @@ class Agent:
         by_number = {actor.number: actor.name for actor in self._actors.values()}
         while reader.left:
             number, pid = Reader(reader.padded(), self.arch).take("II")
-            left.append(Leftover(by_number.get(number), pid, _state(reader)))
+            left.append(Leftover(by_number.get(number), pid, actor_state(reader)))
         if len(left) != count:
             raise AgentError(f"the agent counts {count} leftovers and names {len(left)}")
         if not left:
@@ -348,7 +246,7 @@ class Agent:
         """Return what /proc says of an actor, for hang reports."""
         payload = self._port.pack("Q", self.actor(actor).number)
         reader = self._port.ask(FrameType.STATE, payload, timeout)
-        state = _state(reader)
+        state = actor_state(reader)
         reader.end()
         return state
 
@@ -420,7 +318,7 @@ class Agent:
         if outcome != _YES:
             reader.end()
             return None
-        argv, environment = (_strings(reader.padded()) for _ in range(2))
+        argv, environment = (strings(reader.padded()) for _ in range(2))
         cwd, fds = reader.text(), reader.text()
         reader.end()
         self._add(Actor(name, number, pid, pid))
@@ -488,13 +386,3 @@ class Agent:
         if outcome not in (_YES, _ENDED, _NO):
             raise AgentError(f"the agent answers a {kind.name} request with outcome {outcome}")
         return outcome, Asleep(chr(state), nr, wchan)
-
-
-def _state(reader: Reader) -> ActorState:
-    comm, stat, wchan, syscall, stack = (reader.text() for _ in range(5))
-    return ActorState(comm.strip(), stat.strip(), wchan.strip(), syscall.strip(), stack.rstrip())
-
-
-def _strings(block: bytes) -> list[str]:
-    """Split strings that each end with a NUL."""
-    return [each.decode(errors="surrogateescape") for each in block.split(b"\0")[:-1]]

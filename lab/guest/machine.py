@@ -23,7 +23,7 @@ from lab.guest.symbols import Module, Symbols, parse_modules
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lab.guest.agent import Hello
+    from lab.guest.answers import Hello
     from lab.guest.argv import BootSpec, Role
     from lab.guest.console import Console
 

@@ -16,7 +16,8 @@ from lab.errors import HostError
 from lab.guest.wire import OwnCall, Program
 
 if TYPE_CHECKING:
-    from lab.guest.agent import Agent, Pending
+    from lab.guest.agent import Agent
+    from lab.guest.answers import Pending
 
 _TURNS = 20
 _PATIENCE = 20.0
