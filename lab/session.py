@@ -153,7 +153,7 @@ class Session:
         self.loaded.clear()
 
     def _unload(self, name: str) -> None:
-        deadline = time.monotonic() + self.patience
+        left = self.agent.deadline(self.patience)
         nonblock = self.abi.constants.get("O_NONBLOCK", 0o4000)
         while True:
             result = self.agent.unload_module(name, nonblock, timeout=self.patience)
@@ -161,7 +161,7 @@ class Session:
             error = None if result.errno is None else self.abi.errno_name(result.errno)
             if error is None or error == "ENOENT":  # a step unloaded it by a raw system call
                 return
-            if error not in _BUSY_ERRNOS or time.monotonic() > deadline:
+            if error not in _BUSY_ERRNOS or left() <= 0:
                 raise LeakedReference(f"{name} cannot be unloaded after the scenario: {error}")
             time.sleep(_PAUSE)
 
@@ -269,13 +269,13 @@ class Session:
     def await_end(self, actor: str) -> int:
         """Wait until an actor is dead and return its wait status; fails the step when it goes on living."""
         within = self.within(self.current)
-        deadline = time.monotonic() + (self.patience if within is None else within)
+        left = self.agent.deadline(self.patience if within is None else within)
         while True:
             for each in self.agent.exits:
                 if each.actor == actor:
                     self.cast.note_exits()
                     return each.status
-            if time.monotonic() > deadline:
+            if left() <= 0:
                 notes = self.cast.asleep(actor) if self.cast.busy(actor) else []
                 self.fail(f"the end of actor {actor!r}", "it is still there", *notes)
             self.nudge()
@@ -387,13 +387,13 @@ class Session:
         What a kernel thread prints comes when it comes: the wait lasts `within` or half the patience.
         """
         assert expect.dmesg is not None
-        deadline = time.monotonic() + (self.patience / 2 if within is None else within)
+        left = self.agent.deadline(self.patience / 2 if within is None else within)
         context = self.context()
         while True:
             texts = [message.text for message in self.messages[mark:]]
             if match_messages(expect.dmesg, texts, context):
                 return None
-            if time.monotonic() > deadline:
+            if left() <= 0:
                 return texts
             self.nudge()
 

@@ -53,6 +53,12 @@ class Fake:
         self.requests: list[Frame] = []
         self.answers: list[Callable[[int], list[Frame]]] = []
         self.dead = False
+        self.busy: list[float] = []  # what the host's waits come to, look by look; the last one stays
+
+    def waited(self) -> float:
+        if len(self.busy) > 1:
+            return self.busy.pop(0)
+        return self.busy[0] if self.busy else 0.0
 
     def send(self, data: bytes) -> None:
         for request in self._frames.feed(data):
@@ -220,6 +226,44 @@ def test_sync_brings_messages(fake: Fake, agent: Agent) -> None:
     fake.answers.append(lambda i: [(T.MESSAGES, 0, text(b"6,1,10,-;one\n")), (T.ANSWER, i, waited(YES))])
     agent.sync(timeout=1)
     assert [message.text for message in agent.messages()] == ["one"]
+
+
+def spans(fake: Fake) -> list[float]:
+    """How long the agent was asked to wait, each time."""
+    return [struct.unpack("<IIQ", payload)[2] / 1e9 for kind, _, payload in fake.requests if kind is T.FINISH]
+
+
+def test_a_busy_host_is_not_held_against_the_guest(fake: Fake, agent: Agent) -> None:
+    pending = agent.submit("main", call())
+    fake.busy = [3.0, 4.5, 4.5, 4.75, 4.75, 4.751]
+    no = lambda i: [(T.ANSWER, i, waited(NO))]  # noqa: E731 - as the other answers
+    fake.answers += [no, no, no]
+    assert agent.finish(pending, within=2, timeout=3) is None
+    assert spans(fake) == [2, 1.5, 0.25]
+
+    fake.requests.clear()
+    fake.busy = [5.0, 6.0]
+    fake.answers += [no, lambda i: [(T.DONE, pending.ident, done(7)), (T.ANSWER, i, waited(YES))]]
+    reply = agent.finish(pending, within=2, timeout=3)
+    assert reply is not None
+    assert reply.calls[0].value == 7
+    assert spans(fake) == [2, 1]
+
+
+def test_a_host_that_is_always_busy_ends_the_patience(fake: Fake, agent: Agent) -> None:
+    pending = agent.submit("main", call())
+    fake.busy = [float(10 * look) for look in range(100)]
+    fake.answers += [lambda i: [(T.ANSWER, i, waited(NO))]] * 10
+    assert agent.finish(pending, within=0.5, timeout=1) is None
+    assert spans(fake) == [0.5, 2.5]
+
+
+def test_who_does_not_want_to_wait_asks_once(fake: Fake, agent: Agent) -> None:
+    pending = agent.submit("main", call())
+    fake.busy = [0.0, 1.0]
+    fake.answers.append(lambda i: [(T.ANSWER, i, waited(NO))])
+    assert agent.finish(pending, within=0, timeout=1) is None
+    assert spans(fake) == [0]
 
 
 def test_blocked(fake: Fake, agent: Agent) -> None:

@@ -21,7 +21,9 @@ class Host:
         self.now = 100.0
         self.delay = 7.0
         monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=lambda: self.now))
-        monkeypatch.setattr(patience, "run_delay", lambda _pid: self.delay)
+
+    def waited(self) -> float:
+        return self.delay
 
     def passes(self, seconds: float, *, waiting: float) -> None:
         self.now += seconds
@@ -34,7 +36,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def test_a_guest_that_sleeps_gets_what_is_given(host: Host) -> None:
-    watch = patience.Patience(1)
+    watch = patience.Patience(host.waited)
     watch.begin()
     deadline = host.now + 5.0
     host.passes(2.0, waiting=0.0)
@@ -44,7 +46,7 @@ def test_a_guest_that_sleeps_gets_what_is_given(host: Host) -> None:
 
 
 def test_what_the_host_took_is_given_back(host: Host) -> None:
-    watch = patience.Patience(1)
+    watch = patience.Patience(host.waited)
     watch.begin()
     deadline = host.now + 5.0
     host.passes(6.0, waiting=3.5)
@@ -55,8 +57,17 @@ def test_what_the_host_took_is_given_back(host: Host) -> None:
     assert watch.left(deadline) <= 0
 
 
+def test_a_deadline_is_the_same(host: Host) -> None:
+    left = patience.deadline(5.0, host.waited)
+    assert left() == pytest.approx(5.0)
+    host.passes(6.0, waiting=3.5)
+    assert left() == pytest.approx(2.5)
+    host.passes(3.0, waiting=0.0)
+    assert left() <= 0
+
+
 def test_it_comes_to_an_end(host: Host) -> None:
-    watch = patience.Patience(1)
+    watch = patience.Patience(host.waited)
     watch.begin()
     deadline = host.now + 5.0
     host.passes(29.0, waiting=58.0)
@@ -66,7 +77,7 @@ def test_it_comes_to_an_end(host: Host) -> None:
 
 
 def test_what_was_lost_long_ago_does_not_count(host: Host) -> None:
-    watch = patience.Patience(1)
+    watch = patience.Patience(host.waited)
     watch.begin()
     host.passes(10.0, waiting=9.0)
     watch.begin()

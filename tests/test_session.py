@@ -18,10 +18,12 @@ from lab.arch import X86_64
 from lab.errors import GuestHung, ScenarioError, Unsupported
 from lab.guest.answers import Actor, ActorState, Asleep, Exit, Leftover
 from lab.guest.kmsg import KernelMessage
+from lab.guest.patience import deadline
 from lab.guest.wire import CallResult, Fault, Program, Reply, SignalInfo
 from lab.session import Hand, LeakedReference, Session, StepFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 HEADER = "#define LAB_IOC_SQUARE 1\nstruct lab_square { unsigned long n; unsigned long square; };\n"
@@ -75,6 +77,9 @@ class FakeAgent:
     def spawn(self, name: str, **properties: Any) -> Actor:
         self.asked.append(f"spawn {name} {properties['uid']} {properties['caps']} {properties['sigmask']}")
         return Actor(name, len(self.asked), 100 + len(self.asked), 100 + len(self.asked))
+
+    def deadline(self, seconds: float) -> Callable[[], float]:
+        return deadline(seconds, lambda: 0.0)
 
     def submit(self, actor: str, program: Program) -> FakePending:
         self.programs.append((actor, program))

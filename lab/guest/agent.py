@@ -2,8 +2,9 @@
 """The agent in a guest, as the host sees it: actors that make system calls, and what the kernel said.
 
 All times are seconds. `timeout` is the host's patience: GuestHung when it is over. `within` and `duration`
-are measured in the guest. Every method may raise, besides what it says: GuestLost when the guest is dead,
-GuestHung, AgentError when the agent answers what the protocol does not allow or could not do its own part.
+are measured in the guest; what the guest lost of `within`, because its host was busy, it is given again.
+Every method may raise, besides what it says: GuestLost when the guest is dead, GuestHung, AgentError when
+the agent answers what the protocol does not allow or could not do its own part.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from lab.guest.answers import (
     strings,
 )
 from lab.guest.frames import FrameType, Reader, padded
+from lab.guest.patience import MOST, deadline
 from lab.guest.port import Channel, Port, Refused, check_protocol
 from lab.guest.wire import ACTORS, CallResult, OwnCall, Program, Reply, Result, decode_reply
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from lab.arch import Architecture
     from lab.guest.kmsg import KernelMessage
@@ -41,6 +43,7 @@ _FOREVER: Final = (1 << 64) - 1
 _NO_ACTOR: Final = 0xFFFFFFFF
 _WRONLY: Final = 1  # O_WRONLY and SEEK_SET, everywhere
 _FROM_START: Final = 0
+_WORTH_WAITING: Final = 0.01  # seconds
 _YES, _ENDED, _NO = range(3)  # enum wait_outcome
 _SETUP_STEPS: Final = (  # enum setup_step
     "start",
@@ -107,6 +110,10 @@ class Agent:
     def quiesce(self, nonce: bytes, timeout: float) -> None:
         """Make ready to be frozen: keep `nonce`, and say nothing unasked until the next request."""
         self._port.ask(FrameType.QUIESCE, nonce, timeout).end()
+
+    def deadline(self, seconds: float) -> Callable[[], float]:
+        """Return what tells how many of the seconds are left: those that a busy host took do not count."""
+        return deadline(seconds, self._port.waited)
 
     def messages(self) -> list[KernelMessage]:
         """Take what the kernel printed since last asked, up to the last answer that came."""
@@ -267,8 +274,7 @@ class Agent:
         if pending.reply is not None:
             return pending.reply
         if within is not None and not self._port.arrived(pending.ident):
-            request = self._wait_request(pending.ident, within)
-            outcome, _ = self._wait_answer(FrameType.FINISH, request, timeout)
+            outcome, _ = self._wait_long(FrameType.FINISH, pending.ident, within, timeout)
             if outcome == _NO:
                 return None
             if not self._port.arrived(pending.ident):
@@ -296,8 +302,7 @@ class Agent:
         """
         if self._ended(pending):
             return None
-        request = self._wait_request(pending.ident, within)
-        outcome, asleep = self._wait_answer(FrameType.BLOCKED, request, timeout)
+        outcome, asleep = self._wait_long(FrameType.BLOCKED, pending.ident, within, timeout)
         return asleep if outcome == _YES else None
 
     def stays_blocked(self, pending: Pending, duration: float, timeout: float) -> bool:
@@ -313,10 +318,14 @@ class Agent:
     def upcall(self, *, within: float, timeout: float, name: str) -> Upcall | None:
         """Return the next program that the kernel started as /lab/helper; it is actor `name` from then on."""
         self._must_be_new(name)
-        reader = self._port.ask(FrameType.UPCALL, self._wait_request(0, within), timeout)
-        outcome, number, pid, uid, gid, ppid = reader.take("IIIIII")
-        if outcome != _YES:
+        for span in self._spans(within):
+            request = self._wait_request(0, span)
+            reader = self._port.ask(FrameType.UPCALL, request, timeout - within + span)
+            outcome, number, pid, uid, gid, ppid = reader.take("IIIIII")
+            if outcome == _YES:
+                break
             reader.end()
+        else:
             return None
         argv, environment = (strings(reader.padded()) for _ in range(2))
         cwd, fds = reader.text(), reader.text()
@@ -374,6 +383,25 @@ class Agent:
                 else:
                     del self._actors[name]
         return reply
+
+    def _spans(self, within: float) -> Iterator[float]:
+        """Yield how long to wait in the guest: `within`, and then what a busy host has cost it of that."""
+        left = MOST * within
+        while True:
+            before = self._port.waited()
+            yield within
+            within = min(self._port.waited() - before, left)
+            left -= within
+            if within < _WORTH_WAITING:
+                return
+
+    def _wait_long(self, kind: FrameType, program: int, within: float, timeout: float) -> tuple[int, Asleep]:
+        for span in self._spans(within):
+            request = self._wait_request(program, span)
+            answer = self._wait_answer(kind, request, timeout - within + span)
+            if answer[0] != _NO:
+                break
+        return answer
 
     def _wait_request(self, program: int, seconds: float) -> bytes:
         return self._port.pack("IIQ", program, 0, min(max(int(seconds * 1e9), 0), _FOREVER))

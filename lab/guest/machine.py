@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from lab.errors import AgentError, BootFailed, GuestHung, GuestLost, HostError
 from lab.guest import qemu
 from lab.guest.agent import Agent
-from lab.guest.patience import Patience
+from lab.guest.patience import Patience, run_delay
 from lab.guest.symbols import Module, Symbols, parse_modules
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Guest:
         self.hello: Hello | None = None
         self.agent = Agent(self, spec.arch)
         self.remark = ""  # what the user should know of how it came about
-        self._patience = Patience(process.pid)
+        self._patience = Patience(self.waited)
         self._modules: list[Module] = []
         # Whether it was, at each look before its agent answered.
         self._asleep: deque[bool] = deque(maxlen=_LOOKS)
@@ -128,6 +128,10 @@ class Guest:
             if not data:
                 raise self._lost()
             return data
+
+    def waited(self) -> float:
+        """Return the seconds that QEMU has waited for a CPU of the host so far."""
+        return run_delay(self.pid)
 
     def _wait(self, deadline: float, agent: int, why: str) -> None:
         """Wait until the agent's socket is ready, taking in the console meanwhile."""

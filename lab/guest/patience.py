@@ -10,16 +10,20 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _FRESH_SECONDS = 1.0  # a look costs a tenth of a millisecond, and most answers take less than that
-_MOST = 5.0  # times what was given
+MOST = 5.0  # times what was given
 
 
 class Patience:
-    """Deadlines, in terms of time.monotonic(), that looks at a process move."""
+    """Deadlines, in terms of time.monotonic(), that move by what `waited` tells of a guest: run_delay()."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, waited: Callable[[], float]) -> None:
+        self._waited = waited
         self._since = float("-inf")
         self._before = 0.0
 
@@ -28,15 +32,23 @@ class Patience:
         now = time.monotonic()
         if now - self._since > _FRESH_SECONDS:
             self._since = now
-            self._before = run_delay(self._pid)
+            self._before = self._waited()
 
     def left(self, deadline: float) -> float:
         """Return the seconds until a deadline; where there are none, those that the host still owes."""
         now = time.monotonic()
         if now < deadline:
             return deadline - now
-        lost = max(0.0, run_delay(self._pid) - self._before)
-        return deadline + min(lost, _MOST * max(0.0, deadline - self._since)) - now
+        lost = max(0.0, self._waited() - self._before)
+        return deadline + min(lost, MOST * max(0.0, deadline - self._since)) - now
+
+
+def deadline(seconds: float, waited: Callable[[], float]) -> Callable[[], float]:
+    """Return what tells how much is left of so many seconds from now on; 0 or less: nothing."""
+    patience = Patience(waited)
+    patience.begin()
+    end = time.monotonic() + seconds
+    return lambda: patience.left(end)
 
 
 def run_delay(pid: int) -> float:

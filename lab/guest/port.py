@@ -29,6 +29,9 @@ class Channel(Protocol):
         Raises GuestLost at the guest's death, GuestHung when time.monotonic() passes `deadline`.
         """
 
+    def waited(self) -> float:
+        """Return the seconds that the guest has been ready to run so far, and its host busy."""
+
 
 class Refused(AgentError):  # noqa: N818 - what the agent did
     """The agent understood a request and says why it cannot do it."""
@@ -97,6 +100,10 @@ class Port:
         if self._answers.pop(ident, None) is None and ident in self._open:
             self._open.discard(ident)
             self._given_up.add(ident)
+
+    def waited(self) -> float:
+        """Return the seconds that a busy host has kept the guest waiting so far."""
+        return self._channel.waited()
 
     def messages(self) -> list[KernelMessage]:
         """Take what the kernel printed before the last frame that was received."""
