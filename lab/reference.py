@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import channel_pages
+from lab.errors import LabError
 from lab.language.composites import ListKind, MapKind, RecordKind
 from lab.language.data import FORMS
 from lab.language.kinds import DurationKind, IntKind, Kind
@@ -264,5 +265,8 @@ def write(directory: Path = DOCS) -> list[Path]:
 
 
 if __name__ == "__main__":
-    for written in write():
-        print(written)
+    try:
+        for written in write():
+            print(written)
+    except LabError as error:  # a scenario file's mistakes, mostly
+        sys.exit(str(error))
