@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-_BLOCK = 64 * 1024
+_BLOCK = 64 * 1024  # what is compared or digested at a time
+_PAGE = 4096  # what a difference is counted in
+_COUNT = 8  # bytes of how many there are
+_PUNCH_HOLE_KEEP_SIZE = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 
 
 def reserve(path: Path, size: int) -> None:
@@ -43,10 +46,6 @@ def copy(source: Path, to: Path) -> None:
                 if not done:
                     raise OSError(errno.EIO, "ended too early", str(source))
                 position += done
-
-
-_PAGE = 4096
-_COUNT = 8  # bytes
 
 
 def difference(base: Path, ram: Path, to: Path) -> None:
@@ -117,9 +116,6 @@ def _write(descriptor: int, data: bytes, offset: int) -> None:
     while view:
         done = os.pwrite(descriptor, view, offset)
         view, offset = view[done:], offset + done
-
-
-_PUNCH_HOLE_KEEP_SIZE = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 
 
 def ram_digest(path: Path, *, thin: bool) -> str:
