@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: MIT
-"""The scenarios catch what they must: each mistake in kmod/faults/ fails the scenario that it names."""
+# SPDX-License-Identifier: GPL-2.0-only
+"""The scenarios catch what they must: each mistake beside this file fails the scenario that it names."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from lab.kernels.model import Target
     from lab.prepare import Lab
 
-HOUSE = Path(__file__).resolve().parent.parent
-FAULTS = sorted((HOUSE / "kmod" / "faults").glob("*.patch"))
+HOUSE = Path(__file__).resolve().parents[2]
+FAULTS = sorted(Path(__file__).parent.glob("*.patch"))
 
 
 def head(patch: Path) -> dict[str, str]:
