@@ -10,7 +10,8 @@
  * them wait. An unknown request is ENOTTY.
  *
  * An open disk pins the module. /dev/lab_blockdev_ctl (0600) removes the disk under
- * its openers, and inserts it again with the data that it had.
+ * its openers, and inserts it again with the data that it had; poll() there waits for
+ * a request that has to wait.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -24,10 +25,12 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/poll.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
+#include <linux/wait.h>
 
 #include "compat.h"
 #include "lab_blockdev.h"
@@ -37,6 +40,7 @@
 
 static u8 *lab_blk_data;
 static int lab_blk_major;
+static DECLARE_WAIT_QUEUE_HEAD(lab_blk_watchers);	/* who polls for held requests */
 
 static DEFINE_SPINLOCK(lab_blk_lock);	/* of what follows */
 static struct lab_blk_stats lab_blk_stats;
@@ -88,6 +92,8 @@ static bool lab_blk_hold(struct request *rq)
 		lab_blk_stats.held++;
 	}
 	spin_unlock(&lab_blk_lock);
+	if (held)
+		wake_up_interruptible_poll(&lab_blk_watchers, EPOLLIN | EPOLLRDNORM);
 	return held;
 }
 
@@ -320,8 +326,20 @@ static long lab_blk_ctl_ioctl(struct file *file, unsigned int cmd, unsigned long
 	}
 }
 
+static __poll_t lab_blk_ctl_poll(struct file *file, poll_table *wait)
+{
+	bool held;
+
+	poll_wait(file, &lab_blk_watchers, wait);
+	spin_lock(&lab_blk_lock);
+	held = lab_blk_stats.held;
+	spin_unlock(&lab_blk_lock);
+	return held ? EPOLLIN | EPOLLRDNORM : 0;
+}
+
 static const struct file_operations lab_blk_ctl_fops = {
 	.owner		= THIS_MODULE,
+	.poll		= lab_blk_ctl_poll,
 	.unlocked_ioctl	= lab_blk_ctl_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,
 };

@@ -38,7 +38,11 @@ struct lab_blk_fail {
 #define LAB_BLK_IOC_HOLD	_IO(0xcb, 3)	/* reads and writes wait from now on ... */
 #define LAB_BLK_IOC_RELEASE	_IO(0xcb, 4)	/* ... until now; done also by a removal */
 
-/* On /dev/lab_blockdev_ctl: as if the disk were plugged out or in again, with its data. */
+/*
+ * On /dev/lab_blockdev_ctl: as if the disk were plugged out or in again, with its data.
+ * poll() tells of a request that is held (POLLIN): who made it may sleep before it has
+ * come to the driver, since a worker of the kernel's brings it there.
+ */
 #define LAB_BLK_IOC_REMOVE	_IO(0xcb, 5)	/* ENODEV when it is out */
 #define LAB_BLK_IOC_INSERT	_IO(0xcb, 6)	/* EEXIST when it is in */
 
