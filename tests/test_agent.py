@@ -44,6 +44,10 @@ def waited(outcome: int, state: str = "\0", nr: int = 0, wchan: bytes = b"") -> 
     return struct.pack("<IIq", outcome, ord(state), nr) + text(wchan)
 
 
+def not_yet(ident: int) -> list[Frame]:
+    return [(T.ANSWER, ident, waited(NO))]
+
+
 class Fake:
     """A channel whose other end answers by `answers`, one a request; None: says nothing to it."""
 
@@ -146,7 +150,7 @@ def test_replies_may_come_in_any_order(fake: Fake, agent: Agent) -> None:
 
 def test_late_and_then_not(fake: Fake, agent: Agent) -> None:
     pending = agent.submit("main", call())
-    fake.answers.append(lambda i: [(T.ANSWER, i, waited(NO))])
+    fake.answers.append(not_yet)
     assert agent.finish(pending, within=0.1, timeout=1) is None
     assert fake.requests[-1][2] == struct.pack("<IIQ", pending.ident, 0, 100_000_000)
     fake.answers.append(lambda i: [(T.DONE, pending.ident, done(7)), (T.ANSWER, i, waited(YES))])
@@ -230,20 +234,20 @@ def test_sync_brings_messages(fake: Fake, agent: Agent) -> None:
 
 def spans(fake: Fake) -> list[float]:
     """How long the agent was asked to wait, each time."""
-    return [struct.unpack("<IIQ", payload)[2] / 1e9 for kind, _, payload in fake.requests if kind is T.FINISH]
+    kinds = (T.FINISH, T.BLOCKED, T.UPCALL)
+    return [struct.unpack("<IIQ", payload)[2] / 1e9 for kind, _, payload in fake.requests if kind in kinds]
 
 
 def test_a_busy_host_is_not_held_against_the_guest(fake: Fake, agent: Agent) -> None:
     pending = agent.submit("main", call())
     fake.busy = [3.0, 4.5, 4.5, 4.75, 4.75, 4.751]
-    no = lambda i: [(T.ANSWER, i, waited(NO))]  # noqa: E731 - as the other answers
-    fake.answers += [no, no, no]
+    fake.answers += [not_yet, not_yet, not_yet]
     assert agent.finish(pending, within=2, timeout=3) is None
     assert spans(fake) == [2, 1.5, 0.25]
 
     fake.requests.clear()
     fake.busy = [5.0, 6.0]
-    fake.answers += [no, lambda i: [(T.DONE, pending.ident, done(7)), (T.ANSWER, i, waited(YES))]]
+    fake.answers += [not_yet, lambda i: [(T.DONE, pending.ident, done(7)), (T.ANSWER, i, waited(YES))]]
     reply = agent.finish(pending, within=2, timeout=3)
     assert reply is not None
     assert reply.calls[0].value == 7
@@ -253,7 +257,7 @@ def test_a_busy_host_is_not_held_against_the_guest(fake: Fake, agent: Agent) -> 
 def test_a_host_that_is_always_busy_ends_the_patience(fake: Fake, agent: Agent) -> None:
     pending = agent.submit("main", call())
     fake.busy = [float(10 * look) for look in range(100)]
-    fake.answers += [lambda i: [(T.ANSWER, i, waited(NO))]] * 10
+    fake.answers += [not_yet] * 10
     assert agent.finish(pending, within=0.5, timeout=1) is None
     assert spans(fake) == [0.5, 2.5]
 
@@ -261,7 +265,7 @@ def test_a_host_that_is_always_busy_ends_the_patience(fake: Fake, agent: Agent) 
 def test_who_does_not_want_to_wait_asks_once(fake: Fake, agent: Agent) -> None:
     pending = agent.submit("main", call())
     fake.busy = [0.0, 1.0]
-    fake.answers.append(lambda i: [(T.ANSWER, i, waited(NO))])
+    fake.answers.append(not_yet)
     assert agent.finish(pending, within=0, timeout=1) is None
     assert spans(fake) == [0]
 
@@ -270,7 +274,7 @@ def test_blocked(fake: Fake, agent: Agent) -> None:
     pending = agent.submit("main", call())
     fake.answers.append(lambda i: [(T.ANSWER, i, waited(YES, "S", 0, b"pipe_read"))])
     assert agent.blocked(pending, within=1, timeout=2) == Asleep("S", 0, "pipe_read")
-    fake.answers.append(lambda i: [(T.ANSWER, i, waited(NO))])
+    fake.answers.append(not_yet)
     assert agent.blocked(pending, within=1, timeout=2) is None
     fake.answers.append(lambda i: [(T.ANSWER, i, waited(YES, "S", 0))])
     assert agent.stays_blocked(pending, 1, 2)
@@ -324,8 +328,12 @@ def test_a_fork_that_fails_leaves_no_child(fake: Fake, agent: Agent) -> None:
 def test_upcall(fake: Fake, agent: Agent) -> None:
     report = struct.pack("<IIIIII", YES, 3, 50, 0, 0, 2)
     report += text(b"/lab/helper\0-q\0", b"HOME=/\0TERM=linux\0", b"/", b"0 pipe:[5]\n")
+    # None comes in the time given, of which a busy host has taken half.
+    fake.busy = [2.0, 2.5]
+    fake.answers.append(lambda i: [(T.ANSWER, i, struct.pack("<IIIIII", NO, 0, 0, 0, 0, 0))])
     fake.answers.append(lambda i: [(T.ANSWER, i, report)])
     upcall = agent.upcall(within=1, timeout=2, name="helper")
+    assert spans(fake) == [1, 0.5]
     assert upcall is not None
     assert upcall.argv == ("/lab/helper", "-q")
     assert upcall.env == {"HOME": "/", "TERM": "linux"}
