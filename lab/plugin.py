@@ -32,6 +32,7 @@ SCENARIOS = "scenarios"  # YAML files below a directory of this name are scenari
 _LAB = pytest.StashKey["Run"]()
 _SEED_BITS = 32
 _NOTES = "chanlab_notes"
+_DOUBTS = "chanlab_doubts"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -104,6 +105,7 @@ class Run:
         self._lab: Lab | None = None
         self._targets: tuple[Target, ...] | None = None
         self.heard: list[str] = []  # what xdist's workers want said
+        self.doubts: list[str] = []  # verdicts that do not stand
         # Nothing is captured yet: what is shown here reaches whoever waits, and not a report.
         self._stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
 
@@ -174,6 +176,11 @@ class Run:
         """Return what the lab wants said once at the end of a run."""
         own = self._lab.notes() if self._lab is not None else []
         return list(dict.fromkeys([*self.heard, *own]))
+
+    def settle(self) -> None:
+        """End the guests, and hear which verdicts do not stand."""
+        if self._lab is not None:
+            self.doubts += self._lab.settle()
 
     def close(self) -> None:
         """Let go of everything."""
@@ -421,16 +428,22 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Let a worker of xdist's hand its notes to the process that has the terminal."""
+    """Let a worker of xdist's hand its notes to the process that has the terminal; doubts fail the run."""
+    run = session.config.stash[_LAB]
+    run.settle()
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output[_NOTES] = session.config.stash[_LAB].notes()
+        output[_NOTES], output[_DOUBTS] = run.notes(), run.doubts
+    elif run.doubts and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Take over the notes of a worker; one that crashed left none."""
-    node.config.stash[_LAB].heard += getattr(node, "workeroutput", {}).get(_NOTES, [])
+    output, run = getattr(node, "workeroutput", {}), node.config.stash[_LAB]
+    run.heard += output.get(_NOTES, [])
+    run.doubts += output.get(_DOUBTS, [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -439,7 +452,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     rows = list(_rows(terminalreporter))
     if rows and not config.option.fault:  # a module that is wrong on purpose says nothing about a channel
         run.record(rows)
-    notes = run.notes()
+    notes = [*(f"NOT TO BE BELIEVED: {doubt}" for doubt in run.doubts), *run.notes()]
     counts: dict[str, dict[str, int]] = {}
     for row in rows:
         verdicts = counts.setdefault(row.target, {})

@@ -25,9 +25,10 @@ from lab.ready import HOUSE, Loads, Ready, Wishes
 from lab.verdict import Finding, Result, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lab.guest.argv import BootSpec
+    from lab.guest.machine import Guest
     from lab.guest.pool import Pool
     from lab.guest.symbols import Symbols
     from lab.guest.template import Template
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _WORTH_LOADING = 6  # scenarios that load the same modules, for a template that has them to pay
 _TARGETS = 4  # whose parts are kept at hand
 _POOLS = 3  # kinds of guest kept waiting side by side
+_DOUBTED = "CHANLAB_TURBO=0 runs everything in clones; please report what was left"
 
 
 def fault(name: str) -> Path:
@@ -76,6 +78,8 @@ class Lab:
         self._expected: Counter[tuple[Target, BootOptions, Loads]] = Counter()
         self._order: dict[Target, None] = {}  # that scenarios are run in
         self._notes: dict[str, None] = {}  # in order, each once
+        self._passed: dict[tuple[Target, str], Scenario] = {}  # in guests that were another one before
+        self.doubts: list[str] = []  # verdicts of this run that do not stand
 
     def targets(
         self, kernels: Sequence[str], arches: Sequence[str], flavours: Sequence[str], *, fetch: bool = True
@@ -221,6 +225,39 @@ class Lab:
         pool = self._pools.pop(key)
         pool.close()
         self._notes.update(dict.fromkeys(pool.notes))
+        self._prove(key[0], pool)
+
+    def _prove(self, target: Target, pool: Pool) -> None:
+        """Run again, as clones, what was run in guests that may have had something of another one's."""
+        names, pool.doubted[:] = list(pool.doubted), []
+        for name in names:
+            scenario = self._passed.pop((target, name), None)
+            if scenario is None:
+                continue
+            result = self._alone(target, scenario)
+            if result.findings:
+                self.doubts.append(
+                    f"{scenario.id} on {target} passed in a guest that another one had left something to; "
+                    f"in a clone: {result.verdict.value}: {result.title}"
+                )
+        if names:
+            self._notes[f"{pool.name}: {len(names)} scenarios were run again as clones for that"] = None
+
+    def _alone(self, target: Target, scenario: Scenario) -> Result:
+        """Run a scenario in a guest that nobody was before."""
+        from lab.guest.pool import Pool  # noqa: PLC0415 - as in pool()
+
+        parts = self.target(target)
+        spec = parts.spec(scenario.boot)
+        with Pool(
+            parts.template(scenario.boot, spec), spec, seed=self.wishes.seed, waiting=0, in_place=False
+        ) as pool:
+            try:
+                guest = pool.take(scenario.id)
+            except LabError as error:
+                return runner.lab_error(error)
+            with guest:
+                return self._run(target, scenario, guest, parts.images)
 
     def run(self, target: Target, scenario: Scenario, *, patches: Sequence[Path] = ()) -> Result:
         """Run a scenario in a guest of its own, after ready(); raises Unsupported.
@@ -239,15 +276,35 @@ class Lab:
         except LabError as error:
             return runner.lab_error(error)
         with guest:
-            return runner.run(
-                replace(scenario, modules=parts.loads(scenario.modules)),
-                parts,
-                guest,
-                seed=self.wishes.seed,
-                images=images,
-                symbols=lambda: self._symbols(target, scenario.boot),
-                loaded=guest.restored and pool.loaded,
-            )
+            result = self._run(target, scenario, guest, images, loaded=guest.restored and pool.loaded)
+            if result.well:
+                self._passed[target, scenario.id] = scenario
+                pool.give_back(guest)
+        self._prove(target, pool)
+        if self.doubts:
+            doubts, self.doubts = self.doubts, []
+            return Result((Finding(Verdict.LAB_ERROR, doubts[0], notes=tuple(doubts[1:]), hint=_DOUBTED),))
+        return result
+
+    def _run(
+        self,
+        target: Target,
+        scenario: Scenario,
+        guest: Guest,
+        images: Mapping[str, bytes],
+        *,
+        loaded: bool = False,
+    ) -> Result:
+        parts = self.target(target)
+        return runner.run(
+            replace(scenario, modules=parts.loads(scenario.modules)),
+            parts,
+            guest,
+            seed=self.wishes.seed,
+            images=images,
+            symbols=lambda: self._symbols(target, scenario.boot),
+            loaded=loaded,
+        )
 
     def _symbols(self, target: Target, boot: BootOptions) -> Symbols:
         """Return the kernel's symbols, asked from a guest that is well; the package does not have them."""
@@ -281,6 +338,12 @@ class Lab:
         from lab import results  # noqa: PLC0415 - only at a run's end
 
         results.record(self.cache, root, rows)
+
+    def settle(self) -> list[str]:
+        """End all guests, none is wanted any more; returns what nobody can be told of as a verdict."""
+        for key in list(self._pools):
+            self._drop(key)
+        return self.doubts
 
     def notes(self) -> list[str]:
         """Return what the user should be told once."""

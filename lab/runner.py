@@ -62,6 +62,7 @@ def run(
         messages=tuple(trial.kernel_lines()) if trial.findings else (),
         seconds=time.monotonic() - started,
         restored=guest.restored,
+        well=trial.well,
     )
 
 
@@ -81,6 +82,7 @@ class Trial:
     told: int = 0  # splats of the log that are findings already
     met: bool = False  # the splat that is wanted has come
     died: bool = False  # of a splat that was wanted
+    healthy: bool = False  # all steps are done, and the health check
 
     def __post_init__(self) -> None:
         self.session = session(self.ready, self.guest, self.scenario.uapi, seed=self.seed, images=self.images)
@@ -124,6 +126,7 @@ class Trial:
         self._check()
         self.where = "the health check after the last step"
         self._taint()
+        self.healthy = True
 
     def _check(self) -> None:
         """Look for splats; one that nobody wanted ends the scenario at the step that caused it."""
@@ -173,6 +176,11 @@ class Trial:
             f"[{message.time_us // 1_000_000:5}.{message.time_us % 1_000_000:06}] {message.text}"
             for message in self.session.messages
         ]
+
+    @property
+    def well(self) -> bool:
+        """Whether the guest got through the health check without anything ever having been wrong."""
+        return self.healthy and not self.findings and not self.told
 
     def _taint(self) -> None:
         found = taint(self.guest, timeout=self.ready.patience, forgive=_SPLAT_TAINT if self.met else 0)

@@ -60,6 +60,7 @@ class Result:
     messages: tuple[str, ...] = ()  # what the kernel printed while it ran
     seconds: float = 0.0
     restored: bool = False  # from a template, not booted
+    well: bool = False  # the guest was, at the end, and never was otherwise
     remarks: tuple[str, ...] = ()  # what the reader should know although nothing is wrong
 
     @property

@@ -203,7 +203,7 @@ static void answer_setup(struct actor *me, uint32_t id, long status, uint32_t st
 		struct frame frame;
 		struct setup_answer answer;
 	} out = {
-		.frame = { MAGIC, FRAME_SETUP_DONE, sizeof(out.answer), id },
+		.frame = { MAGIC, FRAME_SETUP_DONE, sizeof(out.answer), id, 0, 0 },
 		.answer = {
 			.status = status,
 			.step = step,

@@ -58,7 +58,7 @@ static void answer(uint32_t number, uint32_t program)
 		struct reply reply;
 		struct call_result result;
 	} out = {
-		.frame = { MAGIC, FRAME_DONE, sizeof(out.reply) + sizeof(out.result), program },
+		.frame = { MAGIC, FRAME_DONE, sizeof(out.reply) + sizeof(out.result), program, 0, 0 },
 		.reply = { .calls = 1 },
 		.result = { .completed = 1 },
 	};

@@ -18,7 +18,7 @@ struct chunk *chunk_new(uint32_t type, uint32_t id, size_t length)
 		return NULL;
 	chunk->next = NULL;
 	chunk->done = 0;
-	chunk->frame = (struct frame){ MAGIC, type, length, id };
+	chunk->frame = (struct frame){ MAGIC, type, length, id, 0, 0 };
 	return chunk;
 }
 
@@ -144,6 +144,8 @@ int inbox_read(struct inbox *inbox, int fd, struct chunk **chunk)
 			}
 			inbox->chunk = chunk_new(header->type, header->id, header->length);
 			inbox->discard = !inbox->chunk;
+			if (inbox->chunk)
+				inbox->chunk->frame.life = header->life;
 		}
 		if (inbox->have == head + header->length) {
 			const int ret = inbox->discard ? INBOX_NO_MEMORY : INBOX_FRAME;

@@ -187,7 +187,7 @@ void run_fail(struct run *run, enum trouble trouble, uint32_t op, long detail)
 		struct frame frame;
 		struct reply reply;
 	} out = {
-		.frame = { MAGIC, FRAME_DONE, sizeof(out.reply), run->id },
+		.frame = { MAGIC, FRAME_DONE, sizeof(out.reply), run->id, 0, 0 },
 		.reply = { .trouble = trouble, .op = op, .detail = detail },
 	};
 

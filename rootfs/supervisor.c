@@ -30,7 +30,14 @@ static struct {
 	uint64_t port_again;	/* nobody is at the other end: not before this time */
 	bool quiet;		/* about to be frozen: nothing is said unasked */
 	bool noise;		/* told once, until a good frame comes */
+	uint32_t life;		/* a guest that is restored in place has had others */
 } me;
+
+static void to_host(struct chunk *chunk)
+{
+	chunk->frame.life = me.life;
+	queue_add(&me.out, chunk);
+}
 
 /* What the kernel printed, as it stands in /dev/kmsg, one padded string a record. */
 static void send_messages(void)
@@ -50,7 +57,7 @@ static void send_messages(void)
 		if (text.length && (got <= 0 || text.length >= BATCH_MAX)) {
 			chunk = chunk_with_text(FRAME_MESSAGES, 0, NULL, 0, &text);
 			if (chunk)
-				queue_add(&me.out, chunk);
+				to_host(chunk);
 		}
 		if (got <= 0)
 			return;
@@ -62,7 +69,7 @@ static void send_messages(void)
 void host_send(struct chunk *chunk)
 {
 	send_messages();
-	queue_add(&me.out, chunk);
+	to_host(chunk);
 	queue_flush(&me.out, me.port);
 }
 
@@ -91,6 +98,13 @@ void host_error(uint32_t id, const char *why)
 /* Takes the request over. */
 static void serve(struct chunk *request)
 {
+	if (request->frame.type == FRAME_HELLO)
+		me.life = request->frame.life;
+	if (request->frame.life != me.life) {
+		/* Sent to who was here before, and left over. */
+		free(request);
+		return;
+	}
 	me.quiet = false;
 	switch (request->frame.type) {
 	case FRAME_HELLO:

@@ -119,7 +119,7 @@ int helper_claim(struct helper *helper)
 		struct frame frame;
 		uint64_t number;
 	} claim = {
-		.frame = { MAGIC, FRAME_CLAIM, sizeof(claim.number), 0 },
+		.frame = { MAGIC, FRAME_CLAIM, sizeof(claim.number), 0, 0, 0 },
 		.number = number,
 	};
 	struct iovec iov = { .iov_base = &claim, .iov_len = sizeof(claim) };

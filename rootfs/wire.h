@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#define PROTOCOL	3
+#define PROTOCOL	4
 #define MAGIC		0x43484c42u
 #define MAX_FRAME	(32u << 20)
 #define MAX_BUFFERS	1024
@@ -50,6 +50,8 @@ struct frame {
 	uint32_t type;
 	uint32_t length;	/* of the payload that follows */
 	uint32_t id;
+	uint32_t life;		/* of the guest, between host and supervisor: a hello tells it */
+	uint32_t reserved;
 };
 
 /* Programs */

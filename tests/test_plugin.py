@@ -71,6 +71,9 @@ class Lab:
     def record(self, _root: Path, rows: Sequence[Row]) -> None:
         self.recorded.extend(rows)
 
+    def settle(self) -> list[str]:
+        return []
+
     def notes(self) -> list[str]:
         return []
 
@@ -201,6 +204,36 @@ def test_workers_notes_reach_the_terminal(house: pytest.Pytester, monkeypatch: p
     result = house.runpytest_subprocess("-n", "2", "scenarios", "--kernel", "6.12", "-k", "fine or broken")
     result.assert_outcomes(passed=1, failed=2)
     assert result.stdout.str().count("every guest is booted, none restored: a reason") == 1
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+def test_a_doubt_at_the_end_fails_the_run(
+    house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: list[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(prepare.HOUSE))
+    house.makeconftest(
+        """
+        from lab import prepare
+        from tests.test_plugin import Lab
+
+        class Doubting(Lab):
+            ran = False
+
+            def run(self, target, scenario):
+                self.ran = True
+                return super().run(target, scenario)
+
+            def settle(self):
+                return ["a scenario passed where something was left"] if self.ran else []
+
+        prepare.Lab = Doubting
+        pytest_plugins = ["lab.plugin"]
+        """
+    )
+    result = house.runpytest_subprocess(*workers, "scenarios", "--kernel", "6.12", "-k", "fine")
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.stdout.str().count("NOT TO BE BELIEVED: a scenario passed where something was left") == 1
 
 
 def test_a_matrix_is_planned_first_and_run_target_by_target(house: pytest.Pytester) -> None:

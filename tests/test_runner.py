@@ -260,3 +260,30 @@ def test_a_long_log_is_cut_at_its_beginning() -> None:
     assert "the last 60 of 100" in report
     assert "line 39" not in report
     assert "line 99" in report
+
+
+def taints(number: int) -> Guest:
+    return Guest(Agent(12288 | number))
+
+
+@pytest.mark.parametrize(
+    ("well", "does", "guest", "about"),
+    [
+        (True, {}, None, {}),
+        (False, {2: fails}, None, {}),
+        (False, {1: warns}, None, {}),
+        # Meant, and all the same nobody should live in such a guest.
+        (False, {1: warns}, None, {"expect_splat": SplatWanted("WARNING", "trouble_warn")}),
+        (False, {1: hangs}, None, {"expect_verdict": "hung"}),
+        (False, {}, taints(1), {}),
+        (False, {}, taints(512), {}),
+    ],
+)
+def test_only_a_guest_in_which_all_was_well_may_be_followed_by_another(
+    monkeypatch: pytest.MonkeyPatch,
+    well: bool,
+    does: dict[int, Callable[[Session], None]],
+    guest: Guest | None,
+    about: dict[str, Any],
+) -> None:
+    assert trial(monkeypatch, does, guest=guest, **about).well is well

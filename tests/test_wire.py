@@ -228,12 +228,21 @@ def test_frames_come_out_as_they_went_in(payloads: list[bytes], piece: int) -> N
     assert got == [(frames.FrameType.DONE, i, each) for i, each in enumerate(payloads)]
 
 
+def test_what_another_life_said_is_left_out() -> None:
+    kinds = frames.FrameType
+    old, new = frames.Frames(X86_64, life=2), frames.Frames(X86_64, life=3)
+    sent = old.encode(kinds.DONE, 7, b"old") + new.encode(kinds.DONE, 7, b"new")
+    assert new.feed(sent) == [(kinds.DONE, 7, b"new")]
+    # Nobody has told the agent yet which life it is when it says that it is up.
+    assert new.feed(frames.Frames(X86_64, life=0).encode(kinds.READY, 0, b"")) == [(kinds.READY, 0, b"")]
+
+
 @pytest.mark.parametrize(
     "noise",
     [
         b"Kernel panic - not syncing",
-        struct.pack("<IIII", frames.MAGIC, 67, frames.MAX_FRAME + 1, 1),
-        struct.pack("<IIII", frames.MAGIC, 12345, 0, 1),
+        struct.pack("<IIIIII", frames.MAGIC, 67, frames.MAX_FRAME + 1, 1, 1, 0),
+        struct.pack("<IIIIII", frames.MAGIC, 12345, 0, 1, 1, 0),
     ],
 )
 def test_noise_on_the_port(noise: bytes) -> None:

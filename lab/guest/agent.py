@@ -61,10 +61,10 @@ _SETUP_STEPS: Final = (  # enum setup_step
 class Agent:
     """Makes actors and lets them run programs."""
 
-    def __init__(self, channel: Channel, arch: Architecture) -> None:
+    def __init__(self, channel: Channel, arch: Architecture, life: int = 1) -> None:
         self.arch = arch
         self.exits: list[Exit] = []
-        self._port = Port(channel, arch, self._exited)
+        self._port = Port(channel, arch, self._exited, life)
         self._actors = {LAB: Actor(LAB, 0, 0, 0)}  # alive, as far as we know
         self._busy: dict[int, Pending] = {}  # by number
         self._used: set[int] = set()  # numbers whose channels have been somebody's

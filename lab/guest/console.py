@@ -103,6 +103,19 @@ class Console:
         """Return the last lines as one text."""
         return "\n".join(self.text().splitlines()[-count:])
 
+    def handed_on(self) -> Console:
+        """Return a console for the next guest of the same QEMU; this one keeps its lines and reads no more.
+
+        Only while the guest is stopped: what it printed is all taken in before.
+        """
+        self.drain()
+        self._line(str(self._child.buffer or ""))
+        following = Console(self._descriptor)
+        following.ended = self.ended
+        self._descriptor = -1
+        self.close()
+        return following
+
     def close(self) -> None:
         """Close the pipe and the file."""
         if self._log is not None:
@@ -111,4 +124,4 @@ class Console:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-            self.ended = True
+        self.ended = True

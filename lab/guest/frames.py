@@ -16,7 +16,7 @@ from lab.errors import AgentError
 if TYPE_CHECKING:
     from lab.arch import Architecture
 
-PROTOCOL: Final = 3
+PROTOCOL: Final = 4
 MAGIC: Final = 0x43484C42  # "CHLB"
 MAX_FRAME: Final = 32 << 20  # bytes of payload
 
@@ -86,11 +86,15 @@ class Reader:
 
 
 class Frames:
-    """Cuts a stream of bytes into frames; AgentError when the stream is none of the agent's."""
+    """Cuts a stream of bytes into frames; AgentError when the stream is none of the agent's.
 
-    def __init__(self, arch: Architecture) -> None:
-        self._header = struct.Struct(("<" if arch.byteorder == "little" else ">") + "IIII")
+    `life`: which one of the guests that this QEMU has been; what another one said is left out.
+    """
+
+    def __init__(self, arch: Architecture, life: int = 1) -> None:
+        self._header = struct.Struct(("<" if arch.byteorder == "little" else ">") + "IIIIII")
         self._pending = bytearray()
+        self._life = life
 
     def feed(self, data: bytes) -> list[tuple[FrameType, int, bytes]]:
         """Take more bytes; return the (type, id, payload) that are complete now."""
@@ -98,21 +102,23 @@ class Frames:
         frames: list[tuple[FrameType, int, bytes]] = []
         at = 0
         while len(self._pending) - at >= self._header.size:
-            magic, kind, length, ident = self._header.unpack_from(self._pending, at)
+            magic, kind, length, ident, life, _ = self._header.unpack_from(self._pending, at)
             if magic != MAGIC or length > MAX_FRAME or kind not in _FRAME_TYPES:
                 start = bytes(self._pending[at : at + 32])
                 raise AgentError(f"what comes from the agent's port is not a frame: {start!r}")
             if len(self._pending) - at - self._header.size < length:
                 break
             at += self._header.size
-            frames.append((FrameType(kind), ident, bytes(self._pending[at : at + length])))
+            # The agent is up before anybody has told it which life this is.
+            if life == self._life or kind == FrameType.READY:
+                frames.append((FrameType(kind), ident, bytes(self._pending[at : at + length])))
             at += length
         del self._pending[:at]
         return frames
 
     def encode(self, kind: FrameType, ident: int, payload: bytes) -> bytes:
         """Return a frame's bytes."""
-        return self._header.pack(MAGIC, kind, len(payload), ident) + payload
+        return self._header.pack(MAGIC, kind, len(payload), ident, self._life, 0) + payload
 
 
 _FRAME_TYPES: Final = frozenset(FrameType)

@@ -55,10 +55,11 @@ class Guest:
 
     def __init__(self, process: qemu.Process, spec: BootSpec, *, restored: bool) -> None:
         self._process = process
+        self._console = process.console
         self._spec = spec
         self.restored = restored
         self.hello: Hello | None = None
-        self.agent = Agent(self, spec.arch)
+        self.agent = Agent(self, spec.arch, process.life)
         self.remark = ""  # what the user should know of how it came about
         self._patience = Patience(self.waited)
         self._modules: list[Module] = []
@@ -84,7 +85,7 @@ class Guest:
     @property
     def console(self) -> Console:
         """The serial console."""
-        return self._process.console
+        return self._console
 
     @property
     def process(self) -> qemu.Process:
@@ -135,7 +136,7 @@ class Guest:
 
     def _wait(self, deadline: float, agent: int, why: str) -> None:
         """Wait until the agent's socket is ready, taking in the console meanwhile."""
-        console = self._process.console
+        console = self._console
         self._poll.modify(self._process.agent, agent)
         while True:
             left = self._patience.left(deadline)
@@ -164,13 +165,13 @@ class Guest:
 
     def console_text(self) -> str:
         """Return all that the guest printed."""
-        self._process.console.drain()
-        return self._process.console.text()
+        self._console.drain()
+        return self._console.text()
 
     def new_console_lines(self) -> list[str]:
         """Return the console's lines that came since this was last asked."""
-        self._process.console.drain()
-        return self._process.console.new_lines()
+        self._console.drain()
+        return self._console.new_lines()
 
     def alive(self) -> bool:
         """Return whether QEMU still runs."""
@@ -239,6 +240,14 @@ class Guest:
         except OSError:
             return 0
         return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty"))
+
+    def hand_over(self) -> qemu.Process:
+        """End as a guest and return the QEMU, which lives on for another one.
+
+        What this one printed can still be asked.
+        """
+        self._closed = "it was alive until its QEMU became another guest"
+        return self._process
 
     def close(self) -> None:
         """Kill the guest and wait for its end; what it printed and why it died can still be asked."""

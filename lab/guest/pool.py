@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where a target's guests come from: QEMUs that wait for a template's state, made ahead; else cold boots."""
+"""Where guests come from: the QEMU of the last one, one that waits for a template's state, cold boots."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from lab.errors import GuestError, HostError
 from lab.guest import qmp
+from lab.guest.lives import CannotRewind, LeftOver, Lives
 from lab.guest.machine import Guest, boot, clone_seed
 from lab.guest.template import RESTORE_SECONDS, TRIES, Template, prepare_async, restore
 from lab.settings import cgroup_values
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # What a guest may take beyond its template: what it writes, and QEMU's own. Measured: 60 to 80 MiB.
 _GUEST_MIB = 100
 _PAUSE_SECONDS = 0.01  # whoever has just taken a guest comes first
+_REWINDS: dict[str, bool] = {}  # whether a QEMU, by its digest, was seen to restore guests in place
 
 
 class Pool:
@@ -38,11 +40,13 @@ class Pool:
         cold: bool = False,
         turns: bool = False,
         loaded: bool = False,
+        in_place: bool = True,
     ) -> None:
         """Make `waiting` clones of `template`, closed with the pool, ahead; fewer where memory is short.
 
         `seed` is the run's. `turns`: the CPUs of a clone may take turns, see lab.beside. `loaded`: modules
-        are in the template already, see lab.guest.loaded.
+        are in the template already, see lab.guest.loaded. `in_place`: a guest that was well may be followed
+        by another in the same QEMU, where that can be.
         """
         self.notes: list[str] = []  # what the user should be told, once each
         self.spec = spec
@@ -50,11 +54,15 @@ class Pool:
         self._template = template
         self._seed = seed
         self._turns = turns
+        self.doubted: list[str] = []  # what guests were for that may have had something of another one's
         self._guests: list[Guest] = []
         self._waiting: deque[Future[Process]] = deque()
         self._cold = cold or template is None
         if not self._cold and template is not None and template.refused:
             self._go_cold(template.refused)
+        self._lives: Lives | None = None
+        if in_place and template is not None and not self._cold and _REWINDS.get(spec.qemu.digest, True):
+            self._lives = Lives(template, spec, seed)
         self._wanted = 0 if self._cold else self._affordable(waiting)
         self._fill()
 
@@ -82,12 +90,57 @@ class Pool:
         HostError when there is no guest to be had, restored or booted.
         """
         self._guests = [guest for guest in self._guests if guest.alive()]
-        guest = self._restored(what) or boot(self.spec, seed=self._seed, what=what, turns=self._turns)
+        guest = (
+            self._again(what)
+            or self._restored(what)
+            or boot(self.spec, seed=self._seed, what=what, turns=self._turns)
+        )
         self._guests.append(guest)
         if guest.remark:
             self.notes.append(guest.remark)
-        self._fill()
+        if self._lives is None or not _REWINDS.get(self.spec.qemu.digest):
+            self._fill()
         return guest
+
+    def give_back(self, guest: Guest) -> None:
+        """Let the QEMU of a guest that is over and was well be the next one; else the guest is closed."""
+        if self._lives is None or not guest.restored or not guest.alive() or guest not in self._guests:
+            guest.close()
+            return
+        self._guests.remove(guest)
+        self._lives.give(guest)
+
+    def _again(self, what: str) -> Guest | None:
+        """Return a guest in a QEMU that has been another one, None where there is none."""
+        if self._lives is None or not self._lives.waiting or self._template is None:
+            return None
+        try:
+            process = self._lives.take(what)
+            _REWINDS[self.spec.qemu.digest] = True
+            if process is None:
+                return None
+            material, jitter = clone_seed(self._seed, what)
+            return restore(process, self._template, self.spec, seed=material, jitter_us=jitter)
+        except CannotRewind as error:
+            self._lives = None
+            if _REWINDS.setdefault(self.spec.qemu.digest, False) or "x-rewind has not been" not in str(error):
+                self.notes.append(f"{self.name}: each guest is a clone: {error.message}")
+        except LeftOver as error:
+            self._doubt(error)
+        except (GuestError, HostError) as error:
+            self.notes.append(f"{self.name}: a guest could not be restored in place: {error.message}")
+        return None
+
+    def _doubt(self, error: LeftOver) -> None:
+        if self._lives is not None:
+            self.doubted += self._lives.ours
+            self._lives = None
+        self.notes.append(f"{self.name}: each guest is a clone from here on: {error.message}")
+
+    @property
+    def name(self) -> str:
+        """The target, for people."""
+        return self.spec.name or self.spec.kernel.kernel.release
 
     def _restored(self, what: str) -> Guest | None:
         """Return a clone; None, and cold boots from now on, when the template gives none."""
@@ -131,8 +184,7 @@ class Pool:
         self._cold = True
         self._wanted = 0
         self._drop_waiting()
-        name = self.spec.name or self.spec.kernel.kernel.release
-        self.notes.append(f"{name}: every guest is booted, none restored: {why}")
+        self.notes.append(f"{self.name}: every guest is booted, none restored: {why}")
 
     def _affordable(self, wanted: int) -> int:
         """Return how many may wait: one is in use besides, and others need memory too."""
@@ -150,8 +202,22 @@ class Pool:
                 _result(self._waiting.popleft()).close()
 
     def close(self) -> None:
-        """End the clones that wait, and every guest that is still there."""
+        """End the clones that wait, and every guest that is still there.
+
+        Whether the last guests in place left something is looked at before: `doubted` says whose verdicts
+        are not to be believed.
+        """
         self._wanted = 0
+        if self._lives is not None:
+            try:
+                self._lives.last_look()
+            except LeftOver as error:
+                self._doubt(error)
+            except (GuestError, HostError) as error:
+                self.notes.append(f"{self.name}: the last guest in place was not looked at: {error.message}")
+            if self._lives is not None:
+                self._lives.close()
+                self._lives = None
         self._drop_waiting()
         for guest in self._guests:
             guest.close()

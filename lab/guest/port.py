@@ -43,10 +43,12 @@ Answer = tuple[FrameType, bytes]
 class Port:
     """Sends requests and sorts what comes; AgentError for what nobody asked for."""
 
-    def __init__(self, channel: Channel, arch: Architecture, exited: Callable[[int, int, int], None]) -> None:
+    def __init__(
+        self, channel: Channel, arch: Architecture, exited: Callable[[int, int, int], None], life: int = 1
+    ) -> None:
         self._channel = channel
         self.arch = arch
-        self._frames = Frames(arch)
+        self._frames = Frames(arch, life)
         self._order = "<" if arch.byteorder == "little" else ">"
         self._exited = exited
         self._last = 0

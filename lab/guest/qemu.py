@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.cache import digest, file_digest
-from lab.errors import HostError, UsageError
+from lab.errors import GuestLost, HostError, UsageError
 from lab.guest import argv, qmp
 from lab.guest.argv import Qemu
 from lab.guest.console import Console, console_pipe
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from lab.settings import Settings
 
 PANIC_SECONDS = 2.0
+_CHUNK = 256 * 1024
+_TROUBLE = frozenset({"GUEST_PANICKED", "GUEST_CRASHLOADED", "SHUTDOWN", "RESET", "WATCHDOG"})
 _LAST_LOOKS, _LAST_PAUSE = 20, 0.005  # for a QEMU that is just ending
 _PDEATHSIG = ("--pdeathsig", "KILL", "--")
 # Where no setpriv is at hand: PR_SET_PDEATHSIG is 1.
@@ -98,6 +100,7 @@ class Process:
     qmp: qmp.Qmp
     stderr: int  # a file without a name: what QEMU says is there even when nobody was reading
     command: Sequence[str]
+    life: int = 1  # which one of its guests it is now
 
     @property
     def pid(self) -> int:
@@ -127,6 +130,33 @@ class Process:
         """Do the work of close() in the background thread."""
         self._end()
         await self.qmp.close_async()
+
+    async def rewind_async(self, state: Path) -> None:
+        """Make of the guest what it was when `state` was written, in place; it stands still afterwards.
+
+        What was under way to or from the guest is dropped. Raises HostError where this QEMU cannot do that
+        or something happened to the guest after it was said to be well, GuestLost when QEMU is gone.
+        """
+        # Read once and kept by QEMU.
+        await self.qmp.execute_async("x-rewind", {"filename": str(state)} if self.life == 1 else {})
+        events = {event["event"] for event in await self.qmp.take_events_async()}
+        self.life += 1
+        while self._drop_some():
+            pass
+        self.console = self.console.handed_on()
+        if events & _TROUBLE:
+            raise HostError(f"after its end, a guest still had {', '.join(sorted(events & _TROUBLE))}")
+
+    def _drop_some(self) -> bool:
+        """Take bytes away that the last guest sent; False when there are no more."""
+        try:
+            if not self.agent.recv(_CHUNK):
+                raise GuestLost("the agent's port is closed")
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise GuestLost("the agent's port is broken") from error
+        return True
 
     async def last_words_async(self) -> str:
         """Return what it complained of or how it ended; '' when it ran on and said nothing. Closes it."""

@@ -84,6 +84,7 @@ class Qmp:
         self._client = QMPClient()
         self._changed: asyncio.Event | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._listener: EventListener | None = None
         self.events: list[Event] = []  # what happened so far, the oldest first
         self.on_event: Callable[[Event], None] | None = None  # called in the background thread
         self.connected = False
@@ -96,8 +97,8 @@ class Qmp:
         except (ConnectError, OSError, EOFError) as error:
             raise GuestLost(f"QEMU ended before it answered on its monitor: {error}") from error
         self.connected = True
-        listener: EventListener = self._client.events
-        self._listening = asyncio.create_task(self._listen(listener))
+        self._listener = self._client.events
+        self._listening = asyncio.create_task(self._listen(self._listener))
 
     async def _listen(self, listener: EventListener) -> None:
         assert self._changed is not None
@@ -106,6 +107,13 @@ class Qmp:
             self._changed.set()
             if self.on_event is not None:
                 self.on_event(dict(event))
+
+    async def take_events_async(self) -> list[Event]:
+        """Return all events that came before the last answer, and forget them: another guest begins."""
+        # The listener may not have come to them; each goes into the list either there or here.
+        waiting = self._listener.clear() if self._listener is not None else []
+        taken, self.events[:] = [*self.events, *map(dict, waiting)], []
+        return taken
 
     async def execute_async(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
         """Make QEMU do something; raises HostError when it refuses, GuestLost when it is gone."""

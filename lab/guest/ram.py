@@ -17,7 +17,10 @@ from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.errors import HostError
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import BinaryIO
 
 _BLOCK = 64 * 1024  # what is compared or digested at a time
@@ -158,32 +161,65 @@ def _give_back(descriptor: int, parts: list[tuple[int, int]]) -> None:
             punch(descriptor, _PUNCH_HOLE_KEEP_SIZE, at, length)
 
 
-def overwritten(pid: int, path: Path, ours: range) -> list[int]:
-    """Return the offsets of blocks that a QEMU changed in its private pages of a RAM file, apart from `ours`.
+class CannotLook(HostError):  # noqa: N818 - what happened
+    """This host does not let a process look into its child's memory: ptrace(2), yama."""
 
-    Asked of a clone that has not run yet, this is what QEMU itself put there as it started. Nothing is known,
-    and nothing found, where this host does not let a process look into its child (ptrace(2), yama).
+
+def overwritten(pid: int, path: Path, ours: range) -> list[int]:
+    """Return the offsets of pages that differ from a RAM file in a QEMU's private mapping of it, but `ours`.
+
+    Asked of a guest that has not run yet, this is what QEMU itself put there as it started, or left there
+    from another guest. A page that the kernel does not call private to QEMU is the file's own. Raises
+    CannotLook.
     """
     found: list[int] = []
     name = os.fsencode(os.path.realpath(path))
+    seen = 0
     try:
         with Path(f"/proc/{pid}/maps").open("rb") as maps:
             parts = [line.split(maxsplit=5) for line in maps]
-        with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory, path.open("rb") as file:
+        with (
+            Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory,
+            Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pages,
+            path.open("rb", buffering=0) as file,
+        ):
             for part in parts:
                 if len(part) == 6 and part[5].rstrip(b"\n") == name:
-                    start, _, end = part[0].partition(b"-")
-                    found += _differing(memory, file, int(start, 16), int(end, 16), int(part[2], 16))
-    except OSError:
-        return []
+                    start, end = (int(address, 16) for address in part[0].split(b"-"))
+                    for at in _private(pages, start, end):
+                        offset = int(part[2], 16) + at
+                        memory.seek(start + at)
+                        file.seek(offset)
+                        if memory.read(_HOST_PAGE) != file.read(_HOST_PAGE):
+                            found.append(offset)
+                    seen += end - start
+    except OSError as error:
+        raise CannotLook(f"QEMU's memory cannot be looked at: {error}") from error
+    if seen < path.stat().st_size:
+        raise CannotLook(f"QEMU has {seen} bytes of {path}, which has more")
     return [offset for offset in found if offset not in ours]
 
 
-def _differing(memory: BinaryIO, file: BinaryIO, start: int, end: int, offset: int) -> list[int]:
-    memory.seek(start)
-    file.seek(offset)
-    blocks = range(offset, offset + end - start, _BLOCK)
-    return [at for at in blocks if memory.read(_BLOCK) != file.read(_BLOCK)]
+def _private(pages: BinaryIO, start: int, end: int) -> Iterator[int]:
+    """Yield the offsets from `start` of pages that a process has for itself.
+
+    Documentation/admin-guide/mm/pagemap.rst: of a page's 64 bits, 63: it is there, 62: it is swapped out,
+    61: it is a file's or shared. Raises OSError when the kernel tells of fewer pages.
+    """
+    count = (end - start) // _HOST_PAGE
+    pages.seek(start // _HOST_PAGE * 8)
+    entries = pages.read(count * 8)
+    if len(entries) != count * 8:
+        raise OSError(errno.EIO, "ended too early", "pagemap")
+    tops = entries[7 if sys.byteorder == "little" else 0 :: 8].translate(_PRIVATE)
+    at = tops.find(1)
+    while at >= 0:
+        yield at * _HOST_PAGE
+        at = tops.find(1, at + 1)
+
+
+_HOST_PAGE = os.sysconf("SC_PAGE_SIZE")
+_PRIVATE = bytes(bool(top & 0x40 or top & 0xA0 == 0x80) for top in range(256))
 
 
 def _data(descriptor: int, size: int) -> list[tuple[int, int]]:
