@@ -269,4 +269,30 @@ def bench(*, kernel: str, arch: str, runs: int, as_json: bool) -> None:
     bench_.main(settings, progress, kernel=kernel, arch=arch, runs=runs, as_json=as_json)
 
 
+@main.command()
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@told
+def compare(files: tuple[Path, ...]) -> None:
+    """Compare runs written with `pytest --journal FILE`: the last one with all others.
+
+    What the others do not agree on among themselves is not held against the last one.
+    """
+    from lab import journal  # noqa: PLC0415 - as above
+
+    if len(files) < 2:
+        raise click.UsageError("two journals are needed: one to compare with another")
+    *one_way, other = (journal.read(path) for path in files)
+    found = journal.compare(one_way, other)
+    for line in (*(f"only in one of them: {name}" for name in found.missing), *found.differences):
+        click.echo(line)
+    click.echo(
+        f"{found.scenarios} scenarios, {found.values} values, {found.unsteady} of them unsteady, "
+        f"{len(found.differences)} differences"
+    )
+    if found.differences or found.missing:
+        sys.exit(1)
+
+
 __all__ = ["main"]

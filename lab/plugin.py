@@ -66,6 +66,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--seed", type=int, default=None, help="the run's seed (default: a new one, which is printed)"
     )
+    group.addoption(
+        "--journal",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="append what each scenario's steps and the kernel gave, for `lab compare`",
+    )
     group.addoption("--qemu", type=Path, default=None, metavar="PATH", help="a QEMU of your own")
     group.addoption(
         "--fault",
@@ -128,6 +135,7 @@ class Run:
                 cold=option.cold,
                 patches=tuple(prepare.fault(name) for name in option.fault),
                 qemu=option.qemu,
+                journal=option.journal.absolute() if option.journal is not None else None,
             )
             quiet = self._config.option.verbose < 0 or hasattr(self._config, "workerinput")
             self._lab = prepare.Lab(settings.load(ini), wishes, Progress(self._stderr, quiet=quiet))

@@ -296,7 +296,7 @@ class Lab:
         loaded: bool = False,
     ) -> Result:
         parts = self.target(target)
-        return runner.run(
+        result = runner.run(
             replace(scenario, modules=parts.loads(scenario.modules)),
             parts,
             guest,
@@ -305,6 +305,21 @@ class Lab:
             symbols=lambda: self._symbols(target, scenario.boot),
             loaded=loaded,
         )
+        if self.wishes.journal is not None:
+            self._write_down(self.wishes.journal, target, scenario, guest, result)
+        return result
+
+    def _write_down(
+        self, path: Path, target: Target, scenario: Scenario, guest: Guest, result: Result
+    ) -> None:
+        from lab import journal  # noqa: PLC0415 - few runs are written down
+
+        modules: list[str] = []
+        with contextlib.suppress(GuestError, OSError):  # a guest that hangs or is dead has said enough
+            if result.well:
+                text = guest.agent.read_file("/proc/modules", self.target(target).patience).decode()
+                modules = sorted(line.split()[0] for line in text.splitlines())
+        journal.write(path, journal.entry(f"{scenario.channel}: {scenario.id}", str(target), result, modules))
 
     def _symbols(self, target: Target, boot: BootOptions) -> Symbols:
         """Return the kernel's symbols, asked from a guest that is well; the package does not have them."""

@@ -54,6 +54,7 @@ class Wishes:
     source: Path = HOUSE / "kmod"
     patches: tuple[Path, ...] = ()
     qemu: Path | None = None
+    journal: Path | None = None  # where each scenario is written down, see lab.journal
 
 
 def with_own(modules: Loads, built: Collection[str], own: OwnModules, release: str) -> Loads:

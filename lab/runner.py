@@ -63,6 +63,8 @@ def run(
         seconds=time.monotonic() - started,
         restored=guest.restored,
         well=trial.well,
+        outcomes=tuple(trial.outcomes),
+        said=tuple(message.text for message in trial.session.messages),
     )
 
 
@@ -82,6 +84,7 @@ class Trial:
     told: int = 0  # splats of the log that are findings already
     met: bool = False  # the splat that is wanted has come
     died: bool = False  # of a splat that was wanted
+    outcomes: list[object] = field(default_factory=list)
     healthy: bool = False  # all steps are done, and the health check
 
     def __post_init__(self) -> None:
@@ -119,7 +122,7 @@ class Trial:
             self.guest.learn_modules(self.ready.patience)  # afterwards nobody may be there to answer
         for step in self.scenario.steps:
             self.where = step.where
-            self.session.step(step)
+            self.outcomes.append(self.session.step(step))
             self._check()
         self.where = "unloading the modules"
         self.session.finish()

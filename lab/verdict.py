@@ -61,6 +61,8 @@ class Result:
     seconds: float = 0.0
     restored: bool = False  # from a template, not booted
     well: bool = False  # the guest was, at the end, and never was otherwise
+    outcomes: tuple[object, ...] = ()  # of the steps that were made, in order
+    said: tuple[str, ...] = ()  # all that the kernel printed, without times
     remarks: tuple[str, ...] = ()  # what the reader should know although nothing is wrong
 
     @property
