@@ -95,6 +95,9 @@ def test_a_root_runs_in_place(tiny: TinyArchive, tmp_path: Path) -> None:
     assert (made.path / "usr/bin/script").read_text().startswith(f"#!{made.path}/usr/bin/sort\n")
     assert run(made.path / "usr/bin/script").endswith("a\nb\n")
     assert all(place.startswith(str(made.path)) for place in made.environment()["PATH"].split(":"))
+    # A compiler's linker takes no library that was bound, and libc.so.6 can be run.
+    for libc in made.path.glob("usr/lib/*/libc.so.6"):
+        assert libc.read_bytes() == (LIBRARIES / "libc.so.6").read_bytes()
     maps = subprocess.run(
         ["/bin/sh", "-c", f"ulimit -c 0; LD_TRACE_LOADED_OBJECTS=1 {program}"], stdout=-1, check=True
     )

@@ -68,12 +68,10 @@ def root(
     had, CacheError for a full or unwritable disk.
     """
     arch = host()
+    there = _known_key(name, cache, target=target)
+    if there:
+        return _load(cache.entry("root", there, _vanished))
     spec, name = _spec(name, target or arch, arch)
-    # Which versions it was made of is not asked again: a root that is there needs no network.
-    made_for = digest(MAKER, file_digest(DATA), arch.debian, str(cache.root))
-    known = cache.recall(f"root-{name}")
-    if known and known["for"] == made_for and cache.peek("root", known["key"]) is not None:
-        return _load(cache.entry("root", known["key"], _vanished))
     with _ONE_AT_A_TIME:  # two roots out of the same suites: let the second find the indexes
         packages, fetch = _resolve(name, spec, arch, settings=settings, cache=cache, progress=progress)
     what = digest(MAKER, name, spec, [[package.name, package.item.sha256] for package in packages])
@@ -90,8 +88,32 @@ def root(
         (building / _ABOUT).write_text(json.dumps(about))
 
     path = cache.entry("root", key, make, progress_text=f"root {name}")
-    cache.remember(f"root-{name}", {"for": made_for, "key": key})
+    cache.remember(f"root-{name}", {"for": _made_for(arch, cache), "key": key})
     return _load(path)
+
+
+def known(name: str, cache: Cache, *, target: Architecture | None = None) -> Root | None:
+    """Return a root if it is in the cache; nothing is fetched, made or held. Raises UsageError as root()."""
+    key = _known_key(name, cache, target=target)
+    path = cache.peek("root", key) if key else None
+    return _load(path) if path is not None else None
+
+
+def _known_key(name: str, cache: Cache, *, target: Architecture | None = None) -> str:
+    """Return the key of a root that is in the cache, '' for one that is not.
+
+    Which versions it was made of is not asked again: a root that is there needs no network.
+    """
+    arch = host()
+    _, called = _spec(name, target or arch, arch)
+    fact = cache.recall(f"root-{called}")
+    if not fact or fact["for"] != _made_for(arch, cache) or cache.peek("root", fact["key"]) is None:
+        return ""
+    return str(fact["key"])
+
+
+def _made_for(arch: Architecture, cache: Cache) -> str:
+    return digest(MAKER, file_digest(DATA), arch.debian, str(cache.root))
 
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -108,12 +130,12 @@ def _load(path: Path) -> Root:
 
 def _spec(name: str, target: Architecture, ours: Architecture) -> tuple[dict[str, Any], str]:
     """Return the description of a root for an architecture, and what that root is called."""
-    known = _specs(DATA)
-    if name not in known:
+    specs = _specs(DATA)
+    if name not in specs:
         raise UsageError(
-            f"no root is called {name!r}", hint=f"kernels/roots.yaml has {', '.join(sorted(known))}"
+            f"no root is called {name!r}", hint=f"kernels/roots.yaml has {', '.join(sorted(specs))}"
         )
-    spec = dict(known[name])
+    spec = dict(specs[name])
     cross = target.name != ours.name
     native, other = spec.pop("native", None), spec.pop("cross", None)
     more = (other if cross else native) or {"packages": [], "links": {}}
@@ -292,9 +314,11 @@ def bind_programs(where: Path, building: Path, final: Path, libraries: list[str]
         if (state.st_dev, state.st_ino) in seen:  # a hard link to what was done
             continue
         seen.add((state.st_dev, state.st_ino))
-        if inplace.bind(path, loader):
+        # libc.so.6 can be run, to say which it is. Nobody does, and bound it is nothing that a linker takes.
+        library = ".so" in path.name
+        if not library and inplace.bind(path, loader):
             programs.append(path)
-        elif ".so" in path.name:
+        elif library:
             inplace.unbind_library(path)
         elif state.st_mode & 0o100:
             inplace.rewrite_shebang(path, building / "usr/bin", final / "usr/bin")
