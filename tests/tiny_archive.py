@@ -51,6 +51,21 @@ def deb(files: Mapping[str, bytes | str | tuple[str, str]]) -> bytes:
     )
 
 
+def tarball(files: Mapping[str, bytes | str]) -> bytes:
+    """Return a .tar.xz: bytes are contents, a string is a link's target."""
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w:xz", preset=0) as archive:
+        for name, what in files.items():
+            member = tarfile.TarInfo(name)
+            if isinstance(what, bytes):
+                member.size, member.mode = len(what), 0o755 if name.endswith("configure") else 0o644
+                archive.addfile(member, io.BytesIO(what))
+            else:
+                member.type, member.linkname = tarfile.SYMTYPE, what
+                archive.addfile(member)
+    return body.getvalue()
+
+
 def module(depends: str) -> bytes:
     """Return the least ELF file that has a .modinfo section."""
     info, names = f"license=GPL\0depends={depends}\0".encode(), b"\0.modinfo\0.shstrtab\0"
@@ -75,6 +90,7 @@ class TinyArchive:
     trouble: dict[str, list[str]] = field(default_factory=dict)  # path -> what goes wrong at each request
     asked: list[tuple[str, str]] = field(default_factory=list)  # path, Range
     packages: dict[str, list[str]] = field(default_factory=dict)
+    sources: dict[str, list[str]] = field(default_factory=dict)
     key: Tsk = field(default_factory=lambda: Tsk.generate(user_id="throw-away"))
 
     def add(
@@ -96,16 +112,33 @@ class TinyArchive:
         )
         return path
 
+    def source(self, suite: str, name: str, version: str, files: Mapping[str, bytes]) -> None:
+        """Put a source package into a suite."""
+        place = f"pool/{suite}/{name}"
+        self.files |= {f"debian/{place}/{file}": data for file, data in files.items()}
+        sums = "".join(
+            f" {hashlib.sha256(data).hexdigest()} {len(data)} {file}\n" for file, data in files.items()
+        )
+        self.sources.setdefault(suite, []).append(
+            f"Package: {name}\nBinary: {name}-a,\n {name}-b\nVersion: {version}\nDirectory: {place}\n"
+            f"Files:\n ffff 1 none\nChecksums-Sha256:\n{sums}Section: misc\n"
+        )
+
     def publish(
         self, suite: str, *, until: datetime | None = None, codename: str = "", key: Tsk | None = None
     ) -> None:
         """Write a suite's index and its signed list."""
-        index = lzma.compress("\n".join(self.packages.get(suite, [])).encode())
-        place = "main/binary-amd64/Packages.xz"
-        self.files[f"debian/dists/{suite}/{place}"] = index
+        indexes = {"main/binary-amd64/Packages.xz": self.packages.get(suite, [])}
+        if suite in self.sources:
+            indexes["main/source/Sources.xz"] = self.sources[suite]
+        listed = ""
+        for place, stanzas in indexes.items():
+            index = lzma.compress("\n".join(stanzas).encode())
+            self.files[f"debian/dists/{suite}/{place}"] = index
+            listed += f" {hashlib.sha256(index).hexdigest()} {len(index)} {place}\n"
         text = f"Origin: Debian\nCodename: {codename or suite}\nDate: Sat, 21 Nov 2026 00:00:00 UTC\n"
         text += f"Valid-Until: {format_datetime(until, usegmt=True)}\n" if until else ""
-        text += f"SHA256:\n {hashlib.sha256(index).hexdigest()} {len(index)} {place}\n"
+        text += f"SHA256:\n{listed}"
         signed = sign((key or self.key).signer(), text.encode(), mode=SignatureMode.CLEAR)
         self.files[f"debian/dists/{suite}/InRelease"] = bytes(signed)
 

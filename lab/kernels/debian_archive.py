@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lab.kernels.debian_fetch import Fetcher
-    from lab.progress import Progress
+    from lab.progress import Progress, Task
 
 DATA = Path(__file__).parents[2] / "kernels"
 KEYS = Path(__file__).parent / "keys"
@@ -235,11 +235,13 @@ def index(found: Release, arch: str, fetcher: Fetcher, progress: Progress) -> In
     """
     item = index_item(found, arch)
     with progress.task(f"packages of {found.suite.name}", item.size, unit="bytes") as task:
-        path = None
-        if found.by_hash:  # a mirror that is being updated still has what the signed list names
-            by_hash = f"{item.path.rpartition('/')[0]}/by-hash/SHA256/{item.sha256}"
-            try:
-                path = fetcher.file(Item(item.tree, by_hash, item.size, item.sha256), task)
-            except NotThere:
-                path = None
-        return Index(found.suite, lzma.decompress((path or fetcher.file(item, task)).read_bytes()))
+        return Index(found.suite, lzma.decompress(index_file(found, item, fetcher, task).read_bytes()))
+
+
+def index_file(found: Release, item: Item, fetcher: Fetcher, task: Task) -> Path:
+    """Return one of a suite's indexes, verified; raises HashMismatch or FetchError."""
+    if found.by_hash:  # a mirror that is being updated still has what the signed list names
+        by_hash = f"{item.path.rpartition('/')[0]}/by-hash/SHA256/{item.sha256}"
+        with suppress(NotThere):
+            return fetcher.file(Item(item.tree, by_hash, item.size, item.sha256), task)
+    return fetcher.file(item, task)

@@ -50,6 +50,30 @@ def unpack(package: Path, to: Path, wanted: Callable[[str], bool] | None = None)
         raise FetchError(f"{package} is no whole Debian package: {error}", hint="report this") from error
 
 
+def unpack_source(
+    tarball: Path, to: Path, wanted: Callable[[str], bool] | None = None, *, strip: int = 0
+) -> None:
+    """Unpack a tarball of a source package below a directory, without the first `strip` parts of each path.
+
+    `wanted` is asked with what is left of the path. Raises FetchError for what is no tarball or would leave
+    the directory.
+    """
+    root = os.path.realpath(to)
+    safe = {root}
+    try:
+        with tarfile.open(tarball) as archive:
+            for member in archive:
+                parts = _parts(member.name, tarball)[strip:]
+                name = "/".join(parts)
+                if not name or (wanted is not None and not wanted(name)):
+                    continue
+                if member.islnk():  # its target would have to be stripped too
+                    raise FetchError(f"{tarball} has a hard link: {name}", hint="report this")
+                _place(archive, member, name, root, safe, merged=False)
+    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+        raise FetchError(f"{tarball} is no whole tarball: {error}", hint="report this") from error
+
+
 def _data(file: BinaryIO, package: Path) -> IO[bytes]:
     """Return what the data member of an ar file holds, decompressed."""
     if file.read(len(_AR)) != _AR:
@@ -83,17 +107,29 @@ class _Part(io.RawIOBase):
 
 def _inside(name: str, package: Path | None = None) -> str:
     """Return a path of a package relative to its root, with merged /usr; empty for the root itself."""
+    path = "/".join(_parts(name, package))
+    return f"usr/{path}" if _MERGED.match(path) else path
+
+
+def _parts(name: str, package: Path | None = None) -> list[str]:
     parts = [part for part in name.split("/") if part not in {"", "."}]
     if ".." in parts:
         raise FetchError(f"{package} has a file that leaves its place: {name}")
-    path = "/".join(parts)
-    return f"usr/{path}" if _MERGED.match(path) else path
+    return parts
 
 
 # Strings and os.* from here to the end: a kernel's headers are ten thousand files.
 
 
-def _place(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, root: str, safe: set[str]) -> None:
+def _place(
+    archive: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    name: str,
+    root: str,
+    safe: set[str],
+    *,
+    merged: bool = True,
+) -> None:
     path = f"{root}/{name}"
     if member.isdir():
         _check_directory(path, root, safe)
@@ -110,7 +146,7 @@ def _place(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, root: s
             while chunk := source.read(_BLOCK):
                 file.write(chunk)
     elif member.issym():
-        target = _link(name, member.linkname)
+        target = _link(name, member.linkname, _inside if merged else str)
         _make_anew(path, lambda: os.symlink(target, path))  # noqa: PTH211 - see above
     elif member.islnk():
         linked = f"{root}/{_inside(member.linkname)}"
@@ -137,7 +173,7 @@ def _check_directory(path: str, root: str, safe: set[str]) -> None:
     safe.add(path)
 
 
-def _link(name: str, target: str) -> str:
+def _link(name: str, target: str, inside: Callable[[str], str]) -> str:
     """Return a link's target relative to the link, however it was written; never above the root."""
     directory = os.path.dirname(name)  # noqa: PTH120 - paths inside an archive, not of this host
     whole = target if target.startswith("/") else f"{directory}/{target}"
@@ -147,4 +183,4 @@ def _link(name: str, target: str) -> str:
             del parts[-1:]
         elif part not in ("", "."):
             parts.append(part)
-    return os.path.relpath(_inside("/".join(parts)) or ".", directory or ".")
+    return os.path.relpath(inside("/".join(parts)) or ".", directory or ".")
