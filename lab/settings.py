@@ -45,6 +45,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("CHANLAB_OFFLINE", "1: never ask the network, use what is cached", "0"),
     Setting("CHANLAB_ACCEL", "QEMU's accelerator: auto, tcg or kvm", "auto"),
     Setting("CHANLAB_QEMU", "a qemu-system-* to use instead of the lab's own", "the lab's own"),
+    Setting(
+        "CHANLAB_TURBO",
+        "the QEMU that `lab turbo` builds: auto uses it where it is built or installed, 0 never",
+        "auto",
+    ),
     Setting("CHANLAB_JOBS", "jobs side by side when compiling", "the CPUs this process may use"),
 )
 
@@ -64,6 +69,7 @@ class Settings:
     index_hours: float
     offline: bool
     jobs: int
+    turbo: bool = True  # whether a QEMU that `lab turbo` built is used
     sources: tuple[tuple[str, str], ...] = ()  # setting name -> where its value comes from, for `lab doctor`
 
     def value(self, name: str) -> str:
@@ -77,6 +83,7 @@ class Settings:
             "CHANLAB_OFFLINE": int(self.offline),
             "CHANLAB_ACCEL": self.accel,
             "CHANLAB_QEMU": self.qemu,
+            "CHANLAB_TURBO": "auto" if self.turbo else 0,
             "CHANLAB_JOBS": self.jobs,
         }
         value = values[name]
@@ -119,6 +126,7 @@ def load(
         index_hours=given.number("CHANLAB_INDEX_HOURS", 24),
         offline=given.choice("CHANLAB_OFFLINE", ("0", "1")) == "1",
         jobs=int(jobs) or cpus(),
+        turbo=given.choice("CHANLAB_TURBO", ("auto", "0")) == "auto",
         sources=tuple(given.sources.items()),
     )
 

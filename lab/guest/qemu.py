@@ -45,26 +45,25 @@ _PDEATHSIG_PYTHON = (
 def qemu(settings: Settings, arch: Architecture, cache: Cache, progress: Progress) -> Qemu:
     """Return the lab's own QEMU for an architecture, or the one that the user wants instead.
 
+    The lab's own is what `lab turbo` built where that is there, else Debian's.
+
     Raises UsageError when the user's cannot be started, FetchError or HostError when there is no own one.
     """
     if settings.qemu is not None:
         return users_qemu(settings.qemu)
-    from lab.kernels.roots import root  # noqa: PLC0415 - not needed, and not paid for, with a user's QEMU
+    from lab.guest import turbo  # noqa: PLC0415 - not needed, and not paid for, with a user's QEMU
+    from lab.kernels.roots import root  # noqa: PLC0415 - the same
+    from lab.kernels.turbo import upstream  # noqa: PLC0415 - the same
 
     own = root("qemu", settings, cache, progress, target=arch)
-    return Qemu(
+    stock = Qemu(
         command=tuple(own.command(arch.qemu)),
         pdeathsig=(*own.command("setpriv"), *_PDEATHSIG),
-        version=_upstream(own.packages[arch.qemu_package]),
+        version=upstream(own.packages[arch.qemu_package]),
         digest=own.digest,
         firmware=tuple(own.path / directory for directory in arch.firmware),
     )
-
-
-def _upstream(version: str) -> str:
-    """Return the upstream part of a Debian version: '1:10.0.13+ds-0+deb13u1' -> '10.0.13'."""
-    match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
-    return match[1] if match else version
+    return turbo.instead(stock, arch, own, cache, progress) if settings.turbo else stock
 
 
 def users_qemu(path: Path) -> Qemu:

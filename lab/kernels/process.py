@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lab.errors import LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 _GRACE_SECONDS = 3.0
@@ -29,13 +29,15 @@ def run(
     env: Mapping[str, str],
     stdin: bytes | None = None,
     keep: tuple[int, ...] = (),
+    on_line: Callable[[str], None] | None = None,
 ) -> tuple[int, str]:
     """Run a program and return its status with all that it and its children said, in order.
 
     The program and all that it starts are a process group of their own, which is ended when anything is
     raised meanwhile (Ctrl+C in particular): make removes half-made files when it is told to end. Descriptors
-    in `keep` stay open in it, so that a lock outlives this process as long as the work does. Raises OSError
-    when it cannot be started, LabError when end_all() ended it.
+    in `keep` stay open in it, so that a lock outlives this process as long as the work does. `on_line` is
+    called with each line as it is said, by a program that is given no stdin. Raises OSError when it cannot be
+    started, LabError when end_all() ended it.
     """
     with _lock:
         process = subprocess.Popen(
@@ -50,7 +52,7 @@ def run(
         )
         _running.add(process)
     try:
-        output, _ = process.communicate(stdin)
+        output = process.communicate(stdin)[0] if on_line is None else _listen(process, on_line)
     except BaseException:
         _end(process)
         raise
@@ -62,6 +64,17 @@ def run(
     if ended:
         raise LabError("interrupted", hint="start again: what was complete is kept")
     return process.returncode, output.decode("utf-8", "replace")
+
+
+def _listen(process: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> bytes:
+    assert process.stdout is not None
+    said = []
+    with process.stdout as lines:
+        for line in lines:
+            said.append(line)
+            on_line(line.decode("utf-8", "replace").rstrip("\n"))
+    process.wait()
+    return b"".join(said)
 
 
 def end_all() -> None:

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: MIT
+# What the lab starts of it: virt.
+CONFIG_LOONGARCH_VIRT=y
+CONFIG_VIRTIO_PCI=y
+CONFIG_VIRTIO_SERIAL=y
+CONFIG_VIRTIO_RNG=y

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: MIT
+# What the lab starts of it: pseries.
+CONFIG_PSERIES=y
+CONFIG_SPAPR_RNG=y
+CONFIG_VIRTIO_PCI=y
+CONFIG_VIRTIO_SERIAL=y
+CONFIG_VIRTIO_RNG=y
+CONFIG_EDU=y

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: MIT
+# What the lab starts of it: virt.
+CONFIG_RISCV_VIRT=y
+CONFIG_VIRTIO_PCI=y
+CONFIG_VIRTIO_SERIAL=y
+CONFIG_VIRTIO_RNG=y
+CONFIG_EDU=y

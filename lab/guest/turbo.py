@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""The QEMU that `lab turbo` builds, in the place of Debian's own where it is there and runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lab.cache import digest
+from lab.errors import CacheError, LabError
+from lab.guest.qemu import users_qemu
+from lab.kernels import turbo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab.arch import Architecture
+    from lab.cache import Cache
+    from lab.guest.argv import Qemu
+    from lab.kernels.roots import Root
+    from lab.progress import Progress
+
+
+def instead(stock: Qemu, arch: Architecture, own: Root, cache: Cache, progress: Progress) -> Qemu:
+    """Return a QEMU that is started in the place of a stock one out of a root; the stock one without any.
+
+    One that does not fit is told of and not used. Raises CacheError.
+    """
+    found = turbo.find(arch, own, cache)
+    if found is None:
+        return stock
+    try:
+        program = fitting(found, arch, own, cache)
+    except CacheError:
+        raise
+    except LabError as error:
+        progress.note(f"{arch.name}: guests run under Debian's QEMU: {error.message}")
+        return stock
+    return replace(
+        stock,
+        command=(str(program),),
+        version=turbo.upstream(found.about.source),
+        digest=digest("turbo", own.digest, found.about.digest),
+    )
+
+
+def fitting(found: turbo.Build, arch: Architecture, own: Root, cache: Cache) -> Path:
+    """Return a build's program, bound to a root's libraries and seen to run with them.
+
+    Raises LabError, saying why, for one that does not fit, CacheError.
+    """
+    where = f"the one in {found.program.parent}"
+    why = turbo.refused(found, arch)
+    if why:
+        raise LabError(f"{where} is not for this lab: {why}", hint=_ANEW)
+    try:
+        # All symbols are bound when it starts (-z now): what a library lacks shows at once.
+        return turbo.bind(found, own, cache, check=users_qemu)
+    except CacheError:
+        raise
+    except LabError as error:
+        raise LabError(f"{where} does not fit the lab's libraries: {error.message}", hint=_ANEW) from error
+
+
+_ANEW = "`lab turbo` builds one that does; CHANLAB_TURBO=0 does without"
