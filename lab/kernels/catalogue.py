@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab import tables
 from lab.arch import ARCHITECTURES, DEFAULT, architecture, host
 from lab.cache import digest, file_digest
 from lab.errors import (
@@ -308,9 +309,7 @@ def _catalogue(kept: dict[str, Any]) -> Catalogue:
 
 def nominal(arch: str) -> Catalogue:
     """Return what to expect for an architecture before anything was fetched."""
-    import yaml  # noqa: PLC0415 - only until something was fetched
-
-    rows = sorted(yaml.safe_load(DATA.read_text())["nominal"], key=lambda row: _number(row[0]), reverse=True)
+    rows = sorted(tables.read(DATA)["nominal"], key=lambda row: _number(row[0]), reverse=True)
     kernels = (
         Kernel(line, line, "", "", arch, flavour, f"debian {suite}", compiler, buildable=True)
         for line, suite, compiler, *arches in rows

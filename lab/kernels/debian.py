@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from lab import tables
 from lab.arch import architecture, host
 from lab.cache import digest, file_digest
 from lab.errors import FetchError, LabError
@@ -124,9 +125,7 @@ def _key(kernel: Kernel, what: str) -> str:
 
 
 def _modules_skipped() -> str:
-    import yaml  # noqa: PLC0415 - only when a kernel is fetched
-
-    return re.sub(r"\s", "", yaml.safe_load(DATA.read_text())["modules_skipped"])
+    return re.sub(r"\s", "", tables.read(DATA)["modules_skipped"])
 
 
 def _items(pieces: Sequence[Sequence[Any]]) -> list[Item]:

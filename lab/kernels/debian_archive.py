@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab import tables
 from lab.errors import FetchError, SignatureError
 from lab.kernels.debian_fetch import Item, NotThere, now
 
@@ -84,9 +85,7 @@ class Release:
 
 def suites() -> tuple[Suite, ...]:
     """Return all suites, in the order of kernels/debian.yaml."""
-    import yaml  # noqa: PLC0415 - a warm run does not ask for suites
-
-    data = yaml.safe_load((DATA / "debian.yaml").read_text())
+    data = tables.read(DATA / "debian.yaml")
     return tuple(
         Suite(
             name=name,

@@ -12,10 +12,10 @@ import re
 import shlex
 import threading
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab import tables
 from lab.arch import Architecture, host
 from lab.cache import digest, file_digest
 from lab.errors import FetchError, LabError, UsageError
@@ -157,11 +157,8 @@ def _spec(name: str, target: Architecture, ours: Architecture) -> tuple[dict[str
     return {**spec, "packages": packages, "without": without, "links": links}, name
 
 
-@lru_cache
 def _specs(data: Path) -> dict[str, dict[str, Any]]:
-    import yaml  # noqa: PLC0415 - a warm run asks for no root's description twice
-
-    roots: dict[str, dict[str, Any]] = yaml.safe_load(data.read_text())["roots"]
+    roots: dict[str, dict[str, Any]] = tables.read(data)["roots"]
     return roots
 
 
