@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The splat parser on consoles of real guests: stock Debian kernels, and modules that make trouble."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from lab.guest import splat_words
 from lab.guest.kmsg import KernelMessage
 from lab.guest.splat import KINDS, Splat, cut, splats
 
@@ -308,3 +312,21 @@ def test_a_record_of_several_lines() -> None:
     (found,) = splats([Foreign(3, 0, "=" * 66), Foreign(3, 0, text), Foreign(3, 0, "=" * 66)])
     assert found.title == "invalid read in f [m]"
     assert len(found.lines) == 4
+
+
+PATTERNS = [
+    *(head.pattern for head in splat_words.HEADS),
+    splat_words.CPU,
+    splat_words.CUT_HERE,
+    splat_words.NOISE,
+]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern._text.split("\n")[0][:40])
+@settings(max_examples=5, deadline=None)
+@given(data=st.data())
+def test_a_pattern_needs_no_word_that_what_it_matches_lacks(
+    pattern: splat_words.Pattern, data: st.DataObject
+) -> None:
+    text = data.draw(st.from_regex(re.compile(rf"\A(?:{pattern._text})", pattern._flags)))
+    assert pattern.match(text) is not None

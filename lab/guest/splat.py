@@ -31,6 +31,7 @@ from lab.guest.splat_words import (
     TRACE_LINE,
     WARNING_PRIORITY,
     Head,
+    Pattern,
     find,
 )
 
@@ -81,7 +82,7 @@ class _Report:
     say: str
     lines: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    until: re.Pattern[str] | None = None  # every line belongs to it up to this one
+    until: Pattern | None = None  # every line belongs to it up to this one
     traced: bool = False  # a call trace has begun
 
     def add(self, raw: str, text: str) -> None:

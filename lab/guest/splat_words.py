@@ -5,8 +5,34 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 WARNING_PRIORITY = 4  # KERN_WARNING: nothing below that urgency begins a report
+
+
+class Pattern:
+    """A regular expression that is compiled when it is first tried: most runs never see a report."""
+
+    def __init__(self, text: str, flags: int = 0, *, needs: str = "") -> None:
+        """Take an expression; `needs`: words, divided by ``|``, one of which is in all that it matches."""
+        self._text = text
+        self._flags = flags
+        self._needs = tuple(needs.split("|"))
+
+    @cached_property
+    def _compiled(self) -> re.Pattern[str]:
+        return re.compile(self._text, self._flags)
+
+    def match(self, text: str) -> re.Match[str] | None:
+        """Match at the text's beginning; a tenth of a regular expression's price for texts without a word."""
+        for word in self._needs:
+            if word in text:
+                return self._compiled.match(text)
+        return None
+
+    def sub(self, instead: str, text: str, count: int = 0) -> str:
+        """Replace what matches, anywhere."""
+        return self._compiled.sub(instead, text, count=count)
 
 
 @dataclass(frozen=True)
@@ -14,26 +40,32 @@ class Head:
     """How a report begins."""
 
     kind: str
-    pattern: re.Pattern[str]  # group `say`: what the title is made of; without it, all of the match
+    pattern: Pattern  # group `say`: what the title is made of; without it, all of the match
     where: bool = True  # the title says in which function
     priority: int = WARNING_PRIORITY
 
 
-def _head(kind: str, pattern: str, *, where: bool = True, priority: int = WARNING_PRIORITY) -> Head:
-    return Head(kind, re.compile(pattern), where, priority)
+def _head(
+    kind: str, pattern: str, *, needs: str, where: bool = True, priority: int = WARNING_PRIORITY
+) -> Head:
+    return Head(kind, Pattern(pattern, needs=needs), where, priority)
 
 
 _OOPS = r"(?:divide error|invalid opcode|stack segment|overflow|bounds|int3|double fault|stack guard page"
 _FLAGS = r"(?: [A-Z]\w+(?:\(\w+\))?)*$"  # 'PREEMPT SMP NOPTI', and no more
 # In this order; the first that matches says what it is. Each is matched from the beginning of the line.
 HEADS = (
-    _head("panic", r"(?P<say>Kernel panic - not syncing.*)", where=False),
-    _head("panic", r"(?P<say>PANIC: double fault)|traps: (?P<say2>PANIC: double fault)"),
-    _head("KASAN", r"BUG: KASAN: (?P<say>[\w -]+ in \S+(?: \[\w+\])?)", where=False),
-    _head("KFENCE", r"BUG: KFENCE: (?P<say>[\w -]+ in \S+(?: \[\w+\])?)", where=False),
-    _head("KMSAN", r"BUG: KMSAN: (?P<say>[\w -]+ in \S+(?: \[\w+\])?)", where=False),
-    _head("KCSAN", r"BUG: KCSAN: (?P<say>[\w -]+ in .*)", where=False),
-    _head("UBSAN", r"UBSAN: (?P<say>[\w-]+)(?: in \S+)?"),
+    _head("panic", r"(?P<say>Kernel panic - not syncing.*)", needs="Kernel panic - not syncing", where=False),
+    _head(
+        "panic",
+        r"(?P<say>PANIC: double fault)|traps: (?P<say2>PANIC: double fault)",
+        needs="PANIC: double fault",
+    ),
+    _head("KASAN", r"BUG: KASAN: (?P<say>[\w -]+ in \S+(?: \[\w+\])?)", needs="BUG: KASAN: ", where=False),
+    _head("KFENCE", r"BUG: KFENCE: (?P<say>[\w -]+ in \S+(?: \[\w+\])?)", needs="BUG: KFENCE: ", where=False),
+    _head("KMSAN", r"BUG: KMSAN: (?P<say>[\w -]+ in \S+(?: \[\w+\])?)", needs="BUG: KMSAN: ", where=False),
+    _head("KCSAN", r"BUG: KCSAN: (?P<say>[\w -]+ in .*)", needs="BUG: KCSAN: ", where=False),
+    _head("UBSAN", r"UBSAN: (?P<say>[\w-]+)(?: in \S+)?", needs="UBSAN: "),
     _head(
         "lockdep",
         r"(?:WARNING|INFO): (?P<say>possible circular locking dependency detected|"
@@ -43,29 +75,60 @@ HEADS = (
         r"lock held when returning to user space!?|Nested lock was not taken|"
         r"[\w-]+-safe -> [\w-]+-unsafe lock order detected|\S+ still has locks held!|"
         r"trying to register non-static key.*)",
+        needs="WARNING: |INFO: ",
     ),
-    _head("lockdep", r"\[ (?:BUG|INFO): (?P<say>.*) \]"),
+    _head("lockdep", r"\[ (?:BUG|INFO): (?P<say>.*) \]", needs="[ BUG: |[ INFO: "),
     _head(
         "lockdep",
         r"(?:BUG: )(?P<say>Invalid wait context|MAX_LOCKDEP_\w+ too low|key \S+ has not been reg.*)",
+        needs="BUG: ",
     ),
     # '… CPU: 1 PID: 7 at lib/x.c:3 f+0x1/0x2' up to 6.18, '… lib/x.c:3 at f+0x1/0x2, CPU#1: init/7' later
-    _head("WARNING", r"WARNING: (?:CPU: \d+ PID: \d+ at \S+|\S+:\d+ at \S+(?: \[\w+\])?, CPU#\d+: )"),
-    _head("soft lockup", r"(?:watchdog: )?BUG: (?P<say>soft lockup) - CPU#\d+ stuck for"),
-    _head("hard lockup", r"(?:watchdog: |NMI watchdog: )?(?:BUG: )?Watchdog detected (?P<say>hard LOCKUP)"),
-    _head("hung task", r"INFO: (?P<say>task \S+:\d+ (?:is )?blocked) (?:for more than|on a)", where=False),
-    _head("RCU stall", r"(?:rcu: )?INFO: (?P<say>rcu\w* (?:self-)?detected (?:expedited )?stall)"),
-    _head("BUG", r"BUG: (?P<say>[Kk]ernel NULL pointer dereference)"),
     _head(
-        "BUG", r"BUG: (?P<say>[Uu]nable to handle (?:page fault|kernel \w+(?: \w+)*?))(?: for| at| in|,|$)"
+        "WARNING",
+        r"WARNING: (?:CPU: \d+ PID: \d+ at \S+|\S+:\d+ at \S+(?: \[\w+\])?, CPU#\d+: )",
+        needs="WARNING: ",
+    ),
+    _head(
+        "soft lockup",
+        r"(?:watchdog: )?BUG: (?P<say>soft lockup) - CPU#\d+ stuck for",
+        needs="soft lockup - CPU#",
+    ),
+    _head(
+        "hard lockup",
+        r"(?:watchdog: |NMI watchdog: )?(?:BUG: )?Watchdog detected (?P<say>hard LOCKUP)",
+        needs="hard LOCKUP",
+    ),
+    _head(
+        "hung task",
+        r"INFO: (?P<say>task \S+:\d+ (?:is )?blocked) (?:for more than|on a)",
+        needs="INFO: task ",
+        where=False,
+    ),
+    _head(
+        "RCU stall",
+        r"(?:rcu: )?INFO: (?P<say>rcu\w* (?:self-)?detected (?:expedited )?stall)",
+        needs="INFO: rcu",
+    ),
+    _head("BUG", r"BUG: (?P<say>[Kk]ernel NULL pointer dereference)", needs="ernel NULL pointer dereference"),
+    _head(
+        "BUG",
+        r"BUG: (?P<say>[Uu]nable to handle (?:page fault|kernel \w+(?: \w+)*?))(?: for| at| in|,|$)",
+        needs="nable to handle ",
     ),
     # 'CPU 1 Unable …' on loongarch
-    _head("BUG", r"(?:CPU \d+ )?(?P<say>Unable to handle kernel [\w ]+?) at "),
-    _head("BUG", r"(?P<say>Unhandled fault: [\w -]+?) \(0x"),  # arm
+    _head(
+        "BUG", r"(?:CPU \d+ )?(?P<say>Unable to handle kernel [\w ]+?) at ", needs="Unable to handle kernel "
+    ),
+    _head("BUG", r"(?P<say>Unhandled fault: [\w -]+?) \(0x", needs="Unhandled fault: "),  # arm
     # s390: the address is in a line of its own, two further down
-    _head("BUG", r"(?P<say>Unable to handle kernel pointer dereference) in "),
-    _head("BUG", r"(?P<say>kernel BUG) at \S+"),
-    _head("BUG", r"(?P<say>list_(?:add|del) (?:corruption|double add))"),
+    _head(
+        "BUG",
+        r"(?P<say>Unable to handle kernel pointer dereference) in ",
+        needs="Unable to handle kernel pointer dereference",
+    ),
+    _head("BUG", r"(?P<say>kernel BUG) at \S+", needs="kernel BUG at "),
+    _head("BUG", r"(?P<say>list_(?:add|del) (?:corruption|double add))", needs="list_"),
     _head(
         "BUG",
         r"BUG: (?P<say>scheduling while atomic|sleeping function called from invalid context|"
@@ -73,29 +136,64 @@ HEADS = (
         r"workqueue lockup|workqueue leaked (?:lock or )?atomic|\w+ stack guard page was hit|"
         r"using [\w()]+ in preemptible|spinlock [\w ]+|rwlock [\w ]+|atomic counter underflow|"
         r"Dentry .* still in use|corrupted list|IRQ handler .* returned IRQ_WAKE|recent printk recursion)",
+        needs="BUG: ",
     ),
-    _head("BUG", r"BUG (?P<say>\S+ \([^)]*\): .*)", where=False),  # slub's
-    _head("BUG", r"(?P<say>usercopy: Kernel memory (?:exposure|overwrite) attempt detected)"),
-    _head("BUG", r"(?P<say>\S+ \S+: Slab cache still has objects)", where=False),
-    _head("general protection fault", r"(?:Oops: )?(?P<say>general protection fault)[,:]"),
-    _head("Oops", rf"(?:Oops: )?(?P<say>{_OOPS}|[\w -]+)): [0-9a-f]{{4}} \[#\d+\]{_FLAGS}"),
-    _head("Oops", r"(?P<say>Oops|Internal error): .*\[#\d+\]"),
-    _head("WARNING", r"(?P<say>sysfs: cannot create duplicate filename .*)", where=False),
-    _head("WARNING", r"(?P<say>unregister_netdevice: waiting for \S+ to become free)", where=False),
-    _head("WARNING", r"(?P<say>VFS: Busy inodes after unmount)", where=False),
-    _head("WARNING", r"irq \d+: (?P<say>nobody cared)", where=False),
-    _head("WARNING", r"kmemleak: \d+ (?P<say>new suspected memory leaks)", where=False, priority=6),
+    _head("BUG", r"BUG (?P<say>\S+ \([^)]*\): .*)", needs="BUG ", where=False),  # slub's
+    _head(
+        "BUG",
+        r"(?P<say>usercopy: Kernel memory (?:exposure|overwrite) attempt detected)",
+        needs="usercopy: Kernel memory ",
+    ),
+    _head(
+        "BUG",
+        r"(?P<say>\S+ \S+: Slab cache still has objects)",
+        needs="Slab cache still has objects",
+        where=False,
+    ),
+    _head(
+        "general protection fault",
+        r"(?:Oops: )?(?P<say>general protection fault)[,:]",
+        needs="general protection fault",
+    ),
+    _head("Oops", rf"(?:Oops: )?(?P<say>{_OOPS}|[\w -]+)): [0-9a-f]{{4}} \[#\d+\]{_FLAGS}", needs="[#"),
+    _head("Oops", r"(?P<say>Oops|Internal error): .*\[#\d+\]", needs="[#"),
+    _head(
+        "WARNING",
+        r"(?P<say>sysfs: cannot create duplicate filename .*)",
+        needs="sysfs: cannot create duplicate filename ",
+        where=False,
+    ),
+    _head(
+        "WARNING",
+        r"(?P<say>unregister_netdevice: waiting for \S+ to become free)",
+        needs="unregister_netdevice: waiting for ",
+        where=False,
+    ),
+    _head(
+        "WARNING",
+        r"(?P<say>VFS: Busy inodes after unmount)",
+        needs="VFS: Busy inodes after unmount",
+        where=False,
+    ),
+    _head("WARNING", r"irq \d+: (?P<say>nobody cared)", needs="nobody cared", where=False),
+    _head(
+        "WARNING",
+        r"kmemleak: \d+ (?P<say>new suspected memory leaks)",
+        needs="new suspected memory leaks",
+        where=False,
+        priority=6,
+    ),
 )
 KINDS = (*dict.fromkeys(head.kind for head in HEADS), "stack dump")
 
 # The prefix of a console line: '<4>', '[    3.016] ', '[    3.016][  T138] '.
-PREFIX = re.compile(r"(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
-CUT_HERE = re.compile(r"-+\[ cut here \]-+|8<-+ cut here -+")
-RULE = re.compile(r"={20,}$")
-END = re.compile(r"---\[ end (?:trace|Kernel panic)")
-CPU = re.compile(r"CPU: \d+ (?:UID: \d+ )?PID: \d+ Comm: ")
+PREFIX = Pattern(r"(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
+CUT_HERE = Pattern(r"-+\[ cut here \]-+|8<-+ cut here -+", needs=" cut here ")
+RULE = Pattern(r"={20,}$")
+END = Pattern(r"---\[ end (?:trace|Kernel panic)")
+CPU = Pattern(r"CPU: \d+ (?:UID: \d+ )?PID: \d+ Comm: ", needs="CPU: ")
 # What a report is made of, wherever it stands in it.
-BODY = re.compile(
+BODY = Pattern(
     r"""\s                                # stack entries, details
     |$
     |(?:CPU|Tainted|Hardware\ name|Workqueue|Modules\ linked\ in|Call\ Trace|Code|Call\ trace|Sched\ter)\b.*:?
@@ -119,16 +217,16 @@ BODY = re.compile(
     |which\ lock|Preemption\ disabled|Tail\ call|sched_clock""",
     re.VERBOSE,
 )
-FRAME = re.compile(
+FRAME = Pattern(
     r"^(?:\s+\(?|(?=\[<))(?:\[<[0-9a-fx]+>\] )?"
     r"(?P<name>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?P<module> \[\w+)?"
 )
-COUNTER = re.compile(
+COUNTER = Pattern(
     r"^(?:RIP: 0010:|EIP: |PC is at |pc : |epc : |NIP \[\w+\] |Krnl PSW : \w+ \w+ \(|\s+ERA: [0-9a-f]+ )"
     r"(?P<name>[A-Za-z_][\w.]*)\+0x\S+(?P<module> \[\w+)?"
 )
 # What stands on top of a stack and is not what went wrong.
-NOT_CULPRIT = re.compile(
+NOT_CULPRIT = Pattern(
     r"(?:dump_stack|show_stack|show_regs|die|__die|oops|exc_|asm_|page_fault|report_bug|handle_bug|__warn|"
     r"warn_slowpath|kasan_|__asan|print_|__ubsan|ubsan_|lockdep_|__might|___might|__schedule|bad_page|"
     r"check_noncircular|validate_chain|__lock_acquire|lock_acquire|schedule|__list_|refcount_|"
@@ -137,19 +235,21 @@ NOT_CULPRIT = re.compile(
 
 
 TRACE = ("Call Trace", "Call trace")
-TRACE_LINE = re.compile("Call [Tt]race")
+TRACE_LINE = Pattern("Call [Tt]race")
 # The console's own words, amid whatever it was printing.
-NOISE = re.compile(r"\*\* (?:replaying previous|\d+) printk messages? (?:dropped )?\*\*")
+NOISE = Pattern(
+    r"\*\* (?:replaying previous|\d+) printk messages? (?:dropped )?\*\*", needs=" printk message"
+)
 # Reports with BUG: in front that end without "end trace".
-NO_END = re.compile(
+NO_END = Pattern(
     r"(?:watchdog: )?BUG: (?:soft lockup|scheduling while|sleeping function|Bad |using |workqueue|non-zero|"
     r"spinlock|rwlock|Invalid|MAX_LOCKDEP|key|recent)"
 )
 CUTS = (
-    (re.compile(r"\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?"), ""),
-    (re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{8,})\b"), "ADDR"),
-    (re.compile(r"(?<![\w.])\d+(?![\w.])|(?<=[:/#.])\d+\b"), "N"),
-    (re.compile(r"\s+"), " "),
+    (Pattern(r"\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?"), ""),
+    (Pattern(r"\b(?:0x[0-9a-f]+|[0-9a-f]{8,})\b"), "ADDR"),
+    (Pattern(r"(?<![\w.])\d+(?![\w.])|(?<=[:/#.])\d+\b"), "N"),
+    (Pattern(r"\s+"), " "),
 )
 
 
