@@ -33,6 +33,7 @@ _LAB = pytest.StashKey["Run"]()
 _SEED_BITS = 32
 _NOTES = "chanlab_notes"
 _DOUBTS = "chanlab_doubts"
+_HYPOTHESIS = "hypothesispytest"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -444,6 +445,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         output[_NOTES], output[_DOUBTS] = run.notes(), run.doubts
     elif run.doubts and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    plugins = session.config.pluginmanager
+    terminal = plugins.get_plugin("terminalreporter")
+    if terminal is not None and plugins.has_plugin(_HYPOTHESIS) and _only_scenarios(terminal):
+        # Its summary imports all of hypothesis, a fifth of a second, and has nothing to say of scenarios.
+        plugins.unregister(name=_HYPOTHESIS)
+
+
+def _only_scenarios(terminalreporter: pytest.TerminalReporter) -> bool:
+    """Tell whether no other test was run."""
+    reports = (report for some in terminalreporter.stats.values() for report in some)
+    return all("scenario" in report.keywords for report in reports if isinstance(report, pytest.TestReport))
 
 
 @pytest.hookimpl(optionalhook=True)

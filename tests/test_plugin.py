@@ -247,3 +247,20 @@ def test_a_matrix_is_planned_first_and_run_target_by_target(house: pytest.Pytest
         ]
     )
     assert "2 targets" not in run(house, "-k", "fine").stdout.str()
+
+
+@pytest.mark.parametrize(("more", "kept"), [((), False), (("test_more.py",), True)])
+def test_hypothesis_has_its_say_only_where_other_tests_were_run(
+    house: pytest.Pytester, more: tuple[str, ...], *, kept: bool
+) -> None:
+    house.makepyfile(test_more="def test_more(): pass")
+    had: list[bool] = []
+
+    class Looks:
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_terminal_summary(self, config: pytest.Config) -> None:
+            had.append(config.pluginmanager.has_plugin("hypothesispytest"))
+
+    words = ("-p", "no:xdist", "scenarios", *more, "--kernel", "6.12", "-k", "fine or more")
+    house.runpytest_inprocess(*words, plugins=[Looks()]).assert_outcomes(passed=1 + len(more), deselected=4)
+    assert had == [kept]
