@@ -34,6 +34,7 @@ _SEED_BITS = 32
 _NOTES = "chanlab_notes"
 _DOUBTS = "chanlab_doubts"
 _HYPOTHESIS = "hypothesispytest"
+_CONTROLLER = "dsession"  # of xdist: where it is, others run the scenarios
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -210,6 +211,8 @@ def pytest_collection(session: pytest.Session) -> None:
     if any(SCENARIOS in place.absolute().parts or place.suffix in (".yaml", ".yml") for place in places):
         run = config.stash[_LAB]
         targets = run.targets()
+        if targets and not config.option.collectonly and not config.pluginmanager.has_plugin(_CONTROLLER):
+            run.lab.begin(targets[0])
         terminal = config.pluginmanager.get_plugin("terminalreporter")
         # Here, since only here xdist's main process comes by; its workers have no terminal.
         if len(targets) > 1 and terminal is not None and not config.option.collectonly:

@@ -121,6 +121,16 @@ class Lab:
             self._begun(order[order.index(target) + 1])
         return found
 
+    def begin(self, target: Target) -> None:
+        """Make ready what a run on a target begins with, while its scenarios are still being read.
+
+        Only where its kernel is there already: a scenario that cannot be read shall not have it fetched.
+        """
+        from lab.kernels import catalogue  # noqa: PLC0415 - as above
+
+        if catalogue.is_cached(target.kernel, self.cache):
+            self._begun(target)
+
     def _begun(self, target: Target) -> Ready:
         if target not in self._ready:
             while len(self._ready) >= _TARGETS:

@@ -48,6 +48,9 @@ class Lab:
     def plan(self, targets: Sequence[Target]) -> list[str]:
         return [f"{len(targets)} targets, the last is {targets[-1]}"]
 
+    def begin(self, _target: Target) -> None:
+        pass
+
     def expect(self, *_: Any) -> None:
         pass
 
