@@ -326,6 +326,8 @@ class ScenarioItem(pytest.Item):
             self.user_properties.append((name, value))
         try:
             run.lab.ready(self.target, self.scenario)
+        except Unsupported as error:
+            raise _skipped(error) from error.with_traceback(None)
         except LabError as error:
             self._verdict(_ERRORS.get(type(error), Verdict.LAB_ERROR))
             self.user_properties.append(("title", error.message))
@@ -336,7 +338,10 @@ class ScenarioItem(pytest.Item):
     def runtest(self) -> None:
         """Run the scenario in a guest of its own."""
         run = self.config.stash[_LAB]
-        result = run.lab.run(self.target, self.scenario)
+        try:
+            result = run.lab.run(self.target, self.scenario)
+        except Unsupported as error:
+            raise _skipped(error) from error.with_traceback(None)
         self._verdict(result.verdict)
         self.user_properties.append(("guest", "clone" if result.restored else "booted"))
         if result.findings:
@@ -362,10 +367,16 @@ class ScenarioItem(pytest.Item):
         return self.path, self.scenario.line - 1, self.name
 
 
+def _skipped(error: Unsupported) -> BaseException:
+    """Return what says that to pytest: of an error it does not know it reports each frame's source."""
+    return pytest.skip.Exception(error.reason)
+
+
 def _told(excinfo: pytest.ExceptionInfo[BaseException]) -> BaseException:
     """Return what was raised; of a scenario that was stopped, the lab's own error."""
     cause = excinfo.value.__cause__
-    if isinstance(excinfo.value, pytest.fail.Exception) and isinstance(cause, LabError):
+    stopped = isinstance(excinfo.value, (pytest.fail.Exception, pytest.skip.Exception))
+    if stopped and isinstance(cause, (LabError, Unsupported)):
         return cause
     return excinfo.value
 
