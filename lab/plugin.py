@@ -6,6 +6,7 @@ The only file of the lab that imports pytest.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import shlex
@@ -203,9 +204,23 @@ class Run:
 # --- collection -----------------------------------------------------------------------------------
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Find out about the targets before anything is collected, so that what is wrong is said once."""
+    # What is imported and collected stays to the end: looking through it for garbage again and again was a
+    # tenth of the time to a run's first scenario, and some of each scenario's.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        _prepare(session)
+        return (yield)
+    finally:
+        gc.freeze()
+        if collecting:
+            gc.enable()
+
+
+def _prepare(session: pytest.Session) -> None:
     config = session.config
     places = [Path(arg.partition("::")[0]) for arg in config.args]
     if any(SCENARIOS in place.absolute().parts or place.suffix in (".yaml", ".yml") for place in places):
