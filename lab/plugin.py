@@ -227,7 +227,9 @@ def _prepare(session: pytest.Session) -> None:
         run = config.stash[_LAB]
         targets = run.targets()
         if targets and not config.option.collectonly and not config.pluginmanager.has_plugin(_CONTROLLER):
-            run.lab.begin(targets[0])
+            run.lab.begin(
+                targets[0], guest=bool(config.option.keyword) or any("::" in arg for arg in config.args)
+            )
         terminal = config.pluginmanager.get_plugin("terminalreporter")
         # Here, since only here xdist's main process comes by; its workers have no terminal.
         if len(targets) > 1 and terminal is not None and not config.option.collectonly:

@@ -7,7 +7,7 @@ import contextlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from lab import beside, runner
 from lab.cache import Cache
@@ -26,6 +26,7 @@ from lab.verdict import Finding, Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     from lab.guest.argv import BootSpec
     from lab.guest.machine import Guest
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from lab.results import Row
     from lab.scenario import BootOptions, Scenario
     from lab.settings import Settings
+
+    Kind: TypeAlias = tuple[Target, BootOptions, Loads, bool]  # of guests: see Lab.pool()
 
 _WORTH_LOADING = 6  # scenarios that load the same modules, for a template that has them to pay
 _TARGETS = 4  # whose parts are kept at hand
@@ -57,6 +60,12 @@ def fault(name: str) -> Path:
     return path
 
 
+def _close(pool: Future[Pool]) -> None:
+    """Close a pool that nobody wants, as soon as it is there."""
+    if not pool.cancelled() and pool.exception() is None:
+        pool.result().close()
+
+
 class Unwell(Exception):  # noqa: N818 - a verdict
     """The guest of a Python test is not well after it."""
 
@@ -74,8 +83,9 @@ class Lab:
         self.cache = Cache(settings.cache, progress)
         self._ready: dict[Target, Ready] = {}
         self._broken: dict[tuple[Target, BootOptions | None], LabError] = {}
-        self._pools: dict[tuple[Target, BootOptions, Loads, bool], Pool] = {}
+        self._pools: dict[Kind, Pool] = {}
         self._expected: Counter[tuple[Target, BootOptions, Loads]] = Counter()
+        self._early: tuple[Kind, Future[Pool]] | None = None
         self._order: dict[Target, None] = {}  # that scenarios are run in
         self._notes: dict[str, None] = {}  # in order, each once
         self._passed: dict[tuple[Target, str], Scenario] = {}  # in guests that were another one before
@@ -121,15 +131,22 @@ class Lab:
             self._begun(order[order.index(target) + 1])
         return found
 
-    def begin(self, target: Target) -> None:
+    def begin(self, target: Target, *, guest: bool) -> None:
         """Make ready what a run on a target begins with, while its scenarios are still being read.
 
-        Only where its kernel is there already: a scenario that cannot be read shall not have it fetched.
+        `guest`: start QEMU too, for the most usual kind of guest. Only where the kernel is there already: a
+        scenario that cannot be read shall not have it fetched.
         """
         from lab.kernels import catalogue  # noqa: PLC0415 - as above
 
-        if catalogue.is_cached(target.kernel, self.cache):
-            self._begun(target)
+        if not catalogue.is_cached(target.kernel, self.cache):
+            return
+        parts = self._begun(target)
+        if guest and not self.wishes.cold:
+            from lab.scenario import BootOptions  # noqa: PLC0415 - as above
+
+            kind = (target, BootOptions(), (), True)
+            self._early = kind, parts.background(lambda: self._new_pool(*kind))
 
     def _begun(self, target: Target) -> Ready:
         if target not in self._ready:
@@ -190,25 +207,42 @@ class Lab:
         """
         key = (target, boot, modules, turns)
         if key not in self._pools:
-            from lab.guest.pool import Pool  # noqa: PLC0415 - only runs that start guests need it
-
             while len(self._pools) >= _POOLS:
                 self._drop(next(iter(self._pools)))
-            parts = self.target(target)
-            spec = parts.spec(boot)
-            template = None if self.wishes.cold else parts.template(boot, spec)
-            ahead = None
-            if template is not None and modules:
-                ahead = self._loaded(template, spec, parts, modules)
-            self._pools[key] = Pool(
-                ahead or template,
-                spec,
-                seed=self.wishes.seed,
-                cold=self.wishes.cold,
-                turns=turns,
-                loaded=ahead is not None,
-            )
+            self._pools[key] = self._foreseen(key) or self._new_pool(*key)
         return self._pools[key]
+
+    def _new_pool(self, target: Target, boot: BootOptions, modules: Loads, turns: bool) -> Pool:
+        from lab.guest.pool import Pool  # noqa: PLC0415 - only runs that start guests need it
+
+        parts = self._begun(target)
+        spec = parts.spec(boot)
+        template = None if self.wishes.cold else parts.template(boot, spec)
+        ahead = None
+        if template is not None and modules:
+            ahead = self._loaded(template, spec, parts, modules)
+        return Pool(
+            ahead or template,
+            spec,
+            seed=self.wishes.seed,
+            cold=self.wishes.cold,
+            turns=turns,
+            loaded=ahead is not None,
+        )
+
+    def _foreseen(self, key: Kind) -> Pool | None:
+        """Return the pool that begin() began, if it is of this kind."""
+        foreseen, self._early = self._early, None
+        if foreseen is None:
+            return None
+        kind, pool = foreseen
+        if kind != key:
+            pool.add_done_callback(_close)
+            return None
+        try:
+            return pool.result()
+        except LabError:
+            return None  # who makes it again is told in its place
 
     def _loaded(self, base: Template, spec: BootSpec, parts: Ready, modules: Loads) -> Template | None:
         from lab.guest.loaded import loaded  # noqa: PLC0415 - only long runs need it
@@ -231,7 +265,7 @@ class Lab:
             return ()
         return self.target(target).loads(scenario.modules)
 
-    def _drop(self, key: tuple[Target, BootOptions, Loads, bool]) -> None:
+    def _drop(self, key: Kind) -> None:
         pool = self._pools.pop(key)
         pool.close()
         self._notes.update(dict.fromkeys(pool.notes))
@@ -384,6 +418,9 @@ class Lab:
 
         end_all()  # a compiler is in a process group of its own, where Ctrl+C does not reach it
         self.cache.interrupt()  # nor does it reach threads that fetch or wait for another run
+        if self._early is not None:
+            self._early[1].add_done_callback(_close)
+            self._early = None
         for ready in self._ready.values():
             ready.close()
         for key in list(self._pools):

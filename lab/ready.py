@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lab import compat
 from lab.abi.layout import nearest
@@ -24,7 +24,7 @@ from lab.kernels.images import Images
 from lab.scenario import ModuleLoad
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from concurrent.futures import Future
 
     from lab.abi import Abi
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from lab.scenario import BootOptions, Scenario
     from lab.settings import Settings
 
+T = TypeVar("T")
 Loads = tuple[ModuleLoad, ...]  # a scenario's, in order
 HOUSE = Path(__file__).resolve().parent.parent  # the tree that holds kmod/ and rootfs/
 _STEP_SECONDS = 5.0  # a step's deadline on a target that boots as fast as _BOOT_SECONDS
@@ -93,7 +94,7 @@ class Ready:
         self._narrow_abis: dict[tuple[str, ...], Abi] = {}
         self._templates: dict[BootOptions, Template] = {}
         # As many threads as there are jobs: some wait for others.
-        self._jobs = ThreadPoolExecutor(max_workers=8, thread_name_prefix=f"prepare {target}")
+        self._jobs = ThreadPoolExecutor(max_workers=9, thread_name_prefix=f"prepare {target}")
         submit = self._jobs.submit
         self._kernel: Future[KernelFiles] = submit(self._fetch_kernel)
         self._qemu: Future[Qemu] = submit(self._fetch_qemu)
@@ -145,6 +146,10 @@ class Ready:
         from lab.kernels.uapi import system_abi  # noqa: PLC0415 - as above
 
         return system_abi(self._toolchain.result(), self.arch, self._cache, self._progress)
+
+    def background(self, work: Callable[[], T]) -> Future[T]:
+        """Have something done beside the preparations; it may wait for them."""
+        return self._jobs.submit(work)
 
     @property
     def kernel(self) -> KernelFiles:

@@ -48,7 +48,7 @@ class Lab:
     def plan(self, targets: Sequence[Target]) -> list[str]:
         return [f"{len(targets)} targets, the last is {targets[-1]}"]
 
-    def begin(self, _target: Target) -> None:
+    def begin(self, _target: Target, *, guest: bool) -> None:
         pass
 
     def expect(self, *_: Any) -> None:

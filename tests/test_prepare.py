@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""What the lab does where modules cannot be loaded ahead."""
+"""What the lab does where modules cannot be loaded ahead, and with a guest that was begun early."""
 
 from __future__ import annotations
 
 import io
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from lab.guest import loaded
 from lab.prepare import Lab
 from lab.progress import Progress
 from lab.ready import Wishes
-from lab.scenario import ModuleLoad
+from lab.scenario import BootOptions, ModuleLoad
 from lab.settings import load
 
 if TYPE_CHECKING:
@@ -55,3 +56,50 @@ def test_that_each_scenario_loads_for_want_of_a_template_is_told_with_the_reason
 def test_a_full_disk_is_an_error(ahead: Any) -> None:
     with pytest.raises(CacheError, match="no space"):
         ahead(CacheError("no space left"))
+
+
+class Begun:
+    """Stands in for a pool."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def foreseeing(tmp_path: Path) -> tuple[Any, Any, Future[Any]]:
+    """Return a lab that began a pool, its kind, and the pool to come."""
+    house: Any = Lab(
+        load({"CHANLAB_CACHE": str(tmp_path)}), Wishes(seed=0), Progress(io.StringIO(), quiet=True)
+    )
+    kind, future = ("6.12", BootOptions(), (), True), Future[Any]()
+    house._early = (kind, future)
+    house._new_pool = lambda *_: "made when asked for"
+    return house, kind, future
+
+
+def test_a_guest_that_was_begun_is_the_first_that_is_asked_for(foreseeing: Any) -> None:
+    house, kind, future = foreseeing
+    future.set_result(pool := Begun())
+    assert house.pool(*kind[:3], turns=True) is pool
+
+
+def test_a_guest_of_another_kind_is_ended_as_soon_as_it_is_there(foreseeing: Any) -> None:
+    house, kind, future = foreseeing
+    assert house.pool(*kind[:3], turns=False) == "made when asked for"
+    future.set_result(pool := Begun())
+    assert pool.closed
+
+
+def test_a_guest_that_could_not_be_begun_is_made_when_it_is_asked_for(foreseeing: Any) -> None:
+    house, kind, future = foreseeing
+    future.set_exception(GuestHung("it did not answer"))
+    assert house.pool(*kind[:3], turns=True) == "made when asked for"
+
+
+def test_a_guest_that_nobody_asked_for_ends_with_the_lab(foreseeing: Any) -> None:
+    house, _, future = foreseeing
+    house.close()
+    future.set_result(pool := Begun())
+    assert pool.closed
