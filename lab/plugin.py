@@ -10,6 +10,7 @@ import gc
 import os
 import random
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from lab.verdict import Result, Verdict
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
+    from lab.guest.stress import Stress
     from lab.kernels.model import Target
     from lab.prepare import Lab
     from lab.results import Row
@@ -32,7 +34,7 @@ DEFAULT_KERNEL = "6.12"  # the line that Debian's stable release ships
 SCENARIOS = "scenarios"  # YAML files below a directory of this name are scenario files
 _LAB = pytest.StashKey["Run"]()
 _SEED_BITS = 32
-_NOTES = "chanlab_notes"
+_NOTES, _LAGS = "chanlab_notes", "chanlab_lags"
 _DOUBTS = "chanlab_doubts"
 _HYPOTHESIS = "hypothesispytest"
 _CONTROLLER = "dsession"  # of xdist: where it is, others run the scenarios
@@ -84,10 +86,50 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="apply kmod/faults/NAME.patch to a copy of the modules, to see a scenario fail; repeatable",
     )
+    group.addoption(
+        "--stress",
+        action="store_true",
+        help="let the CPUs of guests lag behind one another at random while twice as many workers run as "
+        "there are CPUs (or -n)",
+    )
     from lab.settings import SETTINGS  # noqa: PLC0415 - pytest starts without the lab's parts
 
     for setting in SETTINGS:
         parser.addini(setting.name, f"{setting.meaning} (default: {setting.default})", default="")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Decide how many workers there are where -n does not; before xdist looks at it."""
+    option = config.option
+    # A worker of xdist's comes by here too, with the option reset: it must not start workers of its own.
+    if hasattr(config, "workerinput") or getattr(option, "numprocesses", 0) is not None:
+        return
+    if option.dist != "no" or _by_hand(option):
+        return
+    from lab import workers  # noqa: PLC0415 - only a process that may start some needs it
+
+    if option.stress:
+        option.numprocesses = workers.crowd()
+        return
+    # What -k and --lf leave is known when all is read; mostly it is little.
+    if (option.keyword and not option.keyword.startswith("not ")) or option.lf:
+        return
+    places = [Path(arg) for arg in config.args if "::" not in arg]
+    targets = workers.targets(option.kernel or "", option.arch or "", option.flavour or "")
+    count = workers.roughly([place for place in places if _holds_scenarios(place)], targets)
+    count += len(config.args) - len(places)
+    if (found := workers.number(count)) > 1:
+        option.numprocesses = found
+
+
+def _by_hand(option: Any) -> bool:
+    """Whether somebody is looking at what one process does, or nothing is run."""
+    return bool(option.collectonly or option.usepdb or option.trace or option.capture == "no")
+
+
+def _holds_scenarios(place: Path) -> bool:
+    return SCENARIOS in place.absolute().parts or place.suffix in (".yaml", ".yml")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -116,6 +158,8 @@ class Run:
         self._targets: tuple[Target, ...] | None = None
         self.heard: list[str] = []  # what xdist's workers want said
         self.doubts: list[str] = []  # verdicts that do not stand
+        self.lags = Counter[str]()  # what --stress did, here and in workers
+        self._stress: Stress | None = None
         # Nothing is captured yet: what is shown here reaches whoever waits, and not a report.
         self._stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
 
@@ -173,8 +217,27 @@ class Run:
         words += ["--seed", str(self.seed)]
         words += ["--cold"] if option.cold else []
         words += ["--qemu", str(option.qemu)] if option.qemu is not None else []
+        words += ["--stress"] if option.stress else []
         words += [word for name in option.fault for word in ("--fault", name)]
         return shlex.join(words)
+
+    def disturb(self) -> None:
+        """Begin what --stress asks for, until close().
+
+        Raises pytest.UsageError where that is impossible.
+        """
+        from lab.guest.stress import Stress  # noqa: PLC0415 - only --stress needs it
+
+        worker = getattr(self._config, "workerinput", {}).get("workerid", "")
+        try:
+            self._stress = Stress(f"{self.seed} {worker}", self.lags).__enter__()
+        except LabError as error:
+            raise pytest.UsageError(str(error)) from error
+
+    def calm(self) -> None:
+        """End what disturb() began."""
+        if self._stress is not None:
+            self._stress.close()
 
     def record(self, rows: Sequence[Row]) -> None:
         """Keep what became of each scenario, for `lab channels`."""
@@ -195,6 +258,7 @@ class Run:
 
     def close(self) -> None:
         """Let go of everything."""
+        self.calm()
         if self._lab is not None:
             self._lab.close()
             self._lab = None
@@ -223,7 +287,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 def _prepare(session: pytest.Session) -> None:
     config = session.config
     places = [Path(arg.partition("::")[0]) for arg in config.args]
-    if any(SCENARIOS in place.absolute().parts or place.suffix in (".yaml", ".yml") for place in places):
+    if any(map(_holds_scenarios, places)):
         run = config.stash[_LAB]
         targets = run.targets()
         if targets and not config.option.collectonly and not config.pluginmanager.has_plugin(_CONTROLLER):
@@ -299,6 +363,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for item in session.items:
         if isinstance(item, ScenarioItem):
             run.lab.expect(item.target, item.scenario)
+    if session.items and session.config.option.stress and not session.config.option.collectonly:
+        run.disturb()
 
 
 def _mark(config: pytest.Config, channel: str) -> pytest.MarkDecorator:
@@ -464,16 +530,24 @@ def guest(target: Target, request: pytest.FixtureRequest) -> Iterator[Hand]:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say what makes this run repeatable."""
-    return [f"chanlab: seed {config.stash[_LAB].seed}"]
+    lines = [f"chanlab: seed {config.stash[_LAB].seed}"]
+    if config.option.stress:
+        from lab.guest.stress import allowed  # noqa: PLC0415 - only --stress needs it
+
+        number, may = getattr(config.option, "numprocesses", 0) or "no", allowed()
+        lines.append(f"chanlab: stress by that seed, {number} workers, {len(may.cpus)} CPUs: {may.lines()}")
+    return lines
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Let a worker of xdist's hand its notes to the process that has the terminal; doubts fail the run."""
     run = session.config.stash[_LAB]
+    run.calm()
     run.settle()
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output[_NOTES], output[_DOUBTS] = run.notes(), run.doubts
+        output[_LAGS] = dict(run.lags)
     elif run.doubts and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     plugins = session.config.pluginmanager
@@ -495,6 +569,7 @@ def pytest_testnodedown(node: Any) -> None:
     output, run = getattr(node, "workeroutput", {}), node.config.stash[_LAB]
     run.heard += output.get(_NOTES, [])
     run.doubts += output.get(_DOUBTS, [])
+    run.lags.update(output.get(_LAGS, {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -504,6 +579,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if rows and not config.option.fault:  # a module that is wrong on purpose says nothing about a channel
         run.record(rows)
     notes = [*(f"NOT TO BE BELIEVED: {doubt}" for doubt in run.doubts), *run.notes()]
+    if config.option.stress and rows:
+        from lab.guest.stress import told  # noqa: PLC0415 - only --stress needs it
+
+        notes.append(told(run.lags))
     counts: dict[str, dict[str, int]] = {}
     for row in rows:
         verdicts = counts.setdefault(row.target, {})

@@ -98,7 +98,9 @@ def test_devices_by_name() -> None:
 
 
 def test_a_name_with_a_comma_ends_no_value() -> None:
-    assert option(argv(spec(name="a,process=b"), "cold", WIRING), "-name") == ["chanlab cold a process=b"]
+    assert option(argv(spec(name="a,process=b"), "cold", WIRING), "-name") == [
+        "chanlab cold a process=b,debug-threads=on"
+    ]
 
 
 def test_the_accelerator_decides_the_cpu() -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from lab import prepare
+from lab import plugin, prepare, settings, workers
 from lab.errors import BuildFailed, HostError, Unsupported
+from lab.guest import pool
 from lab.kernels.model import Kernel, Target
 from lab.verdict import Finding, Result, Verdict
 
@@ -193,7 +194,7 @@ def test_workers_notes_reach_the_terminal(house: pytest.Pytester, monkeypatch: p
     house.makeconftest(
         """
         import pytest
-        from lab import prepare
+        from lab import plugin, prepare, settings, workers
         from tests.test_plugin import Lab
 
         class Talking(Lab):
@@ -267,3 +268,96 @@ def test_hypothesis_has_its_say_only_where_other_tests_were_run(
     words = ("-p", "no:xdist", "scenarios", *more, "--kernel", "6.12", "-k", "fine or more")
     house.runpytest_inprocess(*words, plugins=[Looks()]).assert_outcomes(passed=1 + len(more), deselected=4)
     assert had == [kept]
+
+
+@pytest.fixture
+def crowd(house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """Give a house whose processes have the stand-in too, and two workers where several are worth it."""
+    monkeypatch.setenv("PYTHONPATH", str(prepare.HOUSE))
+    house.makeconftest(
+        """
+        from lab import prepare, workers
+        from tests.test_plugin import Lab
+
+        prepare.Lab = Lab
+        workers.number = lambda scenarios: 2 if scenarios >= 5 else 1
+        workers.crowd = lambda: 2
+        pytest_plugins = ["lab.plugin"]
+        """
+    )
+    return house
+
+
+def test_many_scenarios_are_shared_by_workers_that_start_none(crowd: pytest.Pytester) -> None:
+    result = crowd.runpytest_subprocess("scenarios", "--kernel", "6.12", timeout=120)
+    result.assert_outcomes(passed=1, failed=2, skipped=1, errors=1)
+    result.stdout.fnmatch_lines(["*2 workers*"])
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        ("scenarios", 2),
+        ("scenarios -n 0", 0),
+        ("scenarios -n 3", 3),
+        ("scenarios -x -m ioctl", 2),
+        ("scenarios -k fine", None),
+        ("scenarios --lf", None),
+        ("scenarios --pdb", None),
+        ("scenarios -s", None),
+        ("scenarios --collect-only", None),
+        ("scenarios/ioctl.yaml::fine[6.12-x86_64]", None),
+        ("scenarios --stress -k fine", 4),
+        ("scenarios --stress --collect-only", None),
+        ("scenarios --stress -n 0", 0),
+        ("conftest.py", None),
+    ],
+)
+def test_few_scenarios_and_watched_ones_are_run_by_one_process(
+    house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, words: str, number: int | None
+) -> None:
+    monkeypatch.setattr(workers, "number", lambda scenarios: 2 if scenarios >= 5 else 1)
+    monkeypatch.setattr(workers, "crowd", lambda: 4)
+    config = house.parseconfig(*words.split(), "--kernel", "6.12")
+    plugin.pytest_cmdline_main(config)
+    assert config.option.numprocesses == number
+    config.workerinput = {"workerid": "gw0"}  # type: ignore[attr-defined]  # as xdist's workers have it
+    config.option.numprocesses = None  # and this is what xdist makes of it there
+    plugin.pytest_cmdline_main(config)
+    assert config.option.numprocesses is None
+
+
+def test_stress_starts_workers_and_says_what_it_did(crowd: pytest.Pytester) -> None:
+    words = ("scenarios", "--kernel", "6.12", "--stress", "-k", "fine or broken", "--seed", "3")
+    result = crowd.runpytest_subprocess(*words, timeout=120)
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "chanlab: stress by that seed, 2 workers, * CPUs: *",
+            "*pytest * --seed 3 --stress",
+            "--stress: no guest ran long enough to be disturbed",
+        ]
+    )
+
+
+def test_about_how_many_scenarios_there_are(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for file in (tmp_path / "a.yaml", tmp_path / "sub" / "b.yml"):
+        file.write_text(FILE)
+    assert workers.roughly([tmp_path], 1) == 10
+    assert workers.roughly([tmp_path / "a.yaml"], 3) == 15
+    assert workers.targets(["6.12"], [], []) == 1
+    assert workers.targets(["6.1", "6.12"], ["all"], ["stock"]) == 8
+    assert workers.targets([">=6.1"], [], []) > 1
+
+
+def test_workers_are_as_many_as_cpus_and_memory_and_work_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "cpus", lambda: 8)
+    monkeypatch.setattr(pool, "available_mib", lambda: 100_000)
+    assert [workers.number(count) for count in (0, 10, 64, 1500)] == [1, 1, 4, 8]
+    monkeypatch.setattr(pool, "available_mib", lambda: 1300)
+    assert workers.number(1500) == 3
+    monkeypatch.setattr(pool, "available_mib", lambda: 10)
+    assert workers.number(1500) == 1
+    monkeypatch.setattr(pool, "available_mib", lambda: None)
+    assert workers.number(1500) == 8

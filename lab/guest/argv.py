@@ -105,8 +105,9 @@ def argv(spec: BootSpec, role: Role, wiring: Wiring, *, turns: bool = False) -> 
     program = [*spec.qemu.pdeathsig, *spec.qemu.command]
     for directory in spec.qemu.firmware:
         program += ["-L", str(directory)]
-    # No comma can be in a name: it would end the value.
-    program += ["-name", f"chanlab {role} {spec.name}".replace(",", " ").rstrip()]
+    # No comma can be in a name: it would end the value. Threads have names for top(1) and lab.guest.stress.
+    name = f"chanlab {role} {spec.name}".replace(",", " ").rstrip()
+    program += ["-name", f"{name},debug-threads=on"]
     return [
         *program,
         *machine(spec, turns=turns),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 PANIC_SECONDS = 2.0
 _CHUNK = 256 * 1024
 _TROUBLE = frozenset({"GUEST_PANICKED", "GUEST_CRASHLOADED", "SHUTDOWN", "RESET", "WATCHDOG"})
+running: set[int] = set()  # the process ids of this process' QEMUs
 _LAST_LOOKS, _LAST_PAUSE = 20, 0.005  # for a QEMU that is just ending
 _PDEATHSIG = ("--pdeathsig", "KILL", "--")
 # Where no setpriv is at hand: PR_SET_PDEATHSIG is 1.
@@ -178,6 +179,7 @@ class Process:
             self.popen.kill()
 
     def _end(self) -> None:
+        running.discard(self.pid)
         if self.popen.poll() is None:
             self.popen.kill()
             self.popen.wait()
@@ -276,6 +278,7 @@ def _spawn(
         pidfd = os.pidfd_open(popen.pid)
         agent.setblocking(False)
         process = Process(popen, pidfd, agent, console, qmp.Qmp(monitor), stderr, command)
+        running.add(popen.pid)
         undo.pop_all()
     return process
 
