@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -87,6 +87,7 @@ class Lab:
         self._expected: Counter[tuple[Target, BootOptions, Loads]] = Counter()
         self._early: tuple[Kind, Future[Pool]] | None = None
         self._order: dict[Target, None] = {}  # that scenarios are run in
+        self._names: defaultdict[Target, set[str]] = defaultdict(set)  # of the modules that they load
         self._notes: dict[str, None] = {}  # in order, each once
         self._passed: dict[tuple[Target, str], Scenario] = {}  # in guests that were another one before
         self.doubts: list[str] = []  # verdicts of this run that do not stand
@@ -152,7 +153,16 @@ class Lab:
         if target not in self._ready:
             while len(self._ready) >= _TARGETS:
                 self._forget(next(iter(self._ready)))
-            self._ready[target] = Ready(target, self.wishes, self.settings, self.cache, self.progress)
+            expected = [(boot, loads) for known, boot, loads in self._expected if known == target]
+            self._ready[target] = Ready(
+                target,
+                self.wishes,
+                self.settings,
+                self.cache,
+                self.progress,
+                only=self._names[target],
+                boot=next((boot for boot, _ in expected), None),
+            )
         return self._ready[target]
 
     def _forget(self, target: Target) -> None:
@@ -174,8 +184,10 @@ class Lab:
         """
         with self._once(target, None):
             parts = self.target(target)
+            parts.cover(scenario.loads)
+        parts.check(scenario)  # while modules are being built
+        with self._once(target, None):
             failed = parts.modules.failed
-        parts.check(scenario)
         for name in scenario.loads:
             if name in failed:
                 raise BuildFailed(f"{name} does not compile against {target.kernel.release}", failed[name])
@@ -199,6 +211,7 @@ class Lab:
         """Say that a scenario will be run: modules that many of them load are loaded ahead, once."""
         self._expected[target, scenario.boot, scenario.modules] += times
         self._order[target] = None
+        self._names[target].update(scenario.loads)
 
     def pool(self, target: Target, boot: BootOptions, modules: Loads = (), *, turns: bool = False) -> Pool:
         """Return where guests of a kind come from, with `modules` in them from the start.
@@ -421,6 +434,10 @@ class Lab:
         if self._early is not None:
             self._early[1].add_done_callback(_close)
             self._early = None
+        if any(ready.booting for ready in self._ready.values()):
+            from lab.guest.qemu import kill_all  # noqa: PLC0415 - where it is needed it is there
+
+            kill_all()  # its thread would be waited for
         for ready in self._ready.values():
             ready.close()
         for key in list(self._pools):

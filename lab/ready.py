@@ -81,9 +81,19 @@ class Ready:
     """One target's parts, each ready when first asked for; all of them are begun at once."""
 
     def __init__(
-        self, target: Target, wishes: Wishes, settings: Settings, cache: Cache, progress: Progress
+        self,
+        target: Target,
+        wishes: Wishes,
+        settings: Settings,
+        cache: Cache,
+        progress: Progress,
+        *,
+        only: Collection[str] = (),
+        boot: BootOptions | None = None,
     ) -> None:
+        """Begin. `only`: the modules that will do, as far as is known; `boot`: the first kind of guest."""
         self.target = target
+        self._only = frozenset(only)
         self.arch: Architecture = architecture(target.kernel.arch)
         self._wishes = wishes
         self._settings = settings
@@ -104,6 +114,9 @@ class Ready:
         self._modules: Future[Modules] = submit(self._build_modules)
         self._abi: Future[Abi] = submit(self._system_abi)
         self._narrow: Future[tuple[Root, bytes, Abi]] | None = None
+        # A guest boots while modules are built: neither needs the other.
+        self._first = None if wishes.cold else boot
+        self._ahead = submit(self._boot_ahead, self._first) if self._first is not None else None
 
     def _fetch_kernel(self) -> KernelFiles:
         from lab.kernels import debian  # noqa: PLC0415 - a thread's own
@@ -140,7 +153,26 @@ class Ready:
 
         headers, toolchain = self._headers.result(), self._toolchain.result()
         wishes = self._wishes
-        return build_modules(wishes.source, headers, toolchain, self._cache, self._progress, wishes.patches)
+        return build_modules(
+            wishes.source, headers, toolchain, self._cache, self._progress, wishes.patches, self._only
+        )
+
+    def _boot_ahead(self, boot: BootOptions) -> Template:
+        from lab.guest.template import template  # noqa: PLC0415 - as above
+
+        return template(self.spec(boot), self._cache, self._progress)
+
+    @property
+    def booting(self) -> bool:
+        """Whether a guest boots that nobody waits for yet."""
+        return self._ahead is not None and self._ahead.running()
+
+    def cover(self, modules: Collection[str]) -> None:
+        """Build all modules if one is needed that was not known of at the beginning."""
+        if self._only and not self._only.issuperset(modules):
+            self._only = frozenset()
+            self._modules = self._jobs.submit(self._build_modules)
+            self.__dict__.pop("images", None)
 
     def _system_abi(self) -> Abi:
         from lab.kernels.uapi import system_abi  # noqa: PLC0415 - as above
@@ -302,7 +334,9 @@ class Ready:
 
         Raises BootFailed.
         """
-        if boot not in self._templates:
+        if boot not in self._templates and self._ahead is not None and boot == self._first:
+            self._templates[boot] = self._ahead.result()
+        elif boot not in self._templates:
             from lab.guest.template import template  # noqa: PLC0415 - as above
 
             self._templates[boot] = template(spec, self._cache, self._progress)

@@ -33,7 +33,9 @@ import os, pathlib, re, sys
 tree = pathlib.Path([a for a in sys.argv if a.startswith('M=')][0][2:])
 if (tree / 'nonsense').exists():
     print('Kbuild:1: *** missing separator.  Stop.'); sys.exit(2)
-sources, bad, symvers = sorted(tree.glob('*.c')), False, ''
+only = [name for a in sys.argv if a.startswith('LAB_ONLY=') for name in a[9:].split()]
+sources = [s for s in sorted(tree.glob('*.c')) if not only or 'lab_' + s.stem in only]
+bad, symvers = False, ''
 (tree / 'modules.order').write_text(''.join(f'{s.with_suffix(".o")}\\n' for s in sources))
 for s in sources:
     o, text = s.with_suffix('.o'), s.read_text()
@@ -95,11 +97,12 @@ class Lab:
     def write(self, name: str, text: str) -> None:
         (self.source / name).write_text(text)
 
-    def build(self) -> Modules:
+    def build(self, *only: str) -> Modules:
         for compiled in self.cache.root.glob("v1/build-tree/*/compiled"):
             compiled.unlink()
         headers = Headers(KERNEL, self.kdir, self.kdir, "h")
-        return build_modules(self.source, headers, self.root, self.cache, Progress(quiet=True))
+        quiet = Progress(quiet=True)
+        return build_modules(self.source, headers, self.root, self.cache, quiet, only=only)
 
     def compiled(self) -> list[str]:
         """Return what the last build compiled."""
@@ -144,6 +147,29 @@ def test_only_what_changed_is_compiled_again(lab: Lab) -> None:
     assert first.ko["b"].read_text() == "1"
     (lab.source / "b.c").unlink()
     assert set(lab.build().ko) == {"a", "c"}
+
+
+def test_modules_that_nobody_asked_for_wait(lab: Lab) -> None:
+    lab.write("core.c", "export put")
+    lab.write("door.c", "use put")
+    lab.write("gate.c", "use put")
+    assert set(lab.build("lab_core", "lab_door", "evdev").ko) == {"core", "door"}
+    assert lab.compiled() == ["core.c", "door.c"]
+    assert set(lab.build().ko) == {"core", "door", "gate"}
+    assert lab.compiled() == ["gate.c"]
+    assert set(lab.build("lab_core", "lab_door", "lab_gate").ko) == {"core", "door", "gate"}
+    assert lab.compiled() == []  # all is there, and all will do
+    lab.write("gate.c", "")
+    assert set(lab.build("lab_core").ko) == {"core"}
+    assert lab.compiled() == []
+
+
+def test_modules_that_lack_one_that_nobody_asked_for_are_built_with_all(lab: Lab) -> None:
+    lab.write("core.c", "export put")
+    lab.write("door.c", "use put")
+    built = lab.build("lab_door")
+    assert set(built.ko) == {"core", "door"}
+    assert built.failed == {}
 
 
 def test_undefined_symbols_and_what_follows(lab: Lab) -> None:

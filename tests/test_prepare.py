@@ -14,7 +14,7 @@ from lab.errors import CacheError, GuestHung, LabError
 from lab.guest import loaded
 from lab.prepare import Lab
 from lab.progress import Progress
-from lab.ready import Wishes
+from lab.ready import Ready, Wishes
 from lab.scenario import BootOptions, ModuleLoad
 from lab.settings import load
 
@@ -103,3 +103,28 @@ def test_a_guest_that_nobody_asked_for_ends_with_the_lab(foreseeing: Any) -> Non
     house.close()
     future.set_result(pool := Begun())
     assert pool.closed
+
+
+class Jobs:
+    """Runs nothing; says what it was asked to."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def submit(self, job: Any, *_: Any) -> Any:
+        self.asked.append(job.__name__)
+        return job.__name__
+
+
+def test_a_module_that_was_not_expected_has_all_built() -> None:
+    parts = Ready.__new__(Ready)
+    parts._only, parts._jobs, parts._modules = frozenset({"lab_core", "lab_ioctl"}), Jobs(), None  # type: ignore[assignment]
+    parts.__dict__["images"] = {}
+    parts.cover(["lab_core"])
+    parts.cover([])
+    assert parts._jobs.asked == []  # type: ignore[attr-defined]
+    assert "images" in parts.__dict__
+    parts.cover(["lab_core", "lab_poll"])
+    parts.cover(["lab_mmap"])
+    assert parts._jobs.asked == ["_build_modules"]  # type: ignore[attr-defined]
+    assert "images" not in parts.__dict__

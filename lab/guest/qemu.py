@@ -290,6 +290,13 @@ def _pair(undo: ExitStack, theirs: ExitStack) -> tuple[socket.socket, socket.soc
     return ours, other
 
 
+def kill_all() -> None:
+    """End all QEMUs of this process that run; whoever waits for one learns that it is lost."""
+    for pid in tuple(running):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def how_it_ended(code: int) -> str:
     """Say in words what an exit status of QEMU's means."""
     if code >= 0:

@@ -206,6 +206,7 @@ def _make_once(
         # Taking turns, QEMU is at its most reliable; the template serves guests of both kinds.
         guest = boot(spec, "template", ram=ram, turns=True)
     except BootFailed as error:
+        cache.check_interrupt()  # it was ended with the run: that says nothing about the next one
         cache.remember(failed, {"time": time.time(), "message": error.message, "console": error.console})
         raise
     if guest.remark:

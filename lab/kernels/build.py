@@ -26,7 +26,7 @@ from lab.kernels.sources import patched, read_sources, synchronise
 from lab.kernels.toolchain import compiler, system_includes, tool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lab.arch import Architecture
@@ -41,6 +41,7 @@ _MODULES_FORMAT = 2
 _AGENT_FORMAT = 1
 _AGENT_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s")
 _POLL_SECONDS = 0.05
+_MANY = 6  # names in a line of progress
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,11 @@ def build_modules(
     cache: Cache,
     progress: Progress,
     patches: Sequence[Path] = (),
+    only: Collection[str] = (),
 ) -> Modules:
     """Build all modules of a source tree with patches applied; never changes the tree itself.
+
+    `only`: where these are in files of their names (lab_X in X.c), the others need not be built.
 
     A module that does not build is in `failed`, the others are built all the same. Raises UsageError for a
     tree without a Kbuild and for a patch that does not apply, BuildFailed when nothing can be built or make
@@ -71,22 +75,24 @@ def build_modules(
     files = read_sources(source)
     name = source.resolve().name
     contents = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
-    key = digest(
-        "modules",
-        _MODULES_FORMAT,
-        headers.digest,
-        toolchain.digest,
-        name,
-        contents,
-        [file_digest(patch) for patch in patches],
-    )
+    parts = (headers.digest, toolchain.digest, name, contents, [file_digest(patch) for patch in patches])
+    key = digest("modules", _MODULES_FORMAT, *parts)
+    few = _few(only, files)
+    if few and cache.peek("modules", key) is None:
+        key = digest("modules", _MODULES_FORMAT, *parts, few)
+    else:
+        few = []
 
     def make(building: Path, _final: Path) -> None:
-        text = f"building {name} for {headers.kernel.release}"
+        what = ", ".join(few) if len(few) < _MANY else f"{len(few)} modules"
+        text = f"building {what if few else name} for {headers.kernel.release}"
         wanted = patched(files, patches, toolchain)
         with progress.task(text), _build_tree(source, headers, toolchain, cache) as (tree, lock):
-            synchronise(tree, wanted)
-            built = Kbuild(tree, name, headers, toolchain, lock=lock).build()
+            for modules in (few, []) if few else ([],):
+                synchronise(tree, wanted)
+                built = Kbuild(tree, name, headers, toolchain, lock=lock, only=modules).build()
+                if not built.failed:  # of a few, for want of another one perhaps
+                    break
             _collect(built, tree, building, toolchain, architecture(headers.kernel.arch))
 
     entry = cache.entry("modules", key, make, progress_text=f"{name} is being built")
@@ -99,6 +105,13 @@ def build_modules(
         warnings=result["warnings"],
         digest=key,
     )
+
+
+def _few(only: Collection[str], files: Collection[str]) -> list[str]:
+    """Return the modules that are to be built where they are not all of them; [] for all."""
+    there = {f"lab_{path.removesuffix('.c')}" for path in files if path.endswith(".c") and "/" not in path}
+    found = there.intersection(only)
+    return sorted(found) if found < there else []
 
 
 @contextmanager

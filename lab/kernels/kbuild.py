@@ -15,6 +15,7 @@ from lab.kernels.process import run, usable_cpus
 from lab.kernels.toolchain import compiler, tool
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from lab.kernels.model import Headers
@@ -43,8 +44,18 @@ class Built:
 class Kbuild:
     """A tree of sources that is built, perhaps not for the first time."""
 
-    def __init__(self, tree: Path, name: str, headers: Headers, toolchain: Root, *, lock: int) -> None:
+    def __init__(
+        self,
+        tree: Path,
+        name: str,
+        headers: Headers,
+        toolchain: Root,
+        *,
+        lock: int,
+        only: Sequence[str] = (),
+    ) -> None:
         self._tree = tree
+        self._only = only  # modules, for a Kbuild that looks at LAB_ONLY; none: all
         self._lock = lock  # the descriptor that keeps others from this tree
         self._name = name  # what the user calls the tree
         self._headers = headers
@@ -98,6 +109,8 @@ class Kbuild:
             f"KCFLAGS=-ffile-prefix-map={self._tree}/={self._name}/",
             "modules",
         ]
+        if self._only:
+            argv.append(f"LAB_ONLY={' '.join(self._only)}")
         if not self._btf:
             argv.append("CONFIG_DEBUG_INFO_BTF_MODULES=")
         environment = {
