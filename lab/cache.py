@@ -170,6 +170,15 @@ class Cache:
                 raise CacheError(f"the cache entry {final} vanished while it was made", hint="start again")
         return final
 
+    @contextmanager
+    def alone(self, name: str, text: str) -> Iterator[None]:
+        """Do what only one process should at a time, called `text`, while the block runs; others wait for it.
+
+        For what ends in facts: whoever waited looks whether they are there now. Raises CacheError.
+        """
+        with self._explained(), self._lock("alone", digest(name), text):
+            yield
+
     def peek(self, kind: str, key: str) -> Path | None:
         """Return an entry's directory if it is there; nothing is made or held."""
         final = self._place(kind, key)

@@ -11,6 +11,7 @@ import os
 import random
 import shlex
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from lab.guest.stress import Stress
     from lab.kernels.model import Target
     from lab.prepare import Lab
+    from lab.progress import Progress
+    from lab.relay import Hub
     from lab.results import Row
     from lab.scenario import Scenario
     from lab.session import Hand
@@ -34,7 +37,8 @@ DEFAULT_KERNEL = "6.12"  # the line that Debian's stable release ships
 SCENARIOS = "scenarios"  # YAML files below a directory of this name are scenario files
 _LAB = pytest.StashKey["Run"]()
 _SEED_BITS = 32
-_NOTES, _LAGS = "chanlab_notes", "chanlab_lags"
+# What xdist's processes tell each other.
+_NOTES, _LAGS, _PROGRESS = "chanlab_notes", "chanlab_lags", "chanlab_progress"
 _DOUBTS = "chanlab_doubts"
 _HYPOTHESIS = "hypothesispytest"
 _CONTROLLER = "dsession"  # of xdist: where it is, others run the scenarios
@@ -139,7 +143,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed is None:
         # Made here, in the controller, so that the workers of one run share it.
         config.option.seed = random.SystemRandom().getrandbits(_SEED_BITS)
-    config.stash[_LAB] = Run(config)
+    config.stash[_LAB] = run = Run(config)
+    config.pluginmanager.register(_Verdicts(run))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -160,6 +165,8 @@ class Run:
         self.doubts: list[str] = []  # verdicts that do not stand
         self.lags = Counter[str]()  # what --stress did, here and in workers
         self._stress: Stress | None = None
+        self._hub: Hub | None = None
+        self.reported = False  # whether there is a line of dots
         # Nothing is captured yet: what is shown here reaches whoever waits, and not a report.
         self._stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
 
@@ -173,7 +180,6 @@ class Run:
         """The lab of this process."""
         if self._lab is None:
             from lab import prepare, settings  # noqa: PLC0415 - only runs that have scenarios pay for it
-            from lab.progress import Progress  # noqa: PLC0415 - as above
 
             option = self._config.option
             ini = {setting.name: str(self._config.getini(setting.name)) for setting in settings.SETTINGS}
@@ -184,9 +190,47 @@ class Run:
                 qemu=option.qemu,
                 journal=option.journal.absolute() if option.journal is not None else None,
             )
-            quiet = self._config.option.verbose < 0 or hasattr(self._config, "workerinput")
-            self._lab = prepare.Lab(settings.load(ini), wishes, Progress(self._stderr, quiet=quiet))
+            self._lab = prepare.Lab(settings.load(ini), wishes, self.progress)
         return self._lab
+
+    @cached_property
+    def progress(self) -> Progress:
+        """Where this process says what takes long: a worker of xdist's to the one with the terminal."""
+        from lab.progress import Progress  # noqa: PLC0415 - as above
+
+        worker = getattr(self._config, "workerinput", {})
+        if _PROGRESS in worker:
+            from lab.relay import Remote  # noqa: PLC0415 - as above
+
+            return Remote(worker[_PROGRESS], worker["workerid"])
+        return Progress(
+            self._stderr, quiet=self._config.option.verbose < 0 or bool(worker), fresh=self._fresh
+        )
+
+    def _fresh(self) -> None:
+        """End the line of dots, if there is one."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None and self.reported:
+            self.reported = False
+            # With workers it does not know that there is one.
+            terminal.currentfspath = terminal.currentfspath or -2
+            terminal.ensure_newline()
+
+    def hub(self) -> Hub:
+        """Return where workers say what takes them long."""
+        if self._hub is None:
+            from lab.relay import Hub  # noqa: PLC0415 - only where there are workers
+
+            self._hub = Hub(self.progress)
+        return self._hub
+
+    def verdict(self) -> None:
+        """Take note that there is something to see: what takes long has to take longer to be told."""
+        self.reported = True
+        if self._hub is not None:
+            from lab.relay import LATE  # noqa: PLC0415 - as above
+
+            self._hub.patience = LATE
 
     def targets(self) -> tuple[Target, ...]:
         """Return the targets that the command line asks for.
@@ -262,6 +306,10 @@ class Run:
         if self._lab is not None:
             self._lab.close()
             self._lab = None
+        if self._hub is not None:
+            self._hub.close()
+        if "progress" in self.__dict__:
+            self.progress.close()
         self._stderr.close()
 
 
@@ -564,9 +612,26 @@ def _only_scenarios(terminalreporter: pytest.TerminalReporter) -> bool:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where to say what it does."""
+    node.workerinput[_PROGRESS] = node.config.stash[_LAB].hub().address
+
+
+class _Verdicts:
+    """Tells a run that there is one: pytest gives a report without its config."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def pytest_runtest_logreport(self) -> None:
+        self._run.verdict()
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Take over the notes of a worker; one that crashed left none."""
-    output, run = getattr(node, "workeroutput", {}), node.config.stash[_LAB]
+    run, output = node.config.stash[_LAB], getattr(node, "workeroutput", {})
+    run.hub().forget(node.workerinput["workerid"])
     run.heard += output.get(_NOTES, [])
     run.doubts += output.get(_DOUBTS, [])
     run.lags.update(output.get(_LAGS, {}))

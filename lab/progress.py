@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""What long work tells the user: bars on a terminal, one plain line elsewhere, nothing when quiet."""
+"""What long work tells: a line that changes on a terminal, plain lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 Unit = Literal["", "bytes"]
 
@@ -17,36 +18,55 @@ Unit = Literal["", "bytes"]
 class Task:
     """One piece of work under way; safe to call from several threads."""
 
-    def __init__(self, bars: Any | None = None, ident: Any | None = None) -> None:
-        self._bars = bars
-        self._ident = ident
+    def __init__(
+        self, text: str = "", total: float | None = None, changed: Callable[[Task], None] | None = None
+    ) -> None:
+        self.text = text
+        self.done = 0.0
+        self.whole = total
+        self._changed = changed
 
     def advance(self, amount: float) -> None:
         """Say that `amount` more of the total is done; negative when work has to be done again."""
-        if self._bars is not None:
-            self._bars.advance(self._ident, amount)
+        self.done += amount
+        if self._changed is not None:
+            self._changed(self)
 
     def total(self, amount: float) -> None:
         """Say how much there is to do, once it is known."""
-        if self._bars is not None:
-            self._bars.update(self._ident, total=amount)
+        self.whole = amount
+
+    def line(self) -> str:
+        """Return what it is and how far it has come."""
+        if not self.whole or not 0 < self.done <= self.whole:
+            return self.text
+        return f"{self.text} {self.done / self.whole:.0%}"
 
 
 class Progress:
     """Where work is announced; safe to use from several threads.
 
-    `stream` is where it goes (sys.stderr when None); bars are drawn when that is a terminal.
+    `stream` is where it goes (sys.stderr when None); `fresh` is called before anything is written there, to
+    end a line that somebody else has begun.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        quiet: bool = False,
+        fresh: Callable[[], object] = lambda: None,
+    ) -> None:
         self._stream = stream
         self._quiet = quiet
+        self._fresh = fresh
         self._lock = threading.Lock()
-        self._bars: Any | None = None  # rich.progress.Progress while work is under way
-        self._tasks = 0
+        self._live: Any | None = None  # rich's, while work is under way
+        self._tasks: list[Task] = []
+        self._since = 0.0
 
     @contextmanager
-    def task(self, text: str, total: float | None = None, *, unit: Unit = "") -> Iterator[Task]:
+    def task(self, text: str, total: float | None = None, *, unit: Unit = "") -> Iterator[Task]:  # noqa: ARG002 - what total is in, for those who show it
         """Announce a piece of work for as long as the block lasts; `total` in `unit`, None when unknown."""
         if self._quiet:
             yield Task()
@@ -54,64 +74,69 @@ class Progress:
             self._line(f"{text} ...")
             yield Task()
         else:
-            bars = self._start()
-            ident = bars.add_task(text, total=total, unit=unit)
+            task = Task(text, total)
+            self._show(task)
             try:
-                yield Task(bars, ident)
+                yield task
             finally:
-                bars.remove_task(ident)
-                self._stop()
+                self._hide(task)
 
     def note(self, text: str) -> None:
-        """Tell the user something once, above the bars."""
+        """Tell the user something once, above the line."""
         if self._quiet:
             return
         with self._lock:
-            bars = self._bars
-        if bars is not None:
-            bars.console.print(text, markup=False, highlight=False)
+            live = self._live
+        if live is not None:
+            live.console.print(text, markup=False, highlight=False)
         else:
             self._line(text)
+
+    def close(self) -> None:
+        """Let go of what it holds, which is nothing here."""
 
     def _out(self) -> TextIO:
         return self._stream if self._stream is not None else sys.stderr
 
     def _line(self, text: str) -> None:
         with self._lock:
+            self._fresh()
             self._out().write(f"{text}\n")
             self._out().flush()
 
-    def _start(self) -> Any:
+    def _show(self, task: Task) -> None:
         with self._lock:
-            self._tasks += 1
-            if self._bars is None:
-                self._bars = _new_bars(self._out())
-                self._bars.start()
-            return self._bars
+            self._tasks.append(task)
+            if self._live is None:
+                self._fresh()
+                self._since = time.monotonic()
+                self._live = _new_live(self._out(), self.line)
+                self._live.start()
 
-    def _stop(self) -> None:
+    def _hide(self, task: Task) -> None:
         with self._lock:
-            self._tasks -= 1
-            if self._tasks == 0 and self._bars is not None:
-                self._bars.stop()
-                self._bars = None
+            self._tasks.remove(task)
+            if not self._tasks and self._live is not None:
+                self._live.stop()
+                self._live = None
+
+    def line(self) -> str:
+        """Return what is under way, the oldest first."""
+        tasks = list(dict.fromkeys(task.line() for task in list(self._tasks)))
+        return f"{time.monotonic() - self._since:3.0f} s  {'; '.join(tasks)}"
 
 
-def _new_bars(stream: TextIO) -> Any:
+def _new_live(stream: TextIO, line: Callable[[], str]) -> Any:
     # Importing rich costs more than a warm run has to do, and a warm run has nothing to announce.
     from rich.console import Console  # noqa: PLC0415 - see above
-    from rich.filesize import decimal  # noqa: PLC0415 - see above
-    from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415 - see above
-    from rich.progress import Progress as Bars  # noqa: PLC0415 - see above
-    from rich.progress import Task as Bar  # noqa: PLC0415 - see above
+    from rich.live import Live  # noqa: PLC0415 - see above
     from rich.text import Text  # noqa: PLC0415 - see above
 
-    class Amount(ProgressColumn):
-        def render(self, task: Bar) -> Text:
-            if task.total is None:
-                return Text("")
-            show = decimal if task.fields["unit"] == "bytes" else lambda number: f"{number:g}"
-            return Text(f"{show(int(task.completed))}/{show(int(task.total))}")
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), Amount(), TimeElapsedColumn())
-    return Bars(*columns, console=Console(file=stream), transient=True)
+    return Live(
+        get_renderable=lambda: Text(line(), no_wrap=True, overflow="ellipsis"),
+        console=Console(file=stream),
+        transient=True,
+        refresh_per_second=5,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -345,6 +348,21 @@ def test_kernels_are_found_and_kept(stocked: TinyArchive, cache: Cache) -> None:
     assert len(stocked.asked) == asked
     catalogue.load(settings, cache, QUIET, refresh=True)
     assert not any("Packages" in path for path, _ in stocked.asked[asked:])  # nothing in it had changed
+
+
+def test_runs_that_begin_at_once_ask_once(stocked: TinyArchive, cache: Cache) -> None:
+    settings, together = stocked.settings(cache.root), threading.Barrier(3)
+
+    def load() -> catalogue.Catalogue:
+        own = cache.another()  # as another process has it
+        together.wait()
+        return catalogue.load(settings, own, QUIET)
+
+    with ThreadPoolExecutor(3) as pool:
+        found = [future.result() for future in [pool.submit(load) for _ in range(3)]]
+    assert found[0] == found[1] == found[2]
+    lists = Counter(path for path, _ in stocked.asked if path.endswith("InRelease"))
+    assert set(lists.values()) == {1}
 
 
 def test_a_stale_suite_is_left_out_and_said(stocked: TinyArchive, cache: Cache) -> None:

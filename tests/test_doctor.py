@@ -116,15 +116,32 @@ def test_quiet_progress_says_nothing() -> None:
     assert stream.getvalue() == ""
 
 
-def test_bars_on_a_terminal() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
-    stream = Terminal()
-    progress = Progress(stream)
+
+def test_one_line_on_a_terminal() -> None:
+    stream, fresh = Terminal(), list[str]()
+    progress = Progress(stream, fresh=lambda: fresh.append(stream.getvalue()))
     with progress.task("outer"), progress.task("fetching [x]", 2000, unit="bytes") as task:
         task.advance(1000)
+        assert progress.line().endswith(" s  outer; fetching [x] 50%")
+        task.advance(1000)
+        task.advance(2)  # more than was said
         progress.note("by [the] way")
-    assert "by [the] way" in stream.getvalue()
-    assert "fetching [x]" in stream.getvalue()
+        with progress.task("outer"):
+            assert progress.line().endswith(" s  outer; fetching [x]")
+    assert fresh == [""]  # before anything was written
+    text = stream.getvalue()
+    assert "by [the] way\n" in text
+    assert "  0 s  outer" in text
+    assert text.endswith("\x1b[2K")  # nothing is left of it
+
+
+def test_a_line_is_begun_anew_elsewhere_too() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream, fresh=lambda: stream.write("<new>"))
+    with progress.task("booting"):
+        pass
+    assert stream.getvalue() == "<new>booting ...\n"

@@ -202,15 +202,21 @@ def load(
     Raises FetchError, SignatureError, HashMismatch or HostError where there is nothing to fall back on.
     """
     kept = {name: _recall(name, settings, cache) for name in dict.fromkeys(arches)}
-    if fetch:
+
+    def stale() -> list[str]:
         still = settings.offline and not refresh
-        stale = [
+        return [
             name
             for name, known in kept.items()
             if known is None or refresh or not (still or _age(known) < settings.index_hours * 3600)
         ]
-        if stale:
-            kept |= _renew(stale, kept, settings, cache, progress, refresh=refresh)
+
+    if fetch and stale():
+        # Workers that start side by side would all read the same indexes, seconds of CPU time each.
+        with cache.alone("catalogue", "the list of kernels"):
+            kept = {name: _recall(name, settings, cache) for name in kept}
+            if wanted := stale():
+                kept |= _renew(wanted, kept, settings, cache, progress, refresh=refresh)
     return _merged([nominal(name) if known is None else _catalogue(known) for name, known in kept.items()])
 
 

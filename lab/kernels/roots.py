@@ -67,11 +67,32 @@ def root(
     Raises UsageError for a root that kernels/roots.yaml does not have, FetchError where packages cannot be
     had, CacheError for a full or unwritable disk.
     """
+    there = _held(name, cache, target)
+    if there is not None:
+        return there
     arch = host()
-    there = _known_key(name, cache, target=target)
-    if there:
-        return _load(cache.entry("root", there, _vanished))
-    spec, name = _spec(name, target or arch, arch)
+    spec, called = _spec(name, target or arch, arch)
+    with cache.alone(f"root-{called}", f"root {called}"):
+        return _held(name, cache, target) or _make(
+            called, spec, arch, settings=settings, cache=cache, progress=progress
+        )
+
+
+def _held(name: str, cache: Cache, target: Architecture | None) -> Root | None:
+    """Return a root that is there, held for as long as this process lives."""
+    key = _known_key(name, cache, target=target)
+    return _load(cache.entry("root", key, _vanished)) if key else None
+
+
+def _make(
+    name: str,
+    spec: dict[str, Any],
+    arch: Architecture,
+    *,
+    settings: Settings,
+    cache: Cache,
+    progress: Progress,
+) -> Root:
     with _ONE_AT_A_TIME:  # two roots out of the same suites: let the second find the indexes
         packages, fetch = _resolve(name, spec, arch, settings=settings, cache=cache, progress=progress)
     what = digest(MAKER, name, spec, [[package.name, package.item.sha256] for package in packages])
