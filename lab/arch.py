@@ -63,9 +63,15 @@ class Architecture:
     overwritten: range = range(0)  # memory that QEMU writes to as it starts, and the kernel does not use
     aligned_pairs: bool = False  # a 64-bit argument of a system call begins in a register of an even number
     mmap_struct: bool = False  # mmap() takes the address of its six arguments
+    counting: str = ""  # what the CPU model has besides where instructions are counted, see lab.price
     compat: Compat = field(default_factory=Compat)
     runs_on: tuple[str, ...] = ()  # other hosts whose KVM can run it
     host: bool = False  # whether the lab itself runs on it: binding a root's programs is written for some
+
+    @property
+    def counted_cpu(self) -> str:
+        """The CPU model under TCG of guests whose instructions are counted."""
+        return f"{self.cpu}{self.counting}"
 
 
 X86_64 = Architecture(
@@ -92,6 +98,8 @@ X86_64 = Architecture(
     flavours={"stock": "amd64", "cloud": "cloud-amd64", "rt": "rt-amd64"},
     compat=Compat("CONFIG_IA32_EMULATION", "i386", off="CONFIG_IA32_EMULATION_DEFAULT_DISABLED"),
     host=True,
+    # QEMU counts each step of a string instruction: without these, the kernel copies word by word.
+    counting=",-erms,-fsrm,-fsrs",
     registers=Registers(
         counter=r"\bRIP=([0-9a-f]+)",
         stack=r"\bRSP=([0-9a-f]+)",
@@ -150,6 +158,7 @@ ARM64 = Architecture(
     flavours={"stock": "arm64", "cloud": "cloud-arm64", "rt": "rt-arm64", "16k": "arm64-16k"},
     compat=Compat(arch="armhf"),
     host=True,
+    counting=",cntfrq=1000000000",  # otherwise its clock ticks once in 16 ns
     registers=Registers(
         counter=r"\bPC=([0-9a-f]+)",
         stack=r"\bSP=([0-9a-f]+)",
@@ -172,6 +181,7 @@ ARMHF = Architecture(
     cpu="cortex-a15",
     console="ttyAMA0",
     panic=("pvpanic-pci",),
+    counting=",cntfrq=1000000000",
     aligned_pairs=True,
     flavours={"stock": "armmp", "lpae": "armmp-lpae", "rt": "rt-armmp"},
     registers=Registers(

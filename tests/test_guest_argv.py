@@ -47,6 +47,16 @@ def test_a_guest_has_only_what_it_was_given() -> None:
     assert option(words, "-machine") == ["pc-q35-10.0,memory-backend=ram"]
 
 
+def test_a_guest_may_count_its_instructions() -> None:
+    plain, counted = (
+        argv(spec(counted=each), "clone", replace(WIRING, ram=Path("/r"))) for each in (False, True)
+    )
+    assert option(counted, "-icount") == ["shift=0"]
+    assert option(counted, "-cpu") == ["max,-erms,-fsrm,-fsrs"]
+    assert (option(plain, "-icount"), option(plain, "-cpu")) == ([], ["max"])
+    assert spec(counted=True).key() != spec().key()
+
+
 def test_descriptors_reach_the_ports() -> None:
     words = argv(spec(), "cold", WIRING)
     assert option(words, "-chardev") == [

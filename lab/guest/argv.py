@@ -70,6 +70,7 @@ class BootSpec:
     cpus: int = 2  # two by default, so that races can happen at all
     memory_mib: int = 256
     name: str = ""  # of the target, for people
+    counted: bool = False  # its clock counts instructions, see lab.price
 
     def key(self) -> str:
         """Return what a template of this is kept under: a digest of contents, never of paths."""
@@ -130,7 +131,9 @@ def machine(spec: BootSpec, *, turns: bool = False) -> list[str]:
         # A versioned machine: what it is does not change when QEMU is renewed.
         "-machine", f"{spec.arch.machine},memory-backend=ram",
         "-accel", "tcg,thread=single" if turns and spec.arch.turns and spec.accel == "tcg" else spec.accel,
-        "-cpu", "host" if spec.accel == "kvm" else spec.arch.cpu,
+        "-cpu", "host" if spec.accel == "kvm" else spec.arch.counted_cpu if spec.counted else spec.arch.cpu,
+        # Each instruction is a nanosecond of the guest's time, whatever the host does meanwhile.
+        *(("-icount", "shift=0") if spec.counted else ()),
         "-smp", f"cpus={spec.cpus},sockets=1,cores={spec.cpus},threads=1",
         "-m", f"{spec.memory_mib}M",
         # Nothing that is not asked for here: no network card, no disk, no display, nothing out of /etc or ~.
