@@ -22,6 +22,7 @@ from lab.language.kinds import DurationKind, IntKind, Kind
 from lab.language.outcome import OfPending, Outcome
 from lab.language.scope import kinds_of_outcome
 from lab.language.steps import COMMON
+from lab.language.trips import TRIP_KEYS
 from lab.verbs import Verb, table
 
 if TYPE_CHECKING:
@@ -186,20 +187,38 @@ def schema() -> dict[str, Any]:
             "price": {"type": "string"},
             "read": {"type": "string"},
             "not_applicable": {"type": "object", "additionalProperties": {"type": "string"}},
+            "trip": {
+                "anyOf": [
+                    {"type": "string"},
+                    {"$ref": "#/$defs/trip"},
+                    {"type": "array", "items": {"$ref": "#/$defs/trip"}},
+                ]
+            },
             **_shared(),
             "scenarios": {"type": "array", "items": {"$ref": "#/$defs/scenario"}},
         },
         required=["channel", "scenarios"],
     )
     steps = {"type": "array", "items": {"$ref": "#/$defs/step"}}
+    trip = _object({name: _trip_key(name) for name in TRIP_KEYS}, required=["about", "bytes", "steps"])
     verbs = {f"verb_{name}": _verb_schema(verb, name) for name, verb in sorted(table().items())}
     step = {"type": "object", "oneOf": [{"$ref": f"#/$defs/{name}"} for name in verbs]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A chanlab scenario file",
         **file,
-        "$defs": {"scenario": scenario, "steps": steps, "step": step, **verbs},
+        "$defs": {"scenario": scenario, "trip": trip, "steps": steps, "step": step, **verbs},
     }
+
+
+def _trip_key(name: str) -> dict[str, Any]:
+    number = {"type": "integer", "minimum": 0}
+    known: dict[str, dict[str, Any]] = {
+        **_shared(),
+        "about": {"type": "string"},
+        "bytes": {"anyOf": [number, {"type": "array", "items": number}]},
+    }
+    return known.get(name, {"$ref": "#/$defs/steps"})
 
 
 def _shared() -> dict[str, Any]:

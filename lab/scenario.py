@@ -26,6 +26,7 @@ __all__ = [
     "ScenarioFile",
     "SplatWanted",
     "Step",
+    "Trip",
     "check",
     "load",
 ]
@@ -131,6 +132,18 @@ class Scenario:
 
 
 @dataclass(frozen=True)
+class Trip:
+    """A channel's round trip, whose price lab.price tells: steps that can be made again and again."""
+
+    about: str
+    bytes: int  # that it carries
+    scenario: Scenario  # what it needs, and the steps that come before
+    steps: tuple[Step, ...]  # of one round, all by one actor
+    after: tuple[Step, ...]  # what comes when all rounds are done
+    text: str  # as written
+
+
+@dataclass(frozen=True)
 class ScenarioFile:
     """One channel's scenarios and what the head of its file says."""
 
@@ -144,6 +157,8 @@ class ScenarioFile:
     choose: str = ""  # when a module should have such a channel
     price: str = ""  # what it costs
     read: str = ""  # what to read of it elsewhere
+    trips: tuple[Trip, ...] = ()  # one for each number of bytes
+    no_trip: str = ""  # why it has none
 
 
 def load(

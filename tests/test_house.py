@@ -65,6 +65,7 @@ def test_every_channel_is_explained_to_a_newcomer() -> None:
     assert [
         file.channel for file in ours if not (file.about and file.choose and file.price and file.read)
     ] == []
+    assert [file.channel for file in files if not (file.trips or file.no_trip)] == []
 
 
 FAULTS = sorted((HOUSE / "kmod" / "faults").glob("*.patch"))

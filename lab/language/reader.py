@@ -28,6 +28,7 @@ from lab.language.nodes import (
 from lab.language.requires import read_requires
 from lab.language.scope import Scope, Words
 from lab.language.steps import read_inner, read_steps
+from lab.language.trips import TRIP_KEYS, read_trips
 from lab.language.values import Fixed
 from lab.scenario import BootOptions, ModuleLoad, Scenario, ScenarioFile, SplatWanted
 
@@ -36,11 +37,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.abi.header_words import HeaderWords
+    from lab.scenario import Trip
 
 # What the head says for all scenarios, and a scenario may say itself.
 _COMMON_KEYS = ("modules", "uapi", "requires", "actors", "boot", "within")
 _GUIDE_KEYS = ("choose", "price", "read")  # for who does not know the channel, see docs/channels.md
-_FILE_KEYS = ("channel", "about", *_GUIDE_KEYS, "not_applicable", *_COMMON_KEYS, "scenarios")
+_FILE_KEYS = ("channel", "about", *_GUIDE_KEYS, "not_applicable", "trip", *_COMMON_KEYS, "scenarios")
 _SCENARIO_KEYS = ("name", "about", "with", *_COMMON_KEYS, "expect_splat", "expect_verdict", "steps")
 
 
@@ -78,10 +80,22 @@ class Reader:
             for item in self.mistakes.items(head["scenarios"][1], "scenarios"):
                 scenarios += self._scenarios(item, head, words, names, channel)
         notes = self._notes(head)
+        trips, no_trip = self._trips(head, words, channel)
         self.mistakes.raise_any()
         about = self._text(head, "about")
         guide = {key: self._text(head, key) for key in _GUIDE_KEYS}
-        return ScenarioFile(self.path, channel, about, modules, uapi, tuple(scenarios), notes, **guide)
+        return ScenarioFile(
+            self.path,
+            channel,
+            about,
+            modules,
+            uapi,
+            tuple(scenarios),
+            notes,
+            trips=trips,
+            no_trip=no_trip,
+            **guide,
+        )
 
     # --- the head ---------------------------------------------------------------------------------
 
@@ -148,6 +162,38 @@ class Reader:
             constants = constants | scanned.constants
             structs.update({struct: tuple(fields) for struct, fields in scanned.structs.items()})
         return Words(constants, structs)
+
+    def _trips(self, head: Pairs, words: Words, channel: str) -> tuple[tuple[Trip, ...], str]:
+        """Return the round trip for each number of bytes, or why there is none."""
+        if "trip" not in head:
+            return (), ""
+        node = head["trip"][1]
+        if isinstance(node, ScalarNode):
+            return (), self._text(head, "trip")
+        found: list[Trip] = []
+        for item in node.value if isinstance(node, SequenceNode) else [node]:
+            found += self._trip(item, head, words, channel)
+        for twice in {each.bytes for each in found if [other.bytes for other in found].count(each.bytes) > 1}:
+            self.mistakes.add(node, f"two trips carry {twice} bytes: that is what tells them apart")
+        return tuple(found), ""
+
+    def _trip(self, node: Node, head: Pairs, words: Words, channel: str) -> tuple[Trip, ...]:
+        given = self.mistakes.pairs(node, "trip")
+        self.mistakes.known(given, TRIP_KEYS, "trip")
+        common = {**{key: value for key, value in head.items() if key in _COMMON_KEYS}, **given}
+        base = Scenario(
+            name="trip",
+            id="trip",
+            file=self.mistakes.file,
+            line=line_of(node),
+            channel=channel,
+            about=self._text(given, "about"),
+            modules=self._modules(common, None),
+            uapi=self._headers(head),
+            requires=self.requires.merged(read_requires(given, self.mistakes)),
+            boot=self._boot(common),
+        )
+        return read_trips(given, node, common, base, words, self.mistakes)
 
     # --- scenarios ----------------------------------------------------------------------------------
 
