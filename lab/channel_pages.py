@@ -7,16 +7,19 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab import price_list
 from lab.language.steps import all_steps
 from lab.scenario import load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from lab.language.steps import Step
+    from lab.price_list import Prices
     from lab.scenario import Requires, Scenario, ScenarioFile
 
 HOUSE = Path(__file__).resolve().parent.parent
+PRICES = HOUSE / "docs" / "price.json"  # made by `lab price --write`
 OPERATIONS = "operations"  # the file whose scenarios make the table of files and calls
 FILES = ("chardev", "procfs", "sysfs", "debugfs", "relay", "filesystem", "anon_inode")
 CALLS = ("open", "read", "write", "lseek", "ioctl", "mmap", "poll", "fsync")
@@ -30,6 +33,35 @@ each target: `lab channels`.
 | channel | what it is |
 | --- | --- |
 """
+_PRICES_HEAD = """
+## What a round trip costs
+
+Instructions of the guest, those of the kernel and of the program, for one round trip: the cheapest first,
+and where more bytes go the same way, how many that makes for each. They are counted by QEMU, so that the
+number is the same each time: `lab price` counts them again and tells a change of 2 %. These were made by
+`lab price --write`.
+
+Which one to choose, as far as the price goes: for much data, or data that is looked at often, map memory.
+For messages it makes little difference which file they go through, a device's, one of debugfs or procfs, or
+by a request of ioctl: the price is that of two calls, two copies and the memory that the module allocates. A
+struct by one ioctl is cheaper than any text. A message by netlink costs several times as much as by a file,
+and what a trip through another thread costs (tty, a kernel thread, a disk) is mostly the switching to and
+fro.
+
+How to read it:
+
+- Compare within a column. An instruction of s390x may move hundreds of bytes, and one of x86_64 is counted
+  once for each step of a string instruction; these guests' CPU has no fast ones, so that the kernel copies
+  by words.
+- An instruction is no unit of time: waiting for memory, for devices and for other CPUs is not in it.
+- The guest has one CPU, and the program runs whenever it can. What others do is counted where the program
+  waits for them; what the kernel puts off until nobody waits is not.
+- Each call's price contains some tens of instructions that the lab's agent takes to make it. What it takes
+  to survive a fault of a load or a store is left out.
+- Most messages go through the store that all channels share: a put allocates memory and copies, a get copies
+  and frees.
+
+"""
 _OPERATIONS_HEAD = """\
 # Files and calls
 
@@ -42,7 +74,7 @@ scenarios of [operations.yaml](../scenarios/operations.yaml) by `python -m lab.r
 def pages() -> dict[str, str]:
     """Return the pages by the names of their files in docs/."""
     files = [load(path, root=HOUSE) for path in sorted((HOUSE / "scenarios").glob("*.yaml"))]
-    made = {"channels.md": channels_page(files)}
+    made = {"channels.md": channels_page(files, price_list.read(PRICES))}
     for file in files:
         if file.path.stem == OPERATIONS:
             made["operations.md"] = operations_page(file)
@@ -52,11 +84,27 @@ def pages() -> dict[str, str]:
 # --- the channels -------------------------------------------------------------------------------------
 
 
-def channels_page(files: Iterable[ScenarioFile]) -> str:
-    """Return docs/channels.md."""
+def channels_page(files: Iterable[ScenarioFile], prices: Mapping[str, Prices] | None = None) -> str:
+    """Return docs/channels.md; `prices` by target, none: without a table of them."""
     files = list(files)
     index = "".join(f"| [{file.channel}](#{file.channel}) | {_line(file.about)} |\n" for file in files)
-    return _CHANNELS_HEAD + index + "".join(f"\n{section}" for section in map(_section, files))
+    table = _prices(files, prices) if prices else ""
+    return _CHANNELS_HEAD + index + table + "".join(f"\n{section}" for section in map(_section, files))
+
+
+def _prices(files: Sequence[ScenarioFile], prices: Mapping[str, Prices]) -> str:
+    """Return the table of prices, why some channels have none, and what they were counted on."""
+    lines = [f"| channel | the round trip | bytes | {' | '.join(prices)} |"]
+    lines.append(f"| --- | --- | ---: |{' ---: |' * len(prices)}")
+    for channel, *cells in price_list.rows(files, prices):
+        lines.append(f"| {f'[{channel}](#{channel})' if channel else ''} | {' | '.join(cells)} |")
+    lines += ["", "Without a price:", ""]
+    lines += [f"- {file.channel}: {_line(file.no_trip)}" for file in files if file.no_trip]
+    for target, each in prices.items():
+        lines += [f"- {channel} on {target}: {why}" for channel, why in each.unsupported.items()]
+    kernels = ", ".join(f"{target} is {each.release}" for target, each in prices.items())
+    emulators = " and ".join(sorted({each.qemu for each in prices.values()}))
+    return _PRICES_HEAD + "\n".join([*lines, "", f"Counted by QEMU {emulators}: {kernels}.", ""])
 
 
 def _section(file: ScenarioFile) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lab.settings import Settings
 
 _COLUMNS = 6  # targets side by side, in a table of channels
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
@@ -329,6 +330,37 @@ def compare(files: tuple[Path, ...]) -> None:
         f"{len(found.differences)} differences"
     )
     if found.differences or found.missing:
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--kernel", "kernels_", multiple=True, default=("6.12",), show_default=True, help="Repeatable.")
+@click.option("--arch", multiple=True, default=(DEFAULT,), show_default=True, help="Repeatable; or `all`.")
+@click.option("--channel", multiple=True, help="Only this one. Repeatable.")
+@click.option("--patch", multiple=True, type=_FILE, help="Change the modules by this first. Repeatable.")
+@click.option("--against", type=_FILE, help="Prices to compare with.  [default: docs/price.json]")
+@click.option("--write", is_flag=True, help="Keep them in docs/price.json and docs/channels.md.")
+@click.option("--json", "as_json", is_flag=True, help="For programs, and for --against.")
+@told
+def price(
+    *,
+    kernels_: Sequence[str],
+    arch: Sequence[str],
+    channel: Sequence[str],
+    patch: Sequence[Path],
+    against: Path | None,
+    write: bool,
+    as_json: bool,
+) -> None:
+    """Count the instructions of a round trip of each channel; tell, and leave with 1, where 2 % changed."""
+    from lab import price as price_  # noqa: PLC0415 - as above
+
+    if write and (patch or against):
+        raise click.UsageError("--write keeps the prices of the modules as they are, compared with nothing")
+    settings, _, progress = _open(quiet=as_json)
+    patches = tuple(path.resolve() for path in patch)
+    wanted = price_.Wanted(kernels_, arch, channel, patches, against, write=write, as_json=as_json)
+    if not price_.main(settings, progress, wanted, _table):
         sys.exit(1)
 
 

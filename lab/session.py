@@ -20,7 +20,7 @@ from lab.language.context import Context
 from lab.language.expect import Expectations, Mismatch, match_messages
 from lab.language.expression import ExpressionError
 from lab.language.kinds import ErrnoKind
-from lab.language.plan import Call
+from lab.language.plan import Call, Plan
 from lab.language.show import show
 from lab.language.steps import Step
 from lab.verbs import Verb, table
@@ -213,19 +213,23 @@ class Session:
         Fails the step when the actor is dead or busy.
         """
         self.cast.need_free(step.by)
-        verb = table()[step.verb]
         program = wire.Program(self.cast.abi(step.by).arch)
         if meeting is not None:
             program.barrier(*meeting)
+        call, plan = self.plan(step, program)
+        verb, pending = table()[step.verb], self.agent.submit(step.by, program)
+        running = Running(step, verb, call, plan, pending, self._mark)
+        self.cast.began(running)
+        return running
+
+    def plan(self, step: Step, program: wire.Program) -> tuple[Call, Plan[Any]]:
+        """Put a step of a verb that plans into a program; return what it resolves against, and the plan."""
         call = Call(self.context(step.by), program, actor=step.by)
         if step.times is not None:
             call.times = int(step.times.resolve(call))
             call.want = step.expect.range(call)
         arguments = {name: value.resolve(call) for name, value in step.arguments.items()}
-        plan = verb.signature.function(call, **arguments)
-        running = Running(step, verb, call, plan, self.agent.submit(step.by, program), self._mark)
-        self.cast.began(running)
-        return running
+        return call, table()[step.verb].signature.function(call, **arguments)
 
     def program(self) -> wire.Program:
         """Return an empty program for this target."""
@@ -345,9 +349,14 @@ class Session:
         self.judge(step, outcome, running if finished else None)
         return outcome
 
-    def judge(self, step: Step, outcome: Outcome, running: Running | None = None) -> None:
-        """Compare an outcome with what the step expects; raises StepFailed where it differs."""
-        context: Context = running.call if running else self.context(step.by)
+    def judge(
+        self, step: Step, outcome: Outcome, running: Running | None = None, *, context: Context | None = None
+    ) -> None:
+        """Compare an outcome with what the step expects; raises StepFailed where it differs.
+
+        `context` is what the step was resolved against, where no `running` call says it.
+        """
+        context = running.call if running else context or self.context(step.by)
         times = running.call.times if running else 1
         mismatches = step.expect.check(outcome, context, times=times)
         self.take_messages()

@@ -16,6 +16,8 @@ from lab.errors import AgentError, UsageError
 from lab.guest.frames import MAX_FRAME, Reader, padded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lab.arch import Architecture
 
 MAX_BUFFERS: Final = 1024
@@ -240,6 +242,11 @@ class Program:
         """
         self._add(Op.BECOME, self._pack("II", self.buffer(path.encode() + b"\0").index, 0))
         return self._next_call()
+
+    @property
+    def parts(self) -> tuple[Sequence[tuple[Buffer, bytes]], Sequence[bytes], Sequence[bytes]]:
+        """Its buffers with their data, its pointers and its operations: for lab.guest.rounds."""
+        return self._buffers, self._pointers, self._operations
 
     def encode(self) -> bytes:
         """Return the program's bytes. Raises UsageError when they are more than a frame holds."""
