@@ -25,7 +25,7 @@ from lab.ready import HOUSE, Loads, Ready, Wishes
 from lab.verdict import Finding, Result, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from lab.guest.argv import BootSpec
@@ -241,6 +241,7 @@ class Lab:
             cold=self.wishes.cold,
             turns=turns,
             loaded=ahead is not None,
+            in_place=self.wishes.in_place,
         )
 
     def _foreseen(self, key: Kind) -> Pool | None:
@@ -316,10 +317,17 @@ class Lab:
             with guest:
                 return self._run(target, scenario, guest, parts.images)
 
-    def run(self, target: Target, scenario: Scenario, *, patches: Sequence[Path] = ()) -> Result:
+    def run(
+        self,
+        target: Target,
+        scenario: Scenario,
+        *,
+        patches: Sequence[Path] = (),
+        afterwards: Callable[[Guest], None] | None = None,
+    ) -> Result:
         """Run a scenario in a guest of its own, after ready(); raises Unsupported.
 
-        `patches` change the modules of this run alone.
+        `patches` change the modules of this run alone. `afterwards` is called with the guest before it ends.
         """
         parts = self.target(target)
         try:
@@ -334,6 +342,8 @@ class Lab:
             return runner.lab_error(error)
         with guest:
             result = self._run(target, scenario, guest, images, loaded=guest.restored and pool.loaded)
+            if afterwards is not None:
+                afterwards(guest)
             if result.well:
                 self._passed[target, scenario.id] = scenario
                 pool.give_back(guest)

@@ -52,6 +52,7 @@ class Wishes:
 
     seed: int
     cold: bool = False
+    in_place: bool = True  # a guest may be the QEMU of the last one, see lab.guest.lives
     source: Path = HOUSE / "kmod"
     patches: tuple[Path, ...] = ()
     qemu: Path | None = None
