@@ -117,7 +117,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         option.numprocesses = workers.crowd()
         return
     # What -k and --lf leave is known when all is read; mostly it is little.
-    if (option.keyword and not option.keyword.startswith("not ")) or option.lf:
+    chosen = option.keyword and not option.keyword.startswith("not ")
+    if chosen or getattr(option, "lf", False):  # -p no:cacheprovider: there is no --lf
         return
     places = [Path(arg) for arg in config.args if "::" not in arg]
     targets = workers.targets(option.kernel or "", option.arch or "", option.flavour or "")
