@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.errors import KernelNotOffered, UsageError
@@ -121,7 +121,6 @@ def test_an_empty_catalogue() -> None:
         Catalogue((), 1.0).select(["newest"], ["x86_64"], ["stock"])
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="0123456789.>= abnewstold", max_size=12))
 def test_any_word_selects_or_explains(spec: str) -> None:
     try:
@@ -133,7 +132,6 @@ def test_any_word_selects_or_explains(spec: str) -> None:
         assert all(target.kernel in KERNELS for target in targets)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(3, 9), st.integers(0, 30), st.integers(0, 300), st.booleans()), max_size=12

@@ -219,7 +219,7 @@ def test_an_actor_that_died_gives_no_data() -> None:
     assert placed.fetch(call)(wire.Reply(exited=9)) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=300), st.binary(max_size=300))
 def test_the_first_difference(one: bytes, other: bytes) -> None:
     at = first_difference(one, other)
