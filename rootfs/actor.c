@@ -13,8 +13,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 #include <time.h>
 
 #define STACK_SIZE	(128u << 10)
@@ -54,7 +52,8 @@ static bool channel_read(uint32_t number, void *to, size_t size)
 	size_t have = 0;
 
 	while (have < size) {
-		long got = raw3(__NR_read, FD_CHANNEL + number, (uint8_t *)to + have, size - have);
+		long got = raw3(__NR_read, FD_CHANNEL + 2 * number, (uint8_t *)to + have,
+				size - have);
 
 		if (got > 0)
 			have += got;
@@ -65,32 +64,29 @@ static bool channel_read(uint32_t number, void *to, size_t size)
 }
 
 /* All of it, however often a signal interrupts. */
-int channel_write(uint32_t number, const void *head, size_t head_size, const void *more,
-		  size_t more_size)
+static int write_all(int fd, const uint8_t *bytes, size_t size)
 {
-	struct iovec iov[2] = {
-		{ .iov_base = (void *)head, .iov_len = head_size },
-		{ .iov_base = (void *)more, .iov_len = more_size },
-	};
+	size_t done = 0;
 
-	while (iov[0].iov_len + iov[1].iov_len) {
-		struct msghdr message = { .msg_iov = iov, .msg_iovlen = 2 };
-		long put = raw3(__NR_sendmsg, FD_CHANNEL + number, &message, MSG_NOSIGNAL);
-		unsigned int i;
+	while (done < size) {
+		long put = raw3(__NR_write, fd, bytes + done, size - done);
 
 		if (put == -EINTR || put == -EAGAIN)
 			continue;
 		if (put < 0)
 			return put;
-		for (i = 0; i < 2; i++) {
-			size_t n = (size_t)put < iov[i].iov_len ? (size_t)put : iov[i].iov_len;
-
-			iov[i].iov_base = (uint8_t *)iov[i].iov_base + n;
-			iov[i].iov_len -= n;
-			put -= n;
-		}
+		done += put;
 	}
 	return 0;
+}
+
+int channel_write(uint32_t number, const void *head, size_t head_size, const void *more,
+		  size_t more_size)
+{
+	const int fd = FD_CHANNEL + 2 * number + 1;
+	const int ret = write_all(fd, head, head_size);
+
+	return ret ? ret : write_all(fd, more, more_size);
 }
 
 /* Exactly these capabilities, for now and for programs that it will execute. */

@@ -44,8 +44,8 @@
  */
 #define MAILBOXES	12
 #define FD_LOW		3
-#define FD_CHANNEL	900			/* + number: the actor's end */
-#define FD_MAIL		(FD_CHANNEL + ACTORS)	/* + 2 * box: in; + 1: out */
+#define FD_CHANNEL	804			/* + 2 * number: requests; + 1: replies */
+#define FD_MAIL		(FD_CHANNEL + 2 * ACTORS)	/* + 2 * box: in; + 1: out */
 #define FD_SHARED	(FD_MAIL + 2 * MAILBOXES)
 #define FD_HELPER	(FD_SHARED + 1)		/* a helper's connection */
 #define FD_SPARE	(FD_HELPER + 1)
@@ -229,7 +229,8 @@ enum peer_state {
 
 struct peer {
 	enum peer_state state;
-	int fd;			/* the supervisor's end of its channel */
+	int to;			/* the supervisor's ends of its channel */
+	int from;
 	bool used;		/* the channel has been somebody's */
 	bool helper;		/* not our child, or perhaps not */
 	bool threads;		/* its process has several actors */

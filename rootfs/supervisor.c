@@ -181,8 +181,8 @@ static void open_signals(void)
 
 /* Descriptors in the order in which their events are handled. */
 struct polled {
-	struct pollfd fds[5 + ACTORS + HELPERS];
-	uint32_t peer[5 + ACTORS + HELPERS];
+	struct pollfd fds[5 + 2 * ACTORS + HELPERS];
+	uint32_t peer[5 + 2 * ACTORS + HELPERS];
 	nfds_t count;
 };
 
@@ -203,9 +203,13 @@ static void prepare(struct polled *polled, uint64_t now)
 	poll_add(polled, me.signals, POLLIN, NONE);
 	poll_add(polled, me.quiet || me.out.bytes >= BACKLOG_MAX ? -1 : me.kmsg, POLLIN, NONE);
 	poll_add(polled, upcall_socket, POLLIN, NONE);
-	for (i = 0; i < ACTORS; i++)
-		if (peers[i].state == PEER_LIVE)
-			poll_add(polled, peers[i].fd, POLLIN | (peers[i].out.first ? POLLOUT : 0), i);
+	for (i = 0; i < ACTORS; i++) {
+		if (peers[i].state != PEER_LIVE)
+			continue;
+		poll_add(polled, peers[i].from, POLLIN, i);
+		if (peers[i].out.first)
+			poll_add(polled, peers[i].to, POLLOUT, i);
+	}
 	for (i = 0; i < HELPERS; i++)
 		if (helpers[i].fd >= 0)
 			poll_add(polled, helpers[i].fd, POLLIN, ACTORS + i);
@@ -227,7 +231,7 @@ static void handle(const struct polled *polled, uint64_t now)
 			continue;
 		}
 		if (polled->fds[i].revents & POLLOUT)
-			queue_flush(&peers[who].out, peers[who].fd);
+			queue_flush(&peers[who].out, peers[who].to);
 		if (polled->fds[i].revents & ~POLLOUT)
 			peer_read(who);
 	}
