@@ -170,7 +170,7 @@ static long set_ids(const struct setup *want, uint32_t *step)
 }
 
 /*
- * What all processes have in common was done by actor_rehearse(), before the guest
+ * What all processes have in common was done by actor_settle(), before the guest
  * was frozen: init's ids are 0, and so are those of an actor that wants no others.
  */
 static long setup(const struct setup *want, uint32_t *step)
@@ -287,40 +287,22 @@ void actor_begin(struct actor *me, uint32_t number)
 
 /*
  * A blank makes itself at home before the guest is frozen, so that no clone has to:
- * its session, its priority, and a program like those that are to come, for which
- * nobody waits. Its pages are its own then, and mapped.
+ * its session, its priority, its name and signal mask if it wants no others. Its
+ * pages are its own then, and mapped. `spared`: its parent is when memory is short.
  */
-void actor_rehearse(struct actor *me, bool lab)
+void actor_settle(struct actor *me, const char *name, bool spared)
 {
-	const struct {
-		struct program program;
-		struct buffer buffer;
-		struct op op;
-		struct op_call call;
-		struct argument argument;
-		struct op fetch;
-		struct op_fetch what;
-	} rehearsal = {
-		.program = { .buffers = 1, .ops = 2 },
-		.buffer = { .kind = BUFFER_PLAIN, .size = 8 },
-		.op = { OP_CALL, sizeof(rehearsal.call) + sizeof(rehearsal.argument) },
-		.call = { .nr = __NR_getpid, .times = 1, .low = INT64_MIN, .high = INT64_MAX },
-		.argument = { .kind = ARGUMENT_BUFFER },
-		.fetch = { OP_FETCH, sizeof(rehearsal.what) },
-		.what = { .clip = NONE, .size = 8 },
-	};
-
 	if (raw0(__NR_setsid) < 0)
 		actor_exit(me, 1, 1 << 8);
 	raw3(__NR_setpriority, 0, 0, 0);
-	if (!lab)
+	if (spared && me->number)
 		become_killable();
+	raw2(__NR_prctl, PR_SET_NAME, name);
+	set_mask(0);
 	me->slots = memory_slots();
 	/* Locked, all of it is there; unlocked, it stays, and later mappings are as they always are. */
 	raw1(__NR_mlockall, MCL_CURRENT);
 	raw0(__NR_munlockall);
-	memcpy(me->desk, &rehearsal, sizeof(rehearsal));
-	program_run(me, REHEARSAL, me->desk, sizeof(rehearsal));
 }
 
 static void serve_one(struct actor *me, const struct frame *frame, const uint8_t *payload)

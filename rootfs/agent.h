@@ -83,12 +83,12 @@ struct actor {
 	uint8_t *slots;		/* room for their buffers, see memory.c; NULL: none */
 };
 
-#define REHEARSAL	NONE	/* no program's id: nobody wants its reply */
+#define REHEARSAL	NONE	/* no program's id: the supervisor leaves its reply out */
 #define DESK_INPUT	(16u << 10)
 #define DESK_SIZE	(64u << 10)
 
 void actor_begin(struct actor *me, uint32_t number);
-void actor_rehearse(struct actor *me, bool lab);
+void actor_settle(struct actor *me, const char *name, bool spared);
 void actor_serve(struct actor *me) __attribute__((noreturn));
 int channel_write(uint32_t number, const void *head, size_t head_size,
 		  const void *more, size_t more_size);
@@ -156,6 +156,7 @@ int be_again(const char *name);
 /* boot.c */
 void boot(void);
 int open_port(void);
+void write_file(const char *path, const char *text);
 void die(const char *what, const char *which) __attribute__((noreturn));
 
 /* port.c: queues of frames */
@@ -257,7 +258,9 @@ extern struct helper helpers[HELPERS];
 extern int upcall_socket;
 
 void peers_init(void);
+void peers_quiesce(void);
 uint32_t peer_free_number(bool blank);
+uint32_t peer_standby(void);
 void peer_died(uint32_t number, int status);
 void peer_spawn(const struct chunk *request);
 void peer_submit(struct chunk *request);

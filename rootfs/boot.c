@@ -85,7 +85,7 @@ static void quiet_stdio(void)
 		close(null);
 }
 
-static void write_file(const char *path, const char *text)
+void write_file(const char *path, const char *text)
 {
 	const int fd = open(path, O_WRONLY | O_CLOEXEC);
 
@@ -187,6 +187,5 @@ void boot(void)
 	/* The console shows everything from here on. */
 	write_file("/proc/sys/kernel/printk", "8 4 1 7");
 	setpriority(PRIO_PROCESS, 0, -10);
-	write_file("/proc/self/oom_score_adj", "-1000");
 	load_modules();
 }

@@ -86,53 +86,39 @@ void hello_tainted(const struct chunk *request)
  * What does not change between freezing and a clone's first words is asked for
  * once: each file that a clone reads costs it the translation of all that reads.
  */
-static struct {
-	bool known;
-	uint64_t tainted;
-	uint32_t cpus;
-	struct utsname name;
-	char clock_source[64];
-} facts;
+static struct chunk *prepared;
 
-static void learn(void)
+static struct chunk *describe(void)
 {
 	static const char clock_source[] =
 		"/sys/devices/system/clocksource/clocksource0/current_clocksource";
 	const int fd = open(clock_source, O_RDONLY | O_CLOEXEC);
-	const size_t length = read_line(fd, facts.clock_source, sizeof(facts.clock_source));
+	const struct hello_answer head = {
+		.protocol = PROTOCOL,
+		.page_size = sysconf(_SC_PAGESIZE),
+		.cpus = sysconf(_SC_NPROCESSORS_ONLN),
+		.tainted = tainted(),
+	};
+	struct text text = { 0 };
+	struct utsname name;
+	char line[64];
 
-	facts.clock_source[length] = 0;
+	read_line(fd, line, sizeof(line));
 	if (fd >= 0)
 		close(fd);
-	facts.tainted = tainted();
-	facts.cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	uname(&facts.name);
-	facts.known = true;
-}
-
-static struct chunk *describe(uint32_t id, struct hello_answer *head)
-{
-	struct text text = { 0 };
-
-	if (!facts.known)
-		learn();
-	head->protocol = PROTOCOL;
-	head->page_size = sysconf(_SC_PAGESIZE);
-	head->cpus = facts.cpus;
-	head->tainted = facts.tainted;
-	head->boot_ns = now_raw(CLOCK_BOOTTIME);
+	uname(&name);
 	text_add(&text, nonce, nonce_length);
-	text_add(&text, facts.name.release, strlen(facts.name.release));
-	text_add(&text, facts.name.version, strlen(facts.name.version));
-	text_add(&text, facts.name.machine, strlen(facts.name.machine));
-	text_add(&text, facts.clock_source, strlen(facts.clock_source));
-	return chunk_with_text(FRAME_ANSWER, id, head, sizeof(*head), &text);
+	text_add(&text, name.release, strlen(name.release));
+	text_add(&text, name.version, strlen(name.version));
+	text_add(&text, name.machine, strlen(name.machine));
+	text_add(&text, line, strcspn(line, "\n"));
+	return chunk_with_text(FRAME_ANSWER, 0, &head, sizeof(head), &text);
 }
 
 void hello_answer(const struct chunk *request)
 {
 	const struct hello *hello = (const void *)request->payload;
-	struct hello_answer head = { 0 };
+	struct hello_answer *head;
 	struct chunk *chunk;
 	uint64_t until;
 
@@ -142,20 +128,26 @@ void hello_answer(const struct chunk *request)
 		return;
 	}
 	timers_set();
-	head.clock_errno = set_clock(hello->wall_clock);
-	head.seed_errno = stir(hello->seed, hello->seed_length);
+	chunk = prepared ? prepared : describe();
+	prepared = NULL;
+	if (!chunk)
+		return;
+	head = (void *)chunk->payload;
+	head->clock_errno = set_clock(hello->wall_clock);
+	head->seed_errno = stir(hello->seed, hello->seed_length);
 	until = now_ns() + hello->jitter * 1000ull;
 	while (hello->jitter && now_ns() < until)
 		;
-	chunk = describe(request->frame.id, &head);
-	if (chunk)
-		host_send(chunk);
+	head->standby = peer_standby();
+	head->standby_pid = head->standby == NONE ? 0 : peers[head->standby].pid;
+	head->boot_ns = now_raw(CLOCK_BOOTTIME);
+	chunk->frame.id = request->frame.id;
+	host_send(chunk);
 }
 
 /* Before freezing; what a clone does first is done once here, so that its pages are there. */
 void hello_remember(const struct chunk *request)
 {
-	struct hello_answer head = { 0 };
 	struct sample sample;
 
 	if (request->frame.length > NONCE_MAX) {
@@ -165,8 +157,9 @@ void hello_remember(const struct chunk *request)
 	nonce_length = request->frame.length;
 	memcpy(nonce, request->payload, nonce_length);
 	timers_remember();
-	learn();
-	free(describe(0, &head));
+	peers_quiesce();
+	free(prepared);
+	prepared = describe();
 	proc_sample(peers[0].tid, &sample);
 	host_answer(request->frame.id, NULL, 0);
 }

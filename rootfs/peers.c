@@ -13,7 +13,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BLANKS 4	/* actors forked before freezing, so that spawning is quick in a clone */
+#define BLANKS 5	/* actors forked before freezing, so that spawning is quick in a clone */
+#define STANDBY 1	/* the blank that is all that most scenarios want */
+#define STANDBY_NAME "main"
 #define CHANNEL_SIZE (1 << 20)
 
 struct peer peers[ACTORS];
@@ -89,6 +91,8 @@ static void close_ours(void)
 			raw1(__NR_close, fd);
 }
 
+static bool spared;	/* we are, when memory is short, and all that we fork from now on */
+
 /* A new process that waits on its channel to be told who it is. */
 static bool fork_blank(uint32_t number)
 {
@@ -103,7 +107,7 @@ static bool fork_blank(uint32_t number)
 		close_ours();
 		signals_init();
 		actor_begin(&me, number);
-		actor_rehearse(&me, !number);
+		actor_settle(&me, number ? STANDBY_NAME : "lab", spared);
 		actor_serve(&me);
 	}
 	shared->slots[number].exiting = 0;
@@ -123,10 +127,41 @@ static bool push(uint32_t number, struct chunk *chunk)
 	return true;
 }
 
+/*
+ * A program like those that are to come, by the way that they will come: its pages,
+ * and the pipes', are there then.
+ */
+static void rehearse(uint32_t number)
+{
+	const struct {
+		uint64_t who;
+		struct program program;
+		struct buffer buffer;
+		struct op op;
+		struct op_call call;
+		struct argument argument;
+		struct op fetch;
+		struct op_fetch what;
+	} rehearsal = {
+		.who = number,
+		.program = { .buffers = 1, .ops = 2 },
+		.buffer = { .kind = BUFFER_PLAIN, .size = 8 },
+		.op = { OP_CALL, sizeof(rehearsal.call) + sizeof(rehearsal.argument) },
+		.call = { .nr = __NR_getpid, .times = 1, .low = INT64_MIN, .high = INT64_MAX },
+		.argument = { .kind = ARGUMENT_BUFFER },
+		.fetch = { OP_FETCH, sizeof(rehearsal.what) },
+		.what = { .clip = NONE, .size = 8 },
+	};
+	struct chunk *chunk = chunk_new(FRAME_SUBMIT, REHEARSAL, sizeof(rehearsal));
+
+	if (!chunk)
+		die("no memory", "");
+	memcpy(chunk->payload, &rehearsal, sizeof(rehearsal));
+	push(number, chunk);
+}
+
 void peers_init(void)
 {
-	const struct setup lab = { .thread_of = NONE, .name = "lab" };
-	struct chunk *chunk;
 	uint32_t i;
 
 	make_shared();
@@ -136,15 +171,45 @@ void peers_init(void)
 	}
 	make_mailboxes();
 	upcalls_init();
-	for (i = 0; i <= BLANKS; i++)
+	/*
+	 * The lab's own comes last. Blanks are never spared, and so need not say that they do
+	 * not want to be: what they have in /proc would have to go with them, in each clone.
+	 */
+	for (i = BLANKS + 1; i-- > 0;) {
+		if (!i) {
+			write_file("/proc/self/oom_score_adj", "-1000");
+			spared = true;
+		}
 		if (!fork_blank(i))
 			die("cannot fork the first actors", strerror(errno));
-	chunk = chunk_new(FRAME_SETUP, 0, sizeof(lab));
-	if (!chunk)
-		die("no memory", "");
-	memcpy(chunk->payload, &lab, sizeof(lab));
-	push(0, chunk);
+		rehearse(i);
+	}
 	peers[0].state = PEER_LIVE;
+}
+
+/* Before freezing: what the blanks said by themselves is of no interest to a clone. */
+void peers_quiesce(void)
+{
+	uint32_t i;
+
+	for (i = 0; i < ACTORS; i++)
+		if (peers[i].state == PEER_BLANK)
+			peer_read(i);
+}
+
+/* The actor that a hello offers, NONE when it is somebody. */
+uint32_t peer_standby(void)
+{
+	return peers[STANDBY].state == PEER_BLANK ? STANDBY : NONE;
+}
+
+/* The host has taken the one that is ready, and tells us by speaking of it. */
+static bool take_standby(uint32_t number)
+{
+	if (number != peer_standby())
+		return false;
+	peers[number].state = PEER_LIVE;
+	return true;
 }
 
 /* The child of an actor's fork is known by what its parent left in its slot. */
@@ -165,7 +230,8 @@ static bool adopt(uint32_t number)
 
 bool peer_alive(uint32_t number)
 {
-	return number < ACTORS && (peers[number].state == PEER_LIVE || adopt(number));
+	return number < ACTORS &&
+	       (peers[number].state == PEER_LIVE || take_standby(number) || adopt(number));
 }
 
 uint32_t peer_of_program(uint32_t program)
@@ -190,7 +256,7 @@ uint32_t peer_free_number(bool blank)
 	uint32_t i;
 
 	for (i = 1; i < ACTORS && blank; i++)
-		if (peers[i].state == PEER_BLANK)
+		if (peers[i].state == PEER_BLANK && i != STANDBY)
 			return i;
 	for (i = 1; i < ACTORS; i++)
 		if (peers[i].state == PEER_FREE && !peers[i].used && !shared->slots[i].pid)

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#define PROTOCOL	4
+#define PROTOCOL	5
 #define MAGIC		0x43484c42u
 #define MAX_FRAME	(32u << 20)
 #define MAX_BUFFERS	1024
@@ -221,9 +221,11 @@ struct hello_answer {		/* then padded strings: nonce, release, version, machine,
 	uint32_t cpus;
 	int32_t clock_errno;
 	int32_t seed_errno;
-	uint32_t reserved;
+	uint32_t standby;	/* the number of an actor that is there already, or NONE */
 	uint64_t tainted;
 	uint64_t boot_ns;
+	uint32_t standby_pid;
+	uint32_t reserved;
 };
 
 struct setup {

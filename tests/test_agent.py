@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = FrameType
 Frame = tuple[FrameType, int, bytes]
 YES, ENDED, NO = range(3)
+NONE = 0xFFFFFFFF  # no actor
 
 
 def text(*strings: bytes) -> bytes:
@@ -107,8 +108,8 @@ def call() -> Program:
     return program
 
 
-def hello_payload(protocol: int = PROTOCOL, clock: int = 0) -> bytes:
-    head = struct.pack("<IIIiiIQQ", protocol, 4096, 2, clock, 0, 0, 4096, 77)
+def hello_payload(protocol: int = PROTOCOL, clock: int = 0, standby: int = NONE) -> bytes:
+    head = struct.pack("<IIIiiIQQII", protocol, 4096, 2, clock, 0, standby, 4096, 77, 100, 0)
     return head + text(b"nonce", b"6.12.1", b"#1 SMP", b"x86_64", b"tsc")
 
 
@@ -119,6 +120,54 @@ def test_hello(fake: Fake) -> None:
     hello = agent.hello(wall_clock_ns=123, seed=b"s" * 9, jitter_us=4, timeout=1)
     assert (hello.nonce, hello.release, hello.clocksource, hello.tainted) == (b"nonce", "6.12.1", "tsc", 4096)
     assert fake.requests == [(T.HELLO, 1, struct.pack("<QII", 123, 4, 9) + b"s" * 9 + bytes(7))]
+
+
+def greeted(fake: Fake, standby: int) -> Agent:
+    agent = Agent(fake, X86_64)
+    fake.answers.append(lambda i: [(T.ANSWER, i, hello_payload(standby=standby))])
+    agent.hello(wall_clock_ns=0, seed=b"", timeout=1)
+    return agent
+
+
+def test_the_actor_that_is_ready_is_taken_without_asking(fake: Fake) -> None:
+    agent = greeted(fake, standby=3)
+    main = agent.spawn("main", timeout=1)
+    assert (main.number, main.pid, main.tid, main.start_ns) == (3, 100, 100, 77)
+    assert [kind for kind, *_ in fake.requests] == [T.HELLO]
+    with pytest.raises(AgentError, match="already"):
+        agent.spawn("main", timeout=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "wishes"),
+    [
+        ("other", {}),
+        ("main", {"uid": 1}),
+        ("main", {"gid": 1}),
+        ("main", {"caps": 0}),
+        ("main", {"sigmask": 2}),
+    ],
+)
+def test_an_actor_that_is_to_be_different_is_made(fake: Fake, name: str, wishes: dict[str, int]) -> None:
+    agent = greeted(fake, standby=3)
+    fake.answers.append(lambda i: [(T.ANSWER, i, struct.pack("<qIIIIQ", 0, 0, 2, 102, 102, 5))])
+    assert agent.spawn(name, **wishes, timeout=1).number == 2  # type: ignore[arg-type]
+
+
+def test_the_actor_that_was_ready_is_taken_once_and_alive(fake: Fake) -> None:
+    agent = greeted(fake, standby=3)
+    fake.answers.append(
+        lambda i: [(T.EXIT, 0, struct.pack("<IiII", 3, 9, 100, 0)), (T.ANSWER, i, struct.pack("<Q", 0))]
+    )
+    agent.tainted(1)
+    spawn(fake, agent, "main", 2)
+    assert agent.actor("main").number == 2
+
+
+def test_an_agent_with_nobody_ready(fake: Fake) -> None:
+    agent = greeted(fake, standby=NONE)
+    spawn(fake, agent, "main", 2)
+    assert agent.actor("main").number == 2
 
 
 def test_hello_of_another_version(fake: Fake) -> None:

@@ -39,12 +39,14 @@ if TYPE_CHECKING:
     from lab.guest.kmsg import KernelMessage
 
 LAB: Final = "lab"  # the agent's own root actor
+STANDBY: Final = "main"  # the name of the one that it has ready
 _FOREVER: Final = (1 << 64) - 1
 _NO_ACTOR: Final = 0xFFFFFFFF
 _WRONLY: Final = 1  # O_WRONLY and SEEK_SET, everywhere
 _FROM_START: Final = 0
 _WORTH_WAITING: Final = 0.01  # seconds
 _YES, _ENDED, _NO = range(3)  # enum wait_outcome
+_USUAL: Final = (0, 0, None, 0, None)  # uid, gid, caps, sigmask, thread_of
 _SETUP_STEPS: Final = (  # enum setup_step
     "start",
     "prctl(PR_CAPBSET_DROP)",
@@ -68,6 +70,7 @@ class Agent:
         self._actors = {LAB: Actor(LAB, 0, 0, 0)}  # alive, as far as we know
         self._busy: dict[int, Pending] = {}  # by number
         self._used: set[int] = set()  # numbers whose channels have been somebody's
+        self._standby: Actor | None = None  # as SPAWN would make it, and not taken yet
 
     # The guest as a whole
 
@@ -78,14 +81,16 @@ class Agent:
         """
         payload = self._port.pack("QII", wall_clock_ns, jitter_us, len(seed)) + padded(seed)
         reader = self._port.ask(FrameType.HELLO, payload, timeout)
-        protocol, page_size, cpus, clock_errno, seed_errno, _, tainted, boot_ns = reader.take("IIIiiIQQ")
+        protocol, page_size, cpus, clock_errno, seed_errno, number, tainted, boot_ns = reader.take("IIIiiIQQ")
         check_protocol(protocol)
+        pid, _ = reader.take("II")
         for what, errno in (("set its clock", clock_errno), ("take the seed", seed_errno)):
             if errno:
                 raise AgentError(f"the guest could not {what}: {os.strerror(errno)} ({errno})")
         nonce = reader.padded()
         release, version, machine, clocksource = (reader.text() for _ in range(4))
         reader.end()
+        self._standby = None if number == _NO_ACTOR else Actor(STANDBY, number, pid, pid, boot_ns)
         return Hello(
             nonce=nonce,
             release=release,
@@ -219,6 +224,9 @@ class Agent:
         signal n.
         """
         self._must_be_new(name)
+        if name == STANDBY and self._standby is not None and (uid, gid, caps, sigmask, thread_of) == _USUAL:
+            taken, self._standby = self._standby, None
+            return self._add(taken)
         parent = _NO_ACTOR if thread_of is None else self.actor(thread_of).number
         payload = self._port.pack("IIII", caps is not None, uid, gid, parent)
         payload += self._port.pack("QQ", caps or 0, sigmask) + name.encode()[:15].ljust(16, b"\0")
@@ -358,6 +366,8 @@ class Agent:
     def _exited(self, number: int, status: int, pid: int) -> None:
         names = [actor.name for actor in self._actors.values() if actor.number == number]
         name = names[0] if names else f"number {number}"
+        if self._standby is not None and self._standby.number == number:
+            self._standby = None
         self.exits.append(Exit(name, number, pid, status))
         self._actors.pop(name, None)
 

@@ -16,7 +16,7 @@ from lab.errors import AgentError
 if TYPE_CHECKING:
     from lab.arch import Architecture
 
-PROTOCOL: Final = 4
+PROTOCOL: Final = 5
 MAGIC: Final = 0x43484C42  # "CHLB"
 MAX_FRAME: Final = 32 << 20  # bytes of payload
 
