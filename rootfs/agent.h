@@ -271,12 +271,14 @@ bool peers_need_tick(void);
 bool peer_alive(uint32_t number);
 uint32_t peer_of_program(uint32_t program);
 bool peers_idle_lab(void);
+bool peers_strangers(void);
 
 /* upcalls.c: programs that the kernel started, until one of them is somebody */
 void upcalls_init(void);
 void helper_accept(void);
 void helper_read(struct helper *helper);
 struct helper *helper_waiting(void);
+bool helpers_came(void);
 int helper_claim(struct helper *helper);
 
 /* watch.c: what is waited for */

@@ -249,6 +249,20 @@ bool peers_idle_lab(void)
 	return peers[0].state == PEER_LIVE && !peers[0].program;
 }
 
+/*
+ * Is, or was, anybody here who has no session that we know: a fork's child may have
+ * one of its own, a helper has the kernel's?
+ */
+bool peers_strangers(void)
+{
+	uint32_t i;
+
+	for (i = 1; i < ACTORS; i++)
+		if (peers[i].helper || (!peers[i].pid && READ(shared->slots[i].pid)))
+			return true;
+	return helpers_came();
+}
+
 /* Births */
 
 uint32_t peer_free_number(bool blank)

@@ -29,9 +29,15 @@ void upcalls_init(void)
 		die("no socket for upcalls", strerror(errno));
 }
 
+static uint64_t arrivals;
+
+bool helpers_came(void)
+{
+	return arrivals;
+}
+
 void helper_accept(void)
 {
-	static uint64_t arrivals;
 	struct ucred credentials;
 	socklen_t size = sizeof(credentials);
 	int i, fd;
