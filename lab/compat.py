@@ -60,7 +60,7 @@ def send(program: bytes, agent: Agent, abi: Abi, timeout: float) -> None:
     Raises AgentError when the guest does not take it.
     """
     sending, calls, flags = wire.Program(abi.arch), abi.syscalls, abi.constants
-    path, content = sending.buffer(_PROGRAM.encode() + b"\0"), sending.buffer(program)
+    path, content = sending.string(_PROGRAM), sending.buffer(program)
     create = flags["O_WRONLY"] | flags["O_CREAT"] | flags["O_TRUNC"] | flags["O_CLOEXEC"]
     file = sending.call(calls["openat"], _AT_FDCWD, path, create, 0o755)
     written = sending.call(calls["write"], wire.Result(file), content, len(program))

@@ -118,7 +118,7 @@ def test_what_is_not_given_is_null() -> None:
     made = call()
     plan(made, "mount", "none", target="/mnt", flags=32)
     none, target = (buffer for buffer, _ in made.program._buffers)
-    assert [data for _, data in made.program._buffers] == [b"none\0", b"/mnt\0"]
+    assert [data for _, data in made.program._buffers] == [b"none\0\0\0\0", b"/mnt\0\0\0\0"]
     assert sent(made, SYSCALLS["mount"], none, target, 0, 32, 0)
     made = call()
     plan(made, "fsconfig", 3, cmd=6)

@@ -250,13 +250,20 @@ def test_noise_on_the_port(noise: bytes) -> None:
         frames.Frames(X86_64).feed(noise)
 
 
+@pytest.mark.parametrize(("text", "size"), [("", 8), ("/dev/xx", 8), ("/dev/xxx", 16), ("ä", 8)])
+def test_a_string_ends_with_a_word(text: str, size: int) -> None:
+    program = Program(X86_64)
+    assert program.string(text).size == size
+    assert text.encode().ljust(size, b"\0") in program.encode()
+
+
 def test_becoming_another_is_a_program_of_its_own() -> None:
     program = Program(X86_64)
     assert program.become("/lab/agent32") == 0
-    path = b"/lab/agent32\0"
+    path = b"/lab/agent32"
     assert program.encode() == (
         struct.pack("<IIII", 1, 0, 1, 0)
-        + struct.pack("<IIQQ", 0, 0, len(path), len(path))
+        + struct.pack("<IIQQ", 0, 0, 16, 16)
         + path.ljust(16, b"\0")
         + struct.pack("<II", 14, 8)
         + struct.pack("<II", 0, 0)

@@ -168,7 +168,7 @@ class Agent:
     def write_file(self, path: str, pieces: Sequence[tuple[int, bytes]], timeout: float) -> None:
         """Write pieces, each at its offset, to a file that is there. Raises OSError as read_file() does."""
         program = Program(self.arch)
-        fd = Result(program.own_call(OwnCall.OPENAT, 0, program.buffer(path.encode() + b"\0"), _WRONLY, 0))
+        fd = Result(program.own_call(OwnCall.OPENAT, 0, program.string(path), _WRONLY, 0))
         for offset, data in pieces:
             program.own_call(OwnCall.LSEEK, fd, offset, _FROM_START)
             program.own_call(OwnCall.WRITE, fd, program.buffer(data), len(data))
@@ -186,7 +186,7 @@ class Agent:
         Raises AgentError when that actor dies in it (an oops).
         """
         program = Program(self.arch)
-        module, options = program.buffer(image), program.buffer(params.encode() + b"\0")
+        module, options = program.buffer(image), program.string(params)
         program.own_call(OwnCall.INIT_MODULE, module, len(image), options)
         return self._own_call(program, timeout)
 
@@ -196,7 +196,7 @@ class Agent:
         Raises AgentError when that actor dies in it (an oops).
         """
         program = Program(self.arch)
-        program.own_call(OwnCall.DELETE_MODULE, program.buffer(name.encode() + b"\0"), flags)
+        program.own_call(OwnCall.DELETE_MODULE, program.string(name), flags)
         return self._own_call(program, timeout)
 
     def _own_call(self, program: Program, timeout: float) -> CallResult:

@@ -129,6 +129,14 @@ class Program:
         self._buffers.append((buffer, bytes(data)))
         return buffer
 
+    def string(self, text: str) -> Buffer:
+        """Memory that holds `text` and its NUL, and more of those up to a whole word.
+
+        The kernel reads strings word by word: behind a buffer is a page that may not be touched, and each
+        string that did not end with a word would cost a fault and the byte after byte that follows it.
+        """
+        return self.buffer(padded(text.encode() + b"\0"))
+
     def pointer(self, where: Buffer, offset: int, to: Buffer, to_offset: int = 0) -> None:
         """Write the address of `to` (plus `to_offset`) into `where` at `offset`, one word of the guest."""
         self._own(where)
@@ -225,7 +233,7 @@ class Program:
 
     def read_file(self, path: str) -> int:
         """Read a whole file, for the agent's own use; the index in `Reply.data`, its call tells the errno."""
-        buffer = self.buffer(path.encode() + b"\0")
+        buffer = self.string(path)
         self._add(Op.READ_FILE, self._pack("II", buffer.index, 0))
         self._next_call()
         return self._next_data()
@@ -240,7 +248,7 @@ class Program:
 
         The only operation of its program.
         """
-        self._add(Op.BECOME, self._pack("II", self.buffer(path.encode() + b"\0").index, 0))
+        self._add(Op.BECOME, self._pack("II", self.string(path).index, 0))
         return self._next_call()
 
     @property

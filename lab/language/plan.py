@@ -104,7 +104,7 @@ class Call(Context):
 
     def text(self, text: str) -> wire.Buffer:
         """Put a C string into the program's memory."""
-        return self.program.buffer(text.encode() + b"\0")
+        return self.program.string(text)
 
     def place(self, data: bytes, size: int | None = None) -> Placed:
         """Put bytes into the program's memory, ending at a guard page; zeros up to `size`."""
