@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from lab.progress import Unit
 
 SOON, LATE = 0.3, 3.0  # seconds after which work is worth a word: before the first verdict, and after it
-_WAITING = "waiting for another run"
+_WAITING = "waiting for another run"  # which may be the process that has the terminal
+_WAITS_SECONDS = 10.0  # until that is worth a word
 _TELL_SECONDS = 0.2
 _LONGEST = 4096  # bytes of a message
 
@@ -150,9 +151,9 @@ class Hub:
         """Show what has lasted long enough; a worker that waits for another one says nothing new."""
         busy = any(not work.text.startswith(_WAITING) for work in self._works.values())
         for work in self._works.values():
-            if work.task is None and now - work.since >= self.patience:
-                if busy and work.text.startswith(_WAITING):
-                    continue
+            waits = work.text.startswith(_WAITING)
+            patience = max(self.patience, _WAITS_SECONDS) if waits else self.patience
+            if work.task is None and now - work.since >= patience and not (waits and busy):
                 work.task = work.shown.enter_context(self._progress.task(work.text, work.total))
                 work.task.advance(work.done)
 

@@ -25,6 +25,7 @@ def said() -> io.StringIO:
 @pytest.fixture
 def hub(said: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(relay, "SOON", 0.02)
+    monkeypatch.setattr(relay, "_WAITS_SECONDS", 0.1)
     hub = Hub(Progress(said))
     hub.patience = 0.0
     yield hub
@@ -71,6 +72,8 @@ class Story(Progress):
 def test_work_that_is_short_is_not_worth_a_word() -> None:
     story = Story()
     hub = Hub(story)
+    hub._stop.set()  # its thread goes by the real time
+    hub._thread.join()
     hub.patience = 3.0
     hub.take({"worker": "gw0", "number": 1, "text": "loading", "total": 8}, 10.0)
     hub.take({"worker": "gw1", "number": 1, "text": "booting", "total": None}, 12.0)
