@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import io
 from concurrent.futures import Future
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from test_guest_argv import spec
+from test_guest_pool import TEMPLATE
 
+from lab.cache import Cache
 from lab.errors import CacheError, GuestHung, LabError
 from lab.guest import loaded
 from lab.prepare import Lab
@@ -21,14 +25,15 @@ from lab.settings import load
 if TYPE_CHECKING:
     from pathlib import Path
 
+QUIET = Progress(io.StringIO(), quiet=True)
 MODULES = (ModuleLoad("lab_core"),)
 
 
 @pytest.fixture
 def ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what tries to load ahead and meets an error (None: loading is refused), and gives the notes."""
-    house = Lab(load({"CHANLAB_CACHE": str(tmp_path)}), Wishes(seed=0), Progress(io.StringIO(), quiet=True))
-    base, spec = SimpleNamespace(refused=""), SimpleNamespace(name="6.12-x86_64")
+    house = Lab(load({"CHANLAB_CACHE": str(tmp_path)}), Wishes(seed=0), QUIET)
+    base, kind = SimpleNamespace(refused=""), SimpleNamespace(name="6.12-x86_64")
     parts = SimpleNamespace(images={"lab_core": b"image"})
 
     def meet(error: LabError | None) -> list[str]:
@@ -37,7 +42,7 @@ def ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
                 raise error
 
         monkeypatch.setattr(loaded, "loaded", fail)
-        assert house._loaded(base, spec, parts, MODULES) is None  # type: ignore[arg-type]  # all that is used
+        assert house._loaded(base, kind, parts, MODULES) is None  # type: ignore[arg-type]  # all that is used
         return list(house._notes)
 
     return meet
@@ -70,9 +75,7 @@ class Begun:
 @pytest.fixture
 def foreseeing(tmp_path: Path) -> tuple[Any, Any, Future[Any]]:
     """Return a lab that began a pool, its kind, and the pool to come."""
-    house: Any = Lab(
-        load({"CHANLAB_CACHE": str(tmp_path)}), Wishes(seed=0), Progress(io.StringIO(), quiet=True)
-    )
+    house: Any = Lab(load({"CHANLAB_CACHE": str(tmp_path)}), Wishes(seed=0), QUIET)
     kind, future = ("6.12", BootOptions(), (), True), Future[Any]()
     house._early = (kind, future)
     house._new_pool = lambda *_: "made when asked for"
@@ -128,3 +131,32 @@ def test_a_module_that_was_not_expected_has_all_built() -> None:
     parts.cover(["lab_mmap"])
     assert parts._jobs.asked == ["_build_modules"]  # type: ignore[attr-defined]
     assert "images" not in parts.__dict__
+
+
+def test_two_qemus_used_in_turn_do_not_take_each_others_templates_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def make(base: Any, spec: Any, modules: Any, building: Path, progress: Any) -> None:
+        made.append(f"{spec.qemu.digest} {modules[0][1].decode()}")
+        (building / "template.json").write_text("{}")
+
+    monkeypatch.setattr(loaded, "_make", make)
+    monkeypatch.setattr(loaded, "load", lambda path: TEMPLATE)
+    monkeypatch.setattr(loaded, "compose", lambda *_: -1)
+    cache = Cache(tmp_path, QUIET)
+
+    def use(qemu: str, image: bytes) -> None:
+        base = replace(TEMPLATE, facts=replace(TEMPLATE.facts, nonce=qemu.encode().hex()))
+        of = replace(spec(), qemu=replace(spec().qemu, digest=qemu))
+        loaded.loaded(base, of, [("lab_core", image, "", False)], cache, QUIET)
+
+    for qemu in ("stock", "own", "stock", "own"):
+        use(qemu, b"1")
+    assert made == ["stock 1", "own 1"]
+    use("stock", b"2")  # the module was changed: what was made of the old one goes
+    use("own", b"1")
+    use("stock", b"1")
+    assert made == ["stock 1", "own 1", "stock 2", "stock 1"]
+    cache.close()

@@ -61,7 +61,8 @@ def loaded(
     content = [(name, hashlib.sha256(image).hexdigest(), params) for name, image, params, _ in modules]
     key = digest(_FORMAT, base.facts.nonce, content)
     wanted = [(name, params) for name, _, params, _ in modules]
-    fact = f"loaded-{digest(spec.name, spec.accel, spec.cmdline, spec.devices, wanted)}"
+    # Two QEMUs used in turn (with and without CHANLAB_QEMU, say) have one each.
+    fact = f"loaded-{digest(spec.qemu.digest, spec.name, spec.accel, spec.cmdline, spec.devices, wanted)}"
     try:
         path = cache.entry(
             LOADED,
