@@ -295,16 +295,24 @@ def _show_channels(cells: Sequence[Cell]) -> None:
 
 @main.command()
 @click.option("--kernel", default="6.12", show_default=True, help="On which kernel.")
-@click.option("--arch", default=DEFAULT, show_default=True)
-@click.option("--runs", default=20, show_default=True, type=click.IntRange(min=1), help="Of each figure.")
+@click.option("--arch", multiple=True, default=(DEFAULT,), show_default=True, help="Repeatable; or `all`.")
+@click.option(
+    "-n", "--runs", default=20, show_default=True, type=click.IntRange(min=1), help="Scenarios a mode."
+)
+@click.option(
+    "--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Side by side, at most."
+)
+@click.option("--stock", is_flag=True, help="Cold boots and clones of Debian's QEMU, whatever is set.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @told
-def bench(*, kernel: str, arch: str, runs: int, as_json: bool) -> None:
-    """Measure what a scenario costs on this host."""
+def bench(*, kernel: str, arch: Sequence[str], runs: int, workers: int, stock: bool, as_json: bool) -> None:
+    """Measure what a scenario costs on this host: cold, in a clone, in place."""
     from lab import bench as bench_  # noqa: PLC0415 - as above
 
     settings, _, progress = _open(quiet=as_json)
-    bench_.main(settings, progress, kernel=kernel, arch=arch, runs=runs, as_json=as_json)
+    plan = bench_.Plan(kernel, tuple(arch), runs, workers, stock)
+    if not bench_.main(settings, progress, plan, _table, as_json=as_json):
+        sys.exit(1)
 
 
 @main.command()
