@@ -20,6 +20,7 @@ from lab.errors import UsageError
 from lab.guest.answers import Actor
 from lab.guest.rounds import LEAST, Rounds
 from lab.guest.wire import NO_CALL, CallResult, Fault, Op, Program, Reply, Result
+from lab.price import Disagree, agreed
 from lab.price_list import Prices
 from lab.session import Session
 from lab.trip import TripFailed, instructions
@@ -245,6 +246,17 @@ def test_a_fault_of_one_round_is_everybodys() -> None:
     reply = Machine().run("main", made, timeout=1)
     broken = Reply(reply.calls, reply.data, Fault(11, 1, 0, "load"))
     assert all(each.fault is not None for one in made.replies(broken) for each in one)
+
+
+def counted(*prices: int) -> Callable[[int], int]:
+    return lambda number: prices[number]
+
+
+def test_guests_have_to_agree() -> None:
+    assert agreed(counted(1000, 1010)) == 1005
+    assert agreed(counted(1000, 1011, 1500, 1002, 1004)) == 1006  # without the least and the most of five
+    with pytest.raises(Disagree, match=r"do not agree: 1,000, 1,011, 1,022, 1,033, 1,044"):
+        agreed(counted(1000, 1022, 1011, 1044, 1033))
 
 
 # --- kept and compared --------------------------------------------------------------------------------
