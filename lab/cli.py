@@ -215,6 +215,9 @@ def turbo(*, arch: Sequence[str], wheel: Path | None) -> None:
     try:
         for line in turbo_build.plan(arches, settings, cache).lines(settings.jobs):
             click.echo(line)
+        clones = [each.name for each in arches if not each.in_place]
+        if clones:
+            click.echo(f"{', '.join(clones)}: guests are clones with it too, for now: docs/speed.md")
         builds = turbo_build.build(arches, settings, cache, progress)
         for build in builds:
             size = build.program.stat().st_size

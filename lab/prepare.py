@@ -89,7 +89,8 @@ class Lab:
         self._order: dict[Target, None] = {}  # that scenarios are run in
         self._names: defaultdict[Target, set[str]] = defaultdict(set)  # of the modules that they load
         self._notes: dict[str, None] = {}  # in order, each once
-        self._passed: dict[tuple[Target, str], Scenario] = {}  # in guests that were another one before
+        # Without findings so far; ids are unique in a file only.
+        self._passed: defaultdict[tuple[Target, str], dict[Path, Scenario]] = defaultdict(dict)
         self.doubts: list[str] = []  # verdicts of this run that do not stand
 
     def targets(
@@ -142,14 +143,15 @@ class Lab:
 
         if not catalogue.is_cached(target.kernel, self.cache):
             return
-        parts = self._begun(target)
+        parts = self._begun(target, early=True)
         if guest and not self.wishes.cold:
             from lab.scenario import BootOptions  # noqa: PLC0415 - as above
 
             kind = (target, BootOptions(), (), True)
             self._early = kind, parts.background(lambda: self._new_pool(*kind))
 
-    def _begun(self, target: Target) -> Ready:
+    def _begun(self, target: Target, *, early: bool = False) -> Ready:
+        """Return a target's parts; `early`: before anybody knows which modules will be wanted."""
         if target not in self._ready:
             while len(self._ready) >= _TARGETS:
                 self._forget(next(iter(self._ready)))
@@ -160,7 +162,7 @@ class Lab:
                 self.settings,
                 self.cache,
                 self.progress,
-                only=self._names[target],
+                only=None if early else self._names[target],
                 boot=next((boot for boot, _ in expected), None),
             )
         return self._ready[target]
@@ -184,7 +186,8 @@ class Lab:
         """
         with self._once(target, None):
             parts = self.target(target)
-            parts.cover(scenario.loads)
+            # A guest that begin() began is of the same kind, as a rule.
+            parts.cover(scenario.loads, self._names[target], scenario.boot if self._early is None else None)
         parts.check(scenario)  # while modules are being built
         with self._once(target, None):
             failed = parts.modules.failed
@@ -246,17 +249,17 @@ class Lab:
 
     def _foreseen(self, key: Kind) -> Pool | None:
         """Return the pool that begin() began, if it is of this kind."""
-        foreseen, self._early = self._early, None
-        if foreseen is None:
+        if self._early is None:
             return None
-        kind, pool = foreseen
+        kind, pool = self._early
+        found = None
         if kind != key:
             pool.add_done_callback(_close)
-            return None
-        try:
-            return pool.result()
-        except LabError:
-            return None  # who makes it again is told in its place
+        else:
+            with contextlib.suppress(LabError):  # who makes it again is told in its place
+                found = pool.result()
+        self._early = None  # not before: interrupted in between, close() still finds it
+        return found
 
     def _loaded(self, base: Template, spec: BootSpec, parts: Ready, modules: Loads) -> Template | None:
         from lab.guest.loaded import loaded  # noqa: PLC0415 - only long runs need it
@@ -287,19 +290,17 @@ class Lab:
 
     def _prove(self, target: Target, pool: Pool) -> None:
         """Run again, as clones, what was run in guests that may have had something of another one's."""
-        names, pool.doubted[:] = list(pool.doubted), []
-        for name in names:
-            scenario = self._passed.pop((target, name), None)
-            if scenario is None:
-                continue
+        names, pool.doubted[:] = dict.fromkeys(pool.doubted), []
+        again = [each for name in names for each in self._passed.pop((target, name), {}).values()]
+        for scenario in again:
             result = self._alone(target, scenario)
             if result.findings:
                 self.doubts.append(
                     f"{scenario.id} on {target} passed in a guest that another one had left something to; "
                     f"in a clone: {result.verdict.value}: {result.title}"
                 )
-        if names:
-            self._notes[f"{pool.name}: {len(names)} scenarios were run again as clones for that"] = None
+        if again:
+            self._notes[f"{pool.name}: {len(again)} scenarios were run again as clones for that"] = None
 
     def _alone(self, target: Target, scenario: Scenario) -> Result:
         """Run a scenario in a guest that nobody was before."""
@@ -344,8 +345,9 @@ class Lab:
             result = self._run(target, scenario, guest, images, loaded=guest.restored and pool.loaded)
             if afterwards is not None:
                 afterwards(guest)
+            if not result.findings and not patches:
+                self._passed[target, scenario.id][scenario.file] = scenario
             if result.well:
-                self._passed[target, scenario.id] = scenario
                 pool.give_back(guest)
         self._prove(target, pool)
         if self.doubts:
@@ -441,10 +443,12 @@ class Lab:
 
         end_all()  # a compiler is in a process group of its own, where Ctrl+C does not reach it
         self.cache.interrupt()  # nor does it reach threads that fetch or wait for another run
+        booting = any(ready.booting for ready in self._ready.values())
         if self._early is not None:
+            booting = booting or self._early[1].running()
             self._early[1].add_done_callback(_close)
             self._early = None
-        if any(ready.booting for ready in self._ready.values()):
+        if booting:
             from lab.guest.qemu import kill_all  # noqa: PLC0415 - where it is needed it is there
 
             kill_all()  # its thread would be waited for

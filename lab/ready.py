@@ -89,12 +89,15 @@ class Ready:
         cache: Cache,
         progress: Progress,
         *,
-        only: Collection[str] = (),
+        only: Collection[str] | None = (),
         boot: BootOptions | None = None,
     ) -> None:
-        """Begin. `only`: the modules that will do, as far as is known; `boot`: the first kind of guest."""
+        """Begin. `only`: the modules that will do, as far as is known; `boot`: the first kind of guest.
+
+        None where nobody knows yet: modules are built as soon as cover() tells which.
+        """
         self.target = target
-        self._only = frozenset(only)
+        self._only = frozenset(only or ())
         self.arch: Architecture = architecture(target.kernel.arch)
         self._wishes = wishes
         self._settings = settings
@@ -112,7 +115,7 @@ class Ready:
         self._toolchain: Future[Root] = submit(self._fetch_toolchain)
         self._headers: Future[Headers] = submit(self._fetch_headers)
         self._initrd: Future[Path] = submit(self._make_initrd)
-        self._modules: Future[Modules] = submit(self._build_modules)
+        self._modules: Future[Modules] | None = None if only is None else submit(self._build_modules)
         self._abi: Future[Abi] = submit(self._system_abi)
         self._narrow: Future[tuple[Root, bytes, Abi]] | None = None
         # A guest boots while modules are built: neither needs the other.
@@ -168,8 +171,18 @@ class Ready:
         """Whether a guest boots that nobody waits for yet."""
         return self._ahead is not None and self._ahead.running()
 
-    def cover(self, modules: Collection[str]) -> None:
-        """Build all modules if one is needed that was not known of at the beginning."""
+    def cover(
+        self, modules: Collection[str], expected: Collection[str] = (), boot: BootOptions | None = None
+    ) -> None:
+        """Build modules if that was not begun: those that are expected. Build all if one needed is not known.
+
+        `boot`: the kind of guest that is booted meanwhile, if none is.
+        """
+        if self._modules is None:
+            self._only = frozenset(expected)
+            self._modules = self._jobs.submit(self._build_modules)
+            if self._first is None and boot is not None and not self._wishes.cold:
+                self._first, self._ahead = boot, self._jobs.submit(self._boot_ahead, boot)
         if self._only and not self._only.issuperset(modules):
             self._only = frozenset()
             self._modules = self._jobs.submit(self._build_modules)
@@ -198,6 +211,8 @@ class Ready:
     @property
     def modules(self) -> Modules:
         """The built modules."""
+        self.cover(())
+        assert self._modules is not None
         return self._modules.result()
 
     @cached_property

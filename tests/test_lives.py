@@ -161,6 +161,32 @@ def test_what_is_left_of_a_guest_ends_it_and_casts_doubt_on_those_since_the_last
     assert "differs from its template in 1 places, from 0x5000 on" in guests.notes[0]
 
 
+def test_what_ran_in_a_qemu_that_ended_before_anybody_looked_is_doubted_too(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lives, "_LOOK_EACH", 1 << 62)
+    with pool.Pool(TEMPLATE, spec()) as guests:
+        for name in "abcde":
+            live(guests, name)
+        guests.take("f").close()  # it was not well
+        live(guests, "g")
+        monkeypatch.setattr(lives, "_LOOK_EACH", 1)  # well, but of another QEMU than c to f had
+        live(guests, "h")
+        places.left = [0x5000]
+    assert guests.doubted == ["c", "d", "e", "f", "h"]
+
+
+def test_a_qemu_is_looked_at_before_it_is_renewed(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lives, "_LOOK_EACH", 1 << 62)
+    monkeypatch.setattr(lives, "MOST_LIVES", 6)
+    with pool.Pool(TEMPLATE, spec()) as guests:
+        for name in "abcdef":
+            live(guests, name)
+        places.left = [0x5000]
+        guests.take("g")
+    assert guests.doubted == ["c", "d", "e", "f"]
+
+
 def test_what_is_left_is_found_at_once_at_first(places: Places) -> None:
     places.left = [0]
     with pool.Pool(TEMPLATE, spec()) as guests:
@@ -251,12 +277,14 @@ def process() -> Any:
     reading, writing = os.pipe()
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    made = qemu.Process(None, -1, ours, Console(reading), Monitor(), -1, [])  # type: ignore[arg-type]
+    stderr = os.memfd_create("stderr")
+    made = qemu.Process(None, -1, ours, Console(reading), Monitor(), stderr, [])  # type: ignore[arg-type]
     made.writing, made.theirs = writing, theirs  # type: ignore[attr-defined]
     yield made
     os.close(writing)
     theirs.close()
     ours.close()
+    os.close(stderr)
     made.console.close()
 
 

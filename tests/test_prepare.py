@@ -121,7 +121,7 @@ class Jobs:
 
 def test_a_module_that_was_not_expected_has_all_built() -> None:
     parts = Ready.__new__(Ready)
-    parts._only, parts._jobs, parts._modules = frozenset({"lab_core", "lab_ioctl"}), Jobs(), None  # type: ignore[assignment]
+    parts._only, parts._jobs, parts._modules = frozenset({"lab_core", "lab_ioctl"}), Jobs(), Future()  # type: ignore[assignment]
     parts.__dict__["images"] = {}
     parts.cover(["lab_core"])
     parts.cover([])
@@ -160,3 +160,14 @@ def test_two_qemus_used_in_turn_do_not_take_each_others_templates_away(
     use("stock", b"1")
     assert made == ["stock 1", "own 1", "stock 2", "stock 1"]
     cache.close()
+
+
+def test_a_target_that_was_begun_early_builds_what_is_expected_while_a_guest_boots() -> None:
+    parts = Ready.__new__(Ready)
+    parts._only, parts._jobs, parts._modules = frozenset(), Jobs(), None  # type: ignore[assignment]
+    parts._wishes, parts._first, parts._ahead = Wishes(seed=0), None, None
+    parts.cover(["lab_core"], ["lab_core", "lab_poll"], BootOptions())
+    assert parts._only == {"lab_core", "lab_poll"}
+    assert parts._jobs.asked == ["_build_modules", "_boot_ahead"]  # type: ignore[attr-defined]
+    parts.cover(["lab_poll"], ["lab_core", "lab_poll"], BootOptions())
+    assert parts._jobs.asked == ["_build_modules", "_boot_ahead"]  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ later, and at the end.
 
 from __future__ import annotations
 
+import mmap
 import random
 from contextlib import suppress
 from pathlib import Path
@@ -53,7 +54,10 @@ class Lives:
         self._process: Process | None = None
         self._rewinding: Future[None] | None = None
         self._looks = 0
-        self.ours: list[str] = []  # what guests were for since somebody looked and all was well
+        # What guests were for since somebody looked and all was well: in the QEMU that there is, and in those
+        # that ended before anybody did.
+        self.ours: list[str] = []
+        self.unseen: list[str] = []
 
     @property
     def waiting(self) -> bool:
@@ -64,6 +68,9 @@ class Lives:
         """Take the QEMU of a guest that is over and was well; it is rewound meanwhile."""
         self.close()
         self._process = guest.hand_over()
+        if self._process.life == 1:
+            self.unseen += self.ours
+            self.ours.clear()
         self._rewinding = qmp.begin(self._process.rewind_async(self._template.state))
 
     def take(self, what: str) -> Process | None:
@@ -78,6 +85,7 @@ class Lives:
         try:
             self._wait(rewinding, process)
             if self._used_up(process):
+                self._look(process)
                 self.close()
                 return None
             if self._looks < _FIRST_LOOKS or self._random.randrange(_LOOK_EACH) == 0:
@@ -143,4 +151,4 @@ def own_mib(pid: int) -> int:
         _, resident, shared, *_ = (int(word) for word in Path(f"/proc/{pid}/statm").read_text().split())
     except (OSError, ValueError):
         return 0
-    return (resident - shared) * 4 >> 10
+    return (resident - shared) * mmap.PAGESIZE >> 20

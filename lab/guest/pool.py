@@ -14,6 +14,7 @@ from lab.errors import GuestError, HostError
 from lab.guest import qmp
 from lab.guest.lives import CannotRewind, LeftOver, Lives
 from lab.guest.machine import Guest, boot, clone_seed
+from lab.guest.ram import CannotLook
 from lab.guest.template import RESTORE_SECONDS, TRIES, Template, prepare_async, restore
 from lab.settings import cgroup_values
 
@@ -61,7 +62,8 @@ class Pool:
         if not self._cold and template is not None and template.refused:
             self._go_cold(template.refused)
         self._lives: Lives | None = None
-        if in_place and template is not None and not self._cold and _REWINDS.get(spec.qemu.digest, True):
+        possible = in_place and spec.arch.in_place and spec.accel == "tcg"
+        if possible and template is not None and not self._cold and _REWINDS.get(spec.qemu.digest, True):
             self._lives = Lives(template, spec, seed)
         self._wanted = 0 if self._cold else self._affordable(waiting)
         self._fill()
@@ -123,8 +125,14 @@ class Pool:
             return restore(process, self._template, self.spec, seed=material, jitter_us=jitter)
         except CannotRewind as error:
             self._lives = None
-            if _REWINDS.setdefault(self.spec.qemu.digest, False) or "x-rewind has not been" not in str(error):
+            # Any other reason is this machine's, or this moment's, and says nothing about others.
+            if "x-rewind has not been" in str(error):
+                _REWINDS.setdefault(self.spec.qemu.digest, False)
+            else:
                 self.notes.append(f"{self.name}: each guest is a clone: {error.message}")
+        except CannotLook as error:
+            self._lives = None  # nobody could vouch for the guests
+            self.notes.append(f"{self.name}: each guest is a clone: {error.message}")
         except LeftOver as error:
             self._doubt(error)
         except (GuestError, HostError) as error:
@@ -133,7 +141,7 @@ class Pool:
 
     def _doubt(self, error: LeftOver) -> None:
         if self._lives is not None:
-            self.doubted += self._lives.ours
+            self.doubted += [*self._lives.unseen, *self._lives.ours]
             self._lives = None
         self.notes.append(f"{self.name}: each guest is a clone from here on: {error.message}")
 
