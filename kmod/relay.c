@@ -98,6 +98,14 @@ static void lab_moved(void)
 
 /* --- the channel --------------------------------------------------------------- */
 
+/*
+ * relay counts a sub-buffer as produced a little before it knows that there is no room
+ * for the next one: who reads on another CPU in between takes it for overwritten, and
+ * skips the oldest. So nobody reads while something is written. Taken after lab_lock;
+ * read() takes the file's inode lock after it.
+ */
+static DEFINE_MUTEX(lab_switching);
+
 /* relay_file_operations, with our owner and our read. */
 static struct file_operations lab_relay_fops;
 
@@ -111,7 +119,9 @@ static ssize_t lab_relay_read(struct file *file, char __user *ubuf, size_t size,
 	size_t before = READ_ONCE(buf->subbufs_consumed);
 	ssize_t ret;
 
+	mutex_lock(&lab_switching);
 	ret = relay_file_operations.read(file, ubuf, size, pos);
+	mutex_unlock(&lab_switching);
 	if (READ_ONCE(buf->subbufs_consumed) != before)
 		lab_moved();
 
@@ -283,9 +293,11 @@ static int lab_job_on(unsigned int cpu, struct lab_job *job)
 	if (cpu >= nr_cpu_ids)
 		return -ENXIO;
 
+	mutex_lock(&lab_switching);
 	cpus_read_lock();
 	ret = cpu_online(cpu) ? work_on_cpu(cpu, lab_job_run, job) : -ENXIO;
 	cpus_read_unlock();
+	mutex_unlock(&lab_switching);
 
 	return ret;
 }
