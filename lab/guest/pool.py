@@ -123,16 +123,13 @@ class Pool:
                 return None
             material, jitter = clone_seed(self._seed, what)
             return restore(process, self._template, self.spec, seed=material, jitter_us=jitter)
-        except CannotRewind as error:
+        except (CannotRewind, CannotLook) as error:  # where nobody may look, nobody could vouch for guests
             self._lives = None
             # Any other reason is this machine's, or this moment's, and says nothing about others.
             if "x-rewind has not been" in str(error):
                 _REWINDS.setdefault(self.spec.qemu.digest, False)
             else:
                 self.notes.append(f"{self.name}: each guest is a clone: {error.message}")
-        except CannotLook as error:
-            self._lives = None  # nobody could vouch for the guests
-            self.notes.append(f"{self.name}: each guest is a clone: {error.message}")
         except LeftOver as error:
             self._doubt(error)
         except (GuestError, HostError) as error:
