@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -28,6 +29,7 @@ _WARM = 3  # scenarios before anything is counted: what is made at first use is 
 OFTEN = 100  # times that a scenario is run, roughly: its modules are loaded ahead
 _START_SECONDS = 300.0
 _END_SECONDS = 20.0
+_DOUBTED = 3  # exit status
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ class Crew:
         self._end(0.0 if kind else _END_SECONDS)
 
     def _end(self, patience: float) -> None:
-        """Give the workers so many seconds to end in order. Those that are killed take their QEMUs along."""
+        """Give the workers so many seconds to end in order. Those that are killed take their QEMUs along.
+
+        Raises HostError when one of them found that its guests were not what they should have been.
+        """
         for pipe in self._pipes:
             pipe.close()  # nobody asks for more
         until = time.monotonic() + patience
@@ -79,6 +84,8 @@ class Crew:
             process.join(max(0.0, until - time.monotonic()))
             process.kill()
             process.join()
+        if patience and any(process.exitcode == _DOUBTED for process in self._processes):
+            raise HostError("guests of a worker of the benchmark had something of the ones before them")
 
     def shift(self, workers: int, seconds: float) -> list[Shift]:
         """Let some of them run scenarios at once, each for so long; raises LabError when one cannot."""
@@ -114,8 +121,9 @@ def _work(pipe: Connection, settings: Settings, wishes: Wishes, target: Target, 
         pipe.send(Shift(0, 0, 0.0))
         while True:
             pipe.send(_stretch(lab, target, scenario, pipe.recv()))
-    except (EOFError, OSError):
-        pass  # nobody asks for more
+    except (EOFError, OSError):  # nobody asks for more
+        if lab.settle():
+            sys.exit(_DOUBTED)
     except LabError as error:
         pipe.send(f"a worker of the benchmark: {error}")
     finally:
