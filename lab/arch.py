@@ -60,8 +60,8 @@ class Architecture:
     # says so (pause, yield). Otherwise it spins for QEMU's whole 100 ms, each time: arm never ended a boot.
     turns: bool = False
     # Guests may follow one another in one QEMU: its machine's timers and interrupts were looked at, which the
-    # memory does not show. Not so on riscv64, whose clock is neither kept nor reset (hw/intc/riscv_aclint.c).
-    in_place: bool = False
+    # memory does not show (scenarios/test_traces.py).
+    in_place: bool = True
     cpus: int = 2  # so that races can happen at all
     overwritten: range = range(0)  # memory that QEMU writes to as it starts, and the kernel does not use
     aligned_pairs: bool = False  # a 64-bit argument of a system call begins in a register of an even number
@@ -90,7 +90,6 @@ X86_64 = Architecture(
     firmware=("usr/share/qemu", "usr/share/seabios"),
     machine="pc-q35-10.0",
     cpu="max",
-    in_place=True,
     console="ttyS0",
     # The PCI device has a driver from 5.13 on; 5.10 knows only the ISA one, which only PC boards have.
     panic=("pvpanic-pci", "pvpanic"),
@@ -156,7 +155,6 @@ ARM64 = Architecture(
     # Large atomics and 16 KiB pages, and none of what `max` has that costs translated code most: pointer
     # authentication, tags.
     cpu="neoverse-n1",
-    in_place=True,
     console="ttyAMA0",
     panic=("pvpanic-pci",),
     turns=True,
@@ -254,7 +252,6 @@ S390X = Architecture(
     qemu_package="qemu-system-s390x",
     machine="s390-ccw-virtio-10.0",
     cpu="max",
-    in_place=True,
     console="ttysclp0",
     bus="ccw",
     mmap_struct=True,
@@ -278,6 +275,7 @@ LOONG64 = Architecture(
     firmware=("usr/share/qemu", "usr/share/qemu-efi-loongarch64"),
     firmware_package="qemu-efi-loongarch64",
     options=("-bios", "QEMU_EFI.fd"),
+    in_place=False,  # nobody has looked yet
     console="ttyS0",
     flavours={"stock": "loong64"},
     registers=Registers(counter=r"\bPC=([0-9a-f]+)", stack=r"\bGPR03/sp ([0-9a-f]+)", window=range(0)),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from lab.verdict import Verdict
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lab.guest.machine import Guest
     from lab.kernels.model import Target
     from lab.prepare import Lab
     from lab.verdict import Result
@@ -48,16 +50,31 @@ scenarios:
       - {open: /dev/lab_chardev, flags: O_RDWR|O_NONBLOCK, as: dev}
       - {read: $dev, size: 64, expect: {errno: EAGAIN}}
 """
+# Long enough for what ticks to tick; nothing else happens in it.
+QUIET = """
+channel: lives
+modules: []
+scenarios:
+  - name: sleeps
+    steps:
+      - {poll: [{fd: -1}], timeout: 400 ms, expect: {returns: 0}}
+"""
 TIMES = 4
+FEW = 300  # interrupts that a guest may have more than another one: hosts are not equally busy at all times
 IN_PLACE = "turbo-bound"  # where QEMUs that `lab turbo` built run
+
+
+def load(text: str, to: Path) -> tuple[scenario.Scenario, ...]:
+    """Return the scenarios of a file of that text."""
+    path = to / "lives.yaml"
+    path.write_text(text)
+    return scenario.load(path, root=to).scenarios
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[scenario.Scenario, ...]:
     """Return one that leaves traces and one that looks for them."""
-    path = tmp_path / "lives.yaml"
-    path.write_text(FILE)
-    return scenario.load(path, root=tmp_path).scenarios
+    return load(FILE, tmp_path)
 
 
 def test_nothing_of_a_guest_is_in_the_next_one(
@@ -83,3 +100,28 @@ def test_nothing_of_a_guest_is_in_the_next_one(
     command = " ".join(lab.target(target).spec(leaves.boot).qemu.command)
     if IN_PLACE in command and lab.target(target).arch.in_place and not lab.wishes.cold:
         assert lives == list(range(1, 2 * TIMES + 2))
+
+
+def test_the_devices_of_a_guest_go_on_as_the_first_ones_did(tmp_path: Path, target: Target, lab: Lab) -> None:
+    """What the memory does not show: a timer or an interrupt of another guest, a clock that is off."""
+    (sleeps,) = load(QUIET, tmp_path)
+    ticks: list[int] = []
+    uptimes: list[float] = []
+
+    def look(guest: Guest) -> None:
+        patience = lab.target(target).patience
+        uptimes.append(float(guest.agent.read_file("/proc/uptime", patience).split()[0]))
+        ticks.append(interrupts(guest.agent.read_file("/proc/interrupts", patience).decode()))
+
+    for _ in range(TIMES + 1):
+        lab.ready(target, sleeps)
+        result = lab.run(target, sleeps, afterwards=look)
+        assert result.verdict is Verdict.PASSED, result.report()
+    assert uptimes == pytest.approx([uptimes[0]] * len(uptimes), abs=lab.target(target).patience)
+    assert max(ticks) < 2 * min(ticks) + FEW
+
+
+def interrupts(text: str) -> int:
+    """Return how many of all kinds there were, on all CPUs. proc_interrupts(5)."""
+    words = (line.partition(":")[2].split() for line in text.splitlines()[1:])
+    return sum(int(word) for line in words for word in takewhile(str.isdecimal, line))

@@ -387,7 +387,7 @@ def test_a_wheel_brings_the_programs_and_their_source(house: House) -> None:
     wheel = pack(house)
     name, version, *tag = wheel.stem.split("-")
     assert (name, tag) == ("chanlab_turbo", ["py3", "none", f"linux_{host().uname[0]}"])
-    assert re.fullmatch(r"10\.0\.13\+1\.\d+", version)
+    assert re.fullmatch(rf"10\.0\.13\+{turbo.INTERFACE}\.\d+", version)
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         info = f"{name}-{version}.dist-info"

@@ -37,7 +37,7 @@ DATA = Path(__file__).parents[2] / "kernels" / "qemu"
 MAKER = 1  # to be raised when builds are to be made anew, since these files make them otherwise
 # Of what the patches give to the lab. Raised when a build with older patches must not be used any more; one
 # that merely lacks something is found out by asking it.
-INTERFACE = 1
+INTERFACE = 2
 ABOUT = "about.json"
 SUITES = ("trixie-security", "trixie")  # where the lab's QEMU root is from: the likelier one first
 SOURCE = "qemu"  # the source package's name
