@@ -50,6 +50,7 @@ class Cast:
         self._narrow = narrow
         self._narrow_abi: Abi | None = None  # once there is a 32-bit actor
         self._narrow_actors: set[str] = set()
+        self.narrow_sent = False  # whether the guest has their program
         self._running: dict[str, Running] = {}  # what each is in the middle of
         self._dead: dict[str, str] = {}  # and how they died
 
@@ -87,7 +88,9 @@ class Cast:
             if self._narrow is None:
                 raise Unsupported("this guest was made without what 32-bit actors are made of")
             made = self._narrow()
-            compat.send(made.program, session.agent, session.abi, timeout=session.patience)
+            if not self.narrow_sent:
+                compat.send(made.program, session.agent, session.abi, timeout=session.patience)
+                self.narrow_sent = True
             self._narrow_abi = replace(made.abi, page_size=session.abi.page_size)
         compat.become(name, session.agent, session.abi, timeout=session.patience)
         self._narrow_actors.add(name)

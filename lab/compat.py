@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from lab.guest.agent import Agent
 
 WORDS = (32, 64)
-_PROGRAM = "/lab/agent32"  # beside /lab/helper
+NAME = "agent32"
+_PROGRAM = f"/lab/{NAME}"  # beside /lab/helper
 _AT_FDCWD = -100
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from lab.scenario import BootOptions, Scenario
     from lab.settings import Settings
 
-    Kind: TypeAlias = tuple[Target, BootOptions, Loads, bool]  # of guests: see Lab.pool()
+    Kind: TypeAlias = tuple[Target, BootOptions, Loads, bool, bool]  # of guests: see Lab.pool()
 
 _WORTH_LOADING = 6  # scenarios that load the same modules, for a template that has them to pay
 _TARGETS = 4  # whose parts are kept at hand
@@ -84,7 +84,7 @@ class Lab:
         self._ready: dict[Target, Ready] = {}
         self._broken: dict[tuple[Target, BootOptions | None], LabError] = {}
         self._pools: dict[Kind, Pool] = {}
-        self._expected: Counter[tuple[Target, BootOptions, Loads]] = Counter()
+        self._expected: Counter[tuple[Target, BootOptions, Loads, bool]] = Counter()
         self._early: tuple[Kind, Future[Pool]] | None = None
         self._order: dict[Target, None] = {}  # that scenarios are run in
         self._names: defaultdict[Target, set[str]] = defaultdict(set)  # of the modules that they load
@@ -147,7 +147,7 @@ class Lab:
         if guest and not self.wishes.cold:
             from lab.scenario import BootOptions  # noqa: PLC0415 - as above
 
-            kind = (target, BootOptions(), (), True)
+            kind = (target, BootOptions(), (), False, True)
             self._early = kind, parts.background(lambda: self._new_pool(*kind))
 
     def _begun(self, target: Target, *, early: bool = False) -> Ready:
@@ -155,7 +155,7 @@ class Lab:
         if target not in self._ready:
             while len(self._ready) >= _TARGETS:
                 self._forget(next(iter(self._ready)))
-            expected = [(boot, loads) for known, boot, loads in self._expected if known == target]
+            expected = [boot for known, boot, *_ in self._expected if known == target]
             self._ready[target] = Ready(
                 target,
                 self.wishes,
@@ -163,7 +163,7 @@ class Lab:
                 self.cache,
                 self.progress,
                 only=None if early else self._names[target],
-                boot=next((boot for boot, _ in expected), None),
+                boot=next(iter(expected), None),
             )
         return self._ready[target]
 
@@ -196,8 +196,9 @@ class Lab:
                 raise BuildFailed(f"{name} does not compile against {target.kernel.release}", failed[name])
         with self._once(target, scenario.boot):
             parts.loads(scenario.modules)
-            modules = self._modules_ahead(target, scenario)
-            self.pool(target, scenario.boot, modules, turns=beside.alone(scenario, parts.images))
+            modules, narrow = self._ahead(target, scenario)
+            turns = beside.alone(scenario, parts.images)
+            self.pool(target, scenario.boot, modules, narrow, turns=turns)
 
     @contextlib.contextmanager
     def _once(self, target: Target, boot: BootOptions | None) -> Iterator[None]:
@@ -211,32 +212,40 @@ class Lab:
             raise
 
     def expect(self, target: Target, scenario: Scenario, times: int = 1) -> None:
-        """Say that a scenario will be run: modules that many of them load are loaded ahead, once."""
-        self._expected[target, scenario.boot, scenario.modules] += times
+        """Say that a scenario will be run: what many of them bring along is brought ahead, once."""
+        self._expected[target, scenario.boot, scenario.modules, scenario.narrow] += times
         self._order[target] = None
         self._names[target].update(scenario.loads)
 
-    def pool(self, target: Target, boot: BootOptions, modules: Loads = (), *, turns: bool = False) -> Pool:
+    def pool(
+        self,
+        target: Target,
+        boot: BootOptions,
+        modules: Loads = (),
+        narrow: bool = False,
+        *,
+        turns: bool = False,
+    ) -> Pool:
         """Return where guests of a kind come from, with `modules` in them from the start.
 
-        `turns`: their CPUs may take turns, see lab.beside.
+        `narrow`: so is the program of 32-bit actors. `turns`: their CPUs may take turns, see lab.beside.
         """
-        key = (target, boot, modules, turns)
+        key = (target, boot, modules, narrow, turns)
         if key not in self._pools:
             while len(self._pools) >= _POOLS:
                 self._drop(next(iter(self._pools)))
             self._pools[key] = self._foreseen(key) or self._new_pool(*key)
         return self._pools[key]
 
-    def _new_pool(self, target: Target, boot: BootOptions, modules: Loads, turns: bool) -> Pool:
+    def _new_pool(self, target: Target, boot: BootOptions, modules: Loads, narrow: bool, turns: bool) -> Pool:
         from lab.guest.pool import Pool  # noqa: PLC0415 - only runs that start guests need it
 
         parts = self._begun(target)
         spec = parts.spec(boot)
         template = None if self.wishes.cold else parts.template(boot, spec)
         ahead = None
-        if template is not None and modules:
-            ahead = self._loaded(template, spec, parts, modules)
+        if template is not None and (modules or narrow):
+            ahead = self._loaded(template, spec, parts, modules, narrow=narrow)
         return Pool(
             ahead or template,
             spec,
@@ -261,7 +270,9 @@ class Lab:
         self._early = None  # not before: interrupted in between, close() still finds it
         return found
 
-    def _loaded(self, base: Template, spec: BootSpec, parts: Ready, modules: Loads) -> Template | None:
+    def _loaded(
+        self, base: Template, spec: BootSpec, parts: Ready, modules: Loads, *, narrow: bool = False
+    ) -> Template | None:
         from lab.guest.loaded import loaded  # noqa: PLC0415 - only long runs need it
 
         images = parts.images
@@ -269,18 +280,23 @@ class Lab:
             return None
         loads = [(module.name, images[module.name], module.text, module.own) for module in modules]
         try:
-            return loaded(base, spec, loads, self.cache, self.progress)
+            program = parts.narrow_program() if narrow else None
+            return loaded(base, spec, loads, self.cache, self.progress, program)
         except CacheError:
             raise
         except (GuestError, BootFailed, HostError) as error:
             self._notes[f"{spec.name}: each scenario loads its modules itself: {error.message}"] = None
             return None
 
-    def _modules_ahead(self, target: Target, scenario: Scenario) -> Loads:
-        """Return the modules that a scenario's guest has from the start: those that pay."""
-        if self.wishes.cold or self._expected[target, scenario.boot, scenario.modules] < _WORTH_LOADING:
-            return ()
-        return self.target(target).loads(scenario.modules)
+    def _ahead(self, target: Target, scenario: Scenario) -> tuple[Loads, bool]:
+        """Return the modules, and whether the program of 32-bit actors, that a guest has from the start.
+
+        What pays, and all that the scenario needs or nothing.
+        """
+        expected = self._expected[target, scenario.boot, scenario.modules, scenario.narrow]
+        if self.wishes.cold or expected < _WORTH_LOADING:
+            return (), False
+        return self.target(target).loads(scenario.modules), scenario.narrow
 
     def _drop(self, key: Kind) -> None:
         pool = self._pools.pop(key)
@@ -333,9 +349,9 @@ class Lab:
         parts = self.target(target)
         try:
             images = parts.patched(patches) if patches else parts.images
-            modules = () if patches else self._modules_ahead(target, scenario)
+            modules, narrow = ((), False) if patches else self._ahead(target, scenario)
             turns = beside.alone(scenario, images)
-            pool = self.pool(target, scenario.boot, modules, turns=turns)
+            pool = self.pool(target, scenario.boot, modules, narrow, turns=turns)
             guest = pool.take(scenario.id)
         except BootFailed as error:
             return Result((Finding(Verdict.BOOT_FAILED, error.message, notes=(error.console,)),))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lab.abi import Abi
     from lab.guest.accel import Accel
     from lab.guest.argv import Qemu
+    from lab.guest.loaded import Program
     from lab.guest.template import Template
     from lab.kernels.build import Modules
     from lab.kernels.model import Headers, KernelFiles, Target
@@ -295,6 +296,15 @@ class Ready:
         if names not in self._narrow_abis:
             self._narrow_abis[names] = self._with_headers(system, names, toolchain)
         return compat.Narrow(program, self._narrow_abis[names])
+
+    def narrow_program(self) -> Program:
+        """Return the program of 32-bit actors, to be brought into a template; raises what narrow() does."""
+        from lab.guest.loaded import Program  # noqa: PLC0415 - only long runs need it
+
+        image, abi = self.narrow(()).program, self.abi(())
+        return Program(
+            compat.NAME, image, lambda agent: compat.send(image, agent, abi, timeout=self.patience)
+        )
 
     def spec(self, boot: BootOptions) -> BootSpec:
         """Return what a guest of this target is, with what a scenario adds."""

@@ -120,6 +120,11 @@ class Scenario:
         """The word sizes, in bits, that its actors ask for."""
         return frozenset(actor.word for actor in self.actors if actor.word is not None)
 
+    @property
+    def narrow(self) -> bool:
+        """Whether it has 32-bit actors, where its kernel is one of 64 bits."""
+        return 32 in self.words
+
     def missing(self, *abis: Abi) -> list[str]:
         """Return what it uses that no headers of a target have: reasons for `unsupported`."""
         # Not difference(): that walks through all the thousands that the headers have.

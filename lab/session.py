@@ -106,11 +106,14 @@ class Session:
     def start(self, scenario: Scenario, *, loaded: bool = False) -> None:
         """Bring the actors to life and load the modules, unless the guest was made with them `loaded`.
 
+        Such a guest has the program of 32-bit actors too, where the scenario has any.
+
         Raises StepFailed for a module that does not load, Unsupported for actors that cannot be made here.
         """
         self._within = scenario.within
         self.current = Step(scenario.file, scenario.line, "load", f"modules of {scenario.name!r}")
         if loaded:
+            self.cast.narrow_sent = True
             self.loaded = [module.name for module in scenario.modules if not module.own]
         else:
             self.load_modules(scenario.modules)

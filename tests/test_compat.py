@@ -170,6 +170,14 @@ def test_its_program_is_sent_once(tmp_path: Path) -> None:
     assert first.encode() == second.encode()
 
 
+def test_its_program_is_not_sent_to_a_guest_that_was_made_with_it(tmp_path: Path) -> None:
+    agent = FakeAgent()
+    made = session(agent)
+    made.start(load(tmp_path, "{a: {word: 32}, b: {word: 32}}", "- {by: a, open: /x}"), loaded=True)
+    assert agent.who() == ["a", "b"]
+    assert not any(AGENT in program.encode() for _, program in agent.programs)
+
+
 def test_who_wants_none_pays_nothing(tmp_path: Path) -> None:
     def narrow() -> compat.Narrow:
         raise AssertionError("made for nobody")

@@ -76,7 +76,7 @@ class Begun:
 def foreseeing(tmp_path: Path) -> tuple[Any, Any, Future[Any]]:
     """Return a lab that began a pool, its kind, and the pool to come."""
     house: Any = Lab(load({"CHANLAB_CACHE": str(tmp_path)}), Wishes(seed=0), QUIET)
-    kind, future = ("6.12", BootOptions(), (), True), Future[Any]()
+    kind, future = ("6.12", BootOptions(), (), False, True), Future[Any]()
     house._early = (kind, future)
     house._new_pool = lambda *_: "made when asked for"
     return house, kind, future
@@ -138,7 +138,7 @@ def test_two_qemus_used_in_turn_do_not_take_each_others_templates_away(
 ) -> None:
     made: list[str] = []
 
-    def make(base: Any, spec: Any, modules: Any, building: Path, progress: Any) -> None:
+    def make(base: Any, spec: Any, modules: Any, programs: Any, building: Path, progress: Any) -> None:
         made.append(f"{spec.qemu.digest} {modules[0][1].decode()}")
         (building / "template.json").write_text("{}")
 
@@ -160,6 +160,40 @@ def test_two_qemus_used_in_turn_do_not_take_each_others_templates_away(
     use("stock", b"1")
     assert made == ["stock 1", "own 1", "stock 2", "stock 1"]
     cache.close()
+
+
+def test_a_template_with_another_program_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[list[bytes]] = []
+
+    def make(base: Any, spec: Any, modules: Any, programs: Any, building: Path, progress: Any) -> None:
+        made.append([each.image for each in programs])
+        (building / "template.json").write_text("{}")
+
+    monkeypatch.setattr(loaded, "_make", make)
+    monkeypatch.setattr(loaded, "load", lambda path: TEMPLATE)
+    monkeypatch.setattr(loaded, "compose", lambda *_: -1)
+    cache = Cache(tmp_path, QUIET)
+    for image in (b"", b"1", b"1", b"2", b""):
+        program = loaded.Program("agent32", image, lambda _: None) if image else None
+        loaded.loaded(TEMPLATE, spec(), [("lab_core", b"image", "", False)], cache, QUIET, program)
+    assert made == [[], [b"1"], [b"2"]]
+    cache.close()
+
+
+@pytest.mark.parametrize(("times", "ahead"), [(5, ((), False)), (6, (MODULES, True))])
+def test_the_program_of_32_bit_actors_is_brought_ahead_where_enough_scenarios_want_it(
+    tmp_path: Path, times: int, ahead: tuple[Any, bool]
+) -> None:
+    house: Any = Lab(load({"CHANLAB_CACHE": str(tmp_path)}), Wishes(seed=0), QUIET)
+    house.target = lambda _: SimpleNamespace(loads=lambda modules: modules)
+    narrow = SimpleNamespace(boot=BootOptions(), modules=MODULES, narrow=True, loads=("lab_core",))
+    wide = SimpleNamespace(boot=BootOptions(), modules=MODULES, narrow=False, loads=("lab_core",))
+    house.expect("6.12", narrow, times)
+    house.expect("6.12", wide, 6)
+    assert house._ahead("6.12", narrow) == ahead
+    assert house._ahead("6.12", wide) == (MODULES, False)
 
 
 def test_a_target_that_was_begun_early_builds_what_is_expected_while_a_guest_boots() -> None:

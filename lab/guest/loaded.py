@@ -2,6 +2,7 @@
 """Templates in which modules are loaded already, for the many scenarios of a file that load the same ones.
 
 Loading is most of a scenario's time under emulation: each clone has to translate the kernel's loader anew.
+The same goes for a program that many scenarios would bring along, all of whose code is new in each guest.
 A template of this kind is made from the ordinary one, so it costs no boot; one that is out of date is dropped
 as soon as the next is made, so that there is one for each target and list of modules.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lab.cache import digest
@@ -31,10 +32,11 @@ from lab.guest.template import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from lab.cache import Cache
+    from lab.guest.agent import Agent
     from lab.guest.argv import BootSpec
     from lab.guest.machine import Guest
     from lab.progress import Progress
@@ -45,29 +47,47 @@ _LOAD_SECONDS = 60.0
 Load = tuple[str, bytes, str, bool]  # a module's name, its image, its parameters, whether it is the kernel's
 
 
+@dataclass(frozen=True)
+class Program:
+    """A program that guests have from the start."""
+
+    name: str
+    image: bytes
+    send: Callable[[Agent], None]  # raises AgentError
+
+
 class CannotLoad(GuestError):  # noqa: N818 - what happened
     """The modules cannot be loaded ahead; a scenario that loads them itself tells more."""
 
 
 def loaded(
-    base: Template, spec: BootSpec, modules: Sequence[Load], cache: Cache, progress: Progress
+    base: Template,
+    spec: BootSpec,
+    modules: Sequence[Load],
+    cache: Cache,
+    progress: Progress,
+    program: Program | None = None,
 ) -> Template | None:
-    """Return a template in which modules are loaded, in order; it is the caller's to close.
+    """Return a template in which modules are loaded, in order, and a program is; it is the caller's to close.
 
     None where loading fails or makes the kernel complain: the scenario's own report shall say so. Raises
     GuestError, BootFailed, HostError and CacheError when there is no such template for another reason.
     """
-    names = "-".join(name for name, *_ in modules)
-    content = [(name, hashlib.sha256(image).hexdigest(), params) for name, image, params, _ in modules]
+    programs = [program] if program is not None else []
+    names = "-".join([*(name for name, *_ in modules), *(each.name for each in programs)])
+    content: list[tuple[str, ...]] = [
+        (name, hashlib.sha256(image).hexdigest(), params) for name, image, params, _ in modules
+    ]
+    content += [(each.name, hashlib.sha256(each.image).hexdigest()) for each in programs]
     key = digest(_FORMAT, base.facts.nonce, content)
-    wanted = [(name, params) for name, _, params, _ in modules]
+    wanted = [*((name, params) for name, _, params, _ in modules), *(each.name for each in programs)]
     # Two QEMUs used in turn (with and without CHANLAB_QEMU, say) have one each.
     fact = f"loaded-{digest(spec.qemu.digest, spec.name, spec.accel, spec.cmdline, spec.devices, wanted)}"
     try:
         path = cache.entry(
             LOADED,
             key,
-            lambda building, _final: _make(base, spec, modules, building, progress),
+            lambda building, _final: _make(base, spec, modules, programs, building, progress),
             progress_text=f"loading {names}",
             durable=False,
         )
@@ -90,21 +110,36 @@ def loaded(
 
 
 def _make(
-    base: Template, spec: BootSpec, modules: Sequence[Load], building: Path, progress: Progress
+    base: Template,
+    spec: BootSpec,
+    modules: Sequence[Load],
+    programs: Sequence[Program],
+    building: Path,
+    progress: Progress,
 ) -> None:
-    names = ", ".join(name for name, *_ in modules)
+    names = ", ".join([*(name for name, *_ in modules), *(each.name for each in programs)])
     with progress.task(f"loading {names} once, to be cloned"):
-        for why in makings(lambda last: _make_once(base, spec, modules, building, last=last)):
+        for why in makings(lambda last: _make_once(base, spec, modules, programs, building, last=last)):
             progress.note(f"loading {names} once more: {why}")
 
 
-def _make_once(base: Template, spec: BootSpec, modules: Sequence[Load], building: Path, *, last: bool) -> str:
+def _make_once(
+    base: Template,
+    spec: BootSpec,
+    modules: Sequence[Load],
+    programs: Sequence[Program],
+    building: Path,
+    *,
+    last: bool,
+) -> str:
     """Load and seal; returns why the template is refused."""
     copy(base.ram, building / "ram")
     process = qmp.run(prepare_async(spec, base, ram=building / "ram"), RESTORE_SECONDS)
     material, jitter = clone_seed(0, "loading again" if last else "loading")
     guest = restore(process, base, spec, seed=material, jitter_us=jitter)
     try:
+        for program in programs:
+            program.send(guest.agent)
         _load_all(guest, modules)
     except BaseException:
         guest.close()
@@ -122,4 +157,4 @@ def _load_all(guest: Guest, modules: Sequence[Load]) -> None:
         raise CannotLoad("the kernel complains of the modules")
 
 
-__all__ = ["CannotLoad", "Load", "loaded"]
+__all__ = ["CannotLoad", "Load", "Program", "loaded"]
