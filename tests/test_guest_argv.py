@@ -99,6 +99,12 @@ def test_the_kernels_command_line() -> None:
     assert words[-2:] == ["lab.x=1", "quietly"]
 
 
+def test_what_is_quicker_to_emulate_is_not_what_instructions_are_counted_of() -> None:
+    assert "kpti=off" in command_line(spec(arch=ARM64)).split()
+    assert "kpti=off" not in command_line(spec(arch=ARM64, counted=True)).split()
+    assert "kpti=off" not in command_line(spec(arch=ARM64, accel="kvm")).split()
+
+
 def test_devices_by_name() -> None:
     assert "edu,dma_mask=0xffffffffff" in option(argv(spec(devices=("edu",)), "cold", WIRING), "-device")
     assert "edu" not in option(argv(spec(), "cold", WIRING), "-device")

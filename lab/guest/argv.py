@@ -173,6 +173,7 @@ def command_line(spec: BootSpec) -> str:
             # they are asked. Grace periods stay what they are, only shorter.
             "rcupdate.rcu_expedited=1",
             *spec.arch.cmdline,
+            *(spec.arch.quick if spec.accel == "tcg" and not spec.counted else ()),
             *spec.cmdline,
         ]
     )
