@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from lab.guest.stress import Stress
+    from lab.hand import Hand
     from lab.kernels.model import Target
     from lab.prepare import Lab
     from lab.progress import Progress
     from lab.relay import Hub
     from lab.results import Row
     from lab.scenario import Scenario
-    from lab.session import Hand
 
 DEFAULT_KERNEL = "6.12"  # the line that Debian's stable release ships
 SCENARIOS = "scenarios"  # YAML files below a directory of this name are scenario files

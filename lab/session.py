@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from lab.cast import Cast, Running, describe
 from lab.errors import GuestError, LabError, Mistake, ScenarioError, UsageError
 from lab.guest import wire
-from lab.hand import Hand
 from lab.language.composites import RecordKind
 from lab.language.context import Context
 from lab.language.expect import Expectations, Mismatch, match_messages
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from lab.language.outcome import Outcome
     from lab.scenario import ModuleLoad, Scenario
 
-__all__ = ["Hand", "LeakedReference", "Session", "StepFailed"]
+__all__ = ["LeakedReference", "Session", "StepFailed"]
 
 _BUSY_ERRNOS = ("EAGAIN", "EBUSY")  # a module in use; EBUSY while it is still being loaded
 _PAUSE = 0.003  # between two looks at something that only time changes

@@ -20,7 +20,8 @@ from lab.guest.answers import Actor, ActorState, Asleep, Exit, Leftover
 from lab.guest.kmsg import KernelMessage
 from lab.guest.patience import deadline
 from lab.guest.wire import CallResult, Fault, Program, Reply, SignalInfo
-from lab.session import Hand, LeakedReference, Session, StepFailed
+from lab.hand import Hand
+from lab.session import LeakedReference, Session, StepFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
