@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lab import scenario as scenario_
 from lab.crew import Crew, rate
 from lab.errors import HostError, LabError
 from lab.figures import (
@@ -27,6 +26,7 @@ from lab.figures import (
     table,
     to_json,
 )
+from lab.language import reader
 from lab.prepare import HOUSE, Lab, Wishes
 from lab.settings import cpus
 from lab.stand import Stand
@@ -164,7 +164,7 @@ class _Bench:
 
     def _prepare(self, stands: dict[str, Stand]) -> tuple[Scenario, list[Scenario]]:
         """Return the scenarios to run, after the first guests; modes that cannot be are taken away."""
-        subject, *rest = scenario_.load(SUBJECTS, root=HOUSE).scenarios
+        subject, *rest = reader.load(SUBJECTS, root=HOUSE).scenarios
         for name, stand in stands.items():
             with self._progress.task(f"{self._target}: {name}: the first guests"):
                 stand.ready(subject)

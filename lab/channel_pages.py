@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import price_list
+from lab.language.reader import load
 from lab.language.steps import all_steps
-from lab.scenario import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

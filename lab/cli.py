@@ -239,12 +239,12 @@ def turbo(*, arch: Sequence[str], wheel: Path | None) -> None:
 @told
 def check(files: tuple[Path, ...]) -> None:
     """Check scenario files without running anything (default: all of scenarios/)."""
-    from lab import scenario  # noqa: PLC0415 - as above
+    from lab.language import reader  # noqa: PLC0415 - as above
 
     paths = sorted(files or Path("scenarios").glob("*.yaml"))
     if not paths:
         raise click.UsageError("no scenario files here: name some")
-    mistakes = scenario.check(paths, root=Path.cwd())
+    mistakes = reader.check(paths, root=Path.cwd())
     for mistake in mistakes:
         click.echo(str(mistake))
     if mistakes:
@@ -259,14 +259,15 @@ def channels(*, as_json: bool) -> None:
     """Tell how each channel's scenarios went on each target, by the last run of each."""
     import json  # noqa: PLC0415 - as above
 
-    from lab import results, scenario  # noqa: PLC0415 - as above
+    from lab import results  # noqa: PLC0415 - as above
+    from lab.language import reader  # noqa: PLC0415 - as above
 
     _, cache, _ = _open(quiet=as_json)
     root = Path.cwd()
     paths = sorted(root.glob("scenarios/*.yaml"))
     if not paths:
         raise click.UsageError("no scenario files in scenarios/: run it where they are")
-    cells = results.cells(cache, root, [scenario.load(path, root=root) for path in paths])
+    cells = results.cells(cache, root, [reader.load(path, root=root) for path in paths])
     if as_json:
         click.echo(json.dumps([cell.to_json() for cell in cells], indent=1))
         return

@@ -364,10 +364,10 @@ class YamlFile(pytest.File):
 
     def collect(self) -> Iterable[pytest.Item]:
         """Yield one item per scenario and target; a mistake in the file is a collection error."""
-        from lab import scenario  # noqa: PLC0415 - only runs that have scenarios pay for it
+        from lab.language import reader  # noqa: PLC0415 - only runs that have scenarios pay for it
 
         run = self.config.stash[_LAB]
-        file = scenario.load(self.path, root=self.config.rootpath)
+        file = reader.load(self.path, root=self.config.rootpath)
         channel = _mark(self.config, file.channel)
         for target in run.targets():
             for entry in file.scenarios:

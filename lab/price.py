@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lab import channel_pages, runner
 from lab import price_list as list_
-from lab import scenario as scenario_
 from lab import trip as trip_
 from lab.cache import digest, tree_digest
 from lab.errors import BuildFailed, GuestError, LabError, Unsupported, UsageError
 from lab.guest.pool import Pool
 from lab.guest.template import template
+from lab.language import reader
 from lab.prepare import HOUSE, Lab, Wishes
 from lab.price_list import Prices
+from lab.scenario import BootOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -126,7 +127,7 @@ def _files(channels: Sequence[str]) -> list[ScenarioFile]:
     for name in channels:
         if name not in paths:
             raise UsageError(f"no channel is called {name!r}", hint=f"there are: {', '.join(paths)}")
-    files = [scenario_.load(paths[name], root=HOUSE) for name in paths if not channels or name in channels]
+    files = [reader.load(paths[name], root=HOUSE) for name in paths if not channels or name in channels]
     for file in files:
         if channels and not file.trips:
             raise UsageError(f"{file.channel} has no round trip: {file.no_trip}")
@@ -159,7 +160,7 @@ def _target(lab: Lab, target: Target, files: Sequence[ScenarioFile], found: _Fou
                 found.troubles.append(f"{target}: {channel}, {trip.bytes} bytes: {error.message}")
             task.advance(1)
     trips = {channel: each for channel, each in trips.items() if each}
-    spec = parts.spec(scenario_.BootOptions())
+    spec = parts.spec(BootOptions())
     found.targets[str(target)] = Prices(target.kernel.release, spec.qemu.version, trips, unsupported)
 
 

@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""What a scenario is, and how one is had from a file. All mistakes of a file are told at once."""
+"""What a scenario is: records. How one is had from a file: lab/language/reader.py."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - a record's field
 from typing import TYPE_CHECKING, Literal
 
-from lab.errors import Mistake, ScenarioError
 from lab.language.requires import Requires
 from lab.language.steps import Step, all_steps
 from lab.language.values import Fixed, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from lab.abi import Abi
 
 __all__ = [
@@ -27,8 +24,6 @@ __all__ = [
     "SplatWanted",
     "Step",
     "Trip",
-    "check",
-    "load",
 ]
 
 ROOT = Fixed(0)
@@ -164,33 +159,3 @@ class ScenarioFile:
     read: str = ""  # what to read of it elsewhere
     trips: tuple[Trip, ...] = ()  # one for each number of bytes
     no_trip: str = ""  # why it has none
-
-
-def load(
-    path: Path, *, root: Path, uapi: Path | None = None, modules: Iterable[str] | None = None
-) -> ScenarioFile:
-    """Return a file's scenarios.
-
-    `root` is what paths are told relative to. `uapi` is where the module's headers are (default
-    root/kmod/uapi); `modules` are the names of the modules that there are (default: root/kmod's).
-    Raises ScenarioError with all mistakes of the file.
-    """
-    from lab.language.reader import Reader  # noqa: PLC0415 - it makes what this file describes
-
-    return Reader(path, root, uapi or root / "kmod" / "uapi", modules).read()
-
-
-def check(paths: Iterable[Path], *, root: Path | None = None, uapi: Path | None = None) -> list[Mistake]:
-    """Return the mistakes of several files; directories mean the .yaml files in them.
-
-    `root` is as in load(), by default the current directory.
-    """
-    found: list[Mistake] = []
-    root = root or Path.cwd()
-    for path in paths:
-        for file in sorted(path.rglob("*.yaml")) if path.is_dir() else [path]:
-            try:
-                load(file, root=root, uapi=uapi)
-            except ScenarioError as error:
-                found += error.mistakes
-    return found

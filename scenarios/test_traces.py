@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import scenario
+from lab.language import reader
 from lab.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lab.guest.machine import Guest
     from lab.kernels.model import Target
     from lab.prepare import Lab
+    from lab.scenario import Scenario
     from lab.verdict import Result
 
 FILE = """
@@ -64,26 +65,24 @@ FEW = 300  # interrupts that a guest may have more than another one: hosts are n
 IN_PLACE = "turbo-bound"  # where QEMUs that `lab turbo` built run
 
 
-def load(text: str, to: Path) -> tuple[scenario.Scenario, ...]:
+def load(text: str, to: Path) -> tuple[Scenario, ...]:
     """Return the scenarios of a file of that text."""
     path = to / "lives.yaml"
     path.write_text(text)
-    return scenario.load(path, root=to).scenarios
+    return reader.load(path, root=to).scenarios
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> tuple[scenario.Scenario, ...]:
+def pair(tmp_path: Path) -> tuple[Scenario, ...]:
     """Return one that leaves traces and one that looks for them."""
     return load(FILE, tmp_path)
 
 
-def test_nothing_of_a_guest_is_in_the_next_one(
-    pair: tuple[scenario.Scenario, ...], target: Target, lab: Lab
-) -> None:
+def test_nothing_of_a_guest_is_in_the_next_one(pair: tuple[Scenario, ...], target: Target, lab: Lab) -> None:
     leaves, looks = pair
     lives: list[int] = []
 
-    def run(which: scenario.Scenario) -> Result:
+    def run(which: Scenario) -> Result:
         lab.ready(target, which)
         result = lab.run(target, which, afterwards=lambda guest: lives.append(guest.process.life))
         assert result.verdict is Verdict.PASSED, result.report()

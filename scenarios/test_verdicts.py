@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import pytest
 
 from lab import ready, runner, scenario
+from lab.language import reader
 from lab.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from lab.scenario import Scenario
 
 HOUSE = Path(__file__).resolve().parent.parent
-TROUBLE = scenario.load(HOUSE / "scenarios" / "trouble.yaml", root=HOUSE)
+TROUBLE = reader.load(HOUSE / "scenarios" / "trouble.yaml", root=HOUSE)
 EXPECTED = [each for each in TROUBLE.scenarios if each.expect_splat or each.expect_verdict]
-CALM = scenario.load(HOUSE / "scenarios" / "ioctl.yaml", root=HOUSE).scenarios[0]
+CALM = reader.load(HOUSE / "scenarios" / "ioctl.yaml", root=HOUSE).scenarios[0]
 FIRST_ONES = {each.name: each for each in reversed(EXPECTED)}.values()  # one set of `with` values each
 
 

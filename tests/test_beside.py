@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import beside, scenario
+from lab import beside
+from lab.language import reader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ def alone(tmp_path: Path, steps: str, more: str = "about: x", modules: str = "la
     file = tmp_path / "scenarios" / "ioctl.yaml"
     file.parent.mkdir(exist_ok=True)
     file.write_text(HEAD.format(steps=steps, more=more, modules=modules))
-    (found,) = scenario.load(file, root=tmp_path).scenarios
+    (found,) = reader.load(file, root=tmp_path).scenarios
     return beside.alone(found, {"lab_quiet": QUIET, "lab_busy": BUSY})
 
 

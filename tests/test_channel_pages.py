@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import channel_pages, scenario
+from lab import channel_pages
+from lab.language import reader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,7 @@ not_applicable: {blocking: it never waits}
 def read(tmp_path: Path, scenarios: str) -> ScenarioFile:
     path = tmp_path / "x.yaml"
     path.write_text(HEAD + "scenarios:\n" + textwrap.indent(textwrap.dedent(scenarios), "  "))
-    return scenario.load(path, root=tmp_path)
+    return reader.load(path, root=tmp_path)
 
 
 def test_a_channel_is_explained(tmp_path: Path) -> None:
@@ -79,6 +80,6 @@ def test_a_pair_is_named_and_made(tmp_path: Path, one: str, why: str) -> None:
 
 def test_each_call_on_each_file_is_shown() -> None:
     path = channel_pages.HOUSE / "scenarios" / f"{channel_pages.OPERATIONS}.yaml"
-    file = scenario.load(path, root=channel_pages.HOUSE)
+    file = reader.load(path, root=channel_pages.HOUSE)
     shown = {channel_pages.pair(each) for each in file.scenarios}
     assert shown == {(kind, call) for kind in channel_pages.FILES for call in channel_pages.CALLS}

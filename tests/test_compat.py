@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab import compat, scenario
+from lab import compat
 from lab.abi import Abi
 from lab.abi.layout import Field, Struct
 from lab.arch import ARCHITECTURES, I386, S390X, X86_64, Architecture, architecture
 from lab.errors import AgentError, ScenarioError, Unsupported
 from lab.guest.answers import Actor
 from lab.guest.wire import CallResult, Program, Reply
+from lab.language import reader
 from lab.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from lab.scenario import Scenario
 
 FLAGS = {"AT_FDCWD": -100, "O_RDWR": 2, "O_WRONLY": 1, "O_CREAT": 0o100, "O_TRUNC": 0o1000}
 FLAGS |= {"O_CLOEXEC": 0o2000000, "ENOEXEC": 8}
@@ -71,11 +74,11 @@ def test_whose_programs_they_are(arch: Architecture) -> None:
 # --- scenarios -------------------------------------------------------------------------------------------
 
 
-def load(root: Path, actors: str, steps: str = "- {open: /x}", head: str = "") -> scenario.Scenario:
+def load(root: Path, actors: str, steps: str = "- {open: /x}", head: str = "") -> Scenario:
     path = root / "x.yaml"
     body = textwrap.indent(textwrap.dedent(steps).strip(), "      ")
     path.write_text(f"channel: x\nscenarios:\n  - name: n\n{head}    actors: {actors}\n    steps:\n{body}\n")
-    return scenario.load(path, root=root, modules=()).scenarios[-1]
+    return reader.load(path, root=root, modules=()).scenarios[-1]
 
 
 def test_what_a_scenario_asks_for(tmp_path: Path) -> None:

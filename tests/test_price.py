@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from lab import channel_pages, price_list, scenario
+from lab import channel_pages, price_list
 from lab.abi import Abi
 from lab.arch import RISCV64, S390X, X86_64, Architecture
 from lab.cli import main
@@ -20,6 +20,7 @@ from lab.errors import UsageError
 from lab.guest.answers import Actor
 from lab.guest.rounds import LEAST, Rounds
 from lab.guest.wire import NO_CALL, CallResult, Fault, Op, Program, Reply, Result
+from lab.language import reader
 from lab.price import Disagree, agreed
 from lab.price_list import Prices
 from lab.session import Session
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from lab.scenario import Trip
+    from lab.scenario import ScenarioFile, Trip
 
 TARGETS = ("5.10-x86_64", "6.12-x86_64", "7.3-x86_64", "6.12-arm64", "6.12-s390x")
 CLOCK, READ, WRITE, OPEN, SCHEDULER, LSEEK = 228, 0, 1, 257, 144, 8
@@ -53,12 +54,12 @@ steps:
 """
 
 
-def read(tmp_path: Path, trip: str) -> scenario.ScenarioFile:
+def read(tmp_path: Path, trip: str) -> ScenarioFile:
     """Return a scenario file whose trip this is."""
     path = tmp_path / "x.yaml"
     text = textwrap.indent(textwrap.dedent(trip), "  ")
     path.write_text(f"channel: x\ntrip:\n{text}\nscenarios: [{{name: n, steps: [open: /x]}}]\n")
-    return scenario.load(path, root=tmp_path)
+    return reader.load(path, root=tmp_path)
 
 
 # --- rounds -------------------------------------------------------------------------------------------
@@ -305,9 +306,9 @@ def test_the_cheapest_come_first_and_the_larger_say_how_much_a_byte_is(tmp_path:
 
 
 @cache
-def files() -> list[scenario.ScenarioFile]:
+def files() -> list[ScenarioFile]:
     house = channel_pages.HOUSE
-    return [scenario.load(path, root=house) for path in sorted((house / "scenarios").glob("*.yaml"))]
+    return [reader.load(path, root=house) for path in sorted((house / "scenarios").glob("*.yaml"))]
 
 
 def test_every_trip_has_a_price_or_says_why_not() -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from lab import cli, results, scenario
+from lab import cli, results
 from lab.cache import Cache
+from lab.language import reader
 from lab.results import Cell, Row
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def house(tmp_path: Path) -> Path:
 
 
 def found(cache: Cache, house: Path) -> list[Cell]:
-    return results.cells(cache, house, [scenario.load(house / "scenarios/ioctl.yaml", root=house)])
+    return results.cells(cache, house, [reader.load(house / "scenarios/ioctl.yaml", root=house)])
 
 
 def test_nothing_was_run(cache: Cache, house: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from lab import scenario
 from lab.errors import ScenarioError
+from lab.language import reader
 from lab.language.expect import Between, Equal, Matches
 from lab.language.values import Fixed
 
@@ -77,7 +78,7 @@ def root(tmp_path: Path) -> Path:
 def read(root: Path, text: str) -> scenario.ScenarioFile:
     path = root / "scenarios" / "x.yaml"
     path.write_text(textwrap.dedent(text))
-    return scenario.load(path, root=root)
+    return reader.load(path, root=root)
 
 
 def steps(root: Path, text: str, head: str = "") -> tuple[scenario.Step, ...]:
@@ -439,7 +440,7 @@ def test_mistakes_of_the_head(root: Path, text: str, wanted: str) -> None:
 def test_check_tells_of_all_files(root: Path) -> None:
     (root / "scenarios" / "a.yaml").write_text("channel: x")
     (root / "scenarios" / "b.yaml").write_text("chanel: x\nscenarios: []")
-    found = scenario.check([root / "scenarios"], root=root)
+    found = reader.check([root / "scenarios"], root=root)
     assert {str(mistake.file) for mistake in found} == {"scenarios/a.yaml", "scenarios/b.yaml"}
     assert len(found) == 3
 
@@ -461,4 +462,4 @@ def test_requirements() -> None:
 
 def test_the_house_s_own_scenarios_have_no_mistakes() -> None:
     house = Path(__file__).resolve().parent.parent
-    assert scenario.check([house / "scenarios"], root=house) == []
+    assert reader.check([house / "scenarios"], root=house) == []

@@ -21,6 +21,7 @@ from lab.guest.kmsg import KernelMessage
 from lab.guest.patience import deadline
 from lab.guest.wire import CallResult, Fault, Program, Reply, SignalInfo
 from lab.hand import Hand
+from lab.language import reader
 from lab.session import LeakedReference, Session, StepFailed
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Bench:
         path.write_text(
             f"channel: x\nuapi: [lab_ioctl.h]\nscenarios:\n  - name: n\n{head}    steps:\n{steps}\n"
         )
-        return scenario.load(path, root=self.root).scenarios[0]
+        return reader.load(path, root=self.root).scenarios[0]
 
     def run(self, text: str, *replies: Reply | None, head: str = "") -> list[Any]:
         made = self.scenario(text, head)

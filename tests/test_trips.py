@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import scenario
 from lab.errors import ScenarioError
+from lab.language import reader
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from lab.scenario import ScenarioFile
 
 TRIP = """\
 about: write and read
@@ -25,12 +27,12 @@ after: [{close: $dev}]
 """
 
 
-def read(tmp_path: Path, trip: str) -> scenario.ScenarioFile:
+def read(tmp_path: Path, trip: str) -> ScenarioFile:
     """Return a scenario file whose trip this is."""
     path = tmp_path / "x.yaml"
     text = textwrap.indent(textwrap.dedent(trip), "  ")
     path.write_text(f"channel: x\ntrip:\n{text}\nscenarios: [{{name: n, steps: [open: /x]}}]\n")
-    return scenario.load(path, root=tmp_path)
+    return reader.load(path, root=tmp_path)
 
 
 def test_a_trip_is_read_for_each_number_of_bytes(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Scenario files: YAML to records. Nothing is fetched."""
+"""Scenario files: YAML to records. Nothing is fetched, and all mistakes of a file are told at once."""
 
 from __future__ import annotations
 
 import itertools
 import re
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lab.abi import header_words, known_names, known_structs
@@ -34,7 +35,6 @@ from lab.scenario import BootOptions, ModuleLoad, Scenario, ScenarioFile, SplatW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from lab.abi.header_words import HeaderWords
     from lab.scenario import Trip
@@ -44,6 +44,34 @@ _COMMON_KEYS = ("modules", "uapi", "requires", "actors", "boot", "within")
 _GUIDE_KEYS = ("choose", "price", "read")  # for who does not know the channel, see docs/channels.md
 _FILE_KEYS = ("channel", "about", *_GUIDE_KEYS, "not_applicable", "trip", *_COMMON_KEYS, "scenarios")
 _SCENARIO_KEYS = ("name", "about", "with", *_COMMON_KEYS, "expect_splat", "expect_verdict", "steps")
+
+
+def load(
+    path: Path, *, root: Path, uapi: Path | None = None, modules: Iterable[str] | None = None
+) -> ScenarioFile:
+    """Return a file's scenarios.
+
+    `root` is what paths are told relative to. `uapi` is where the module's headers are (default
+    root/kmod/uapi); `modules` are the names of the modules that there are (default: root/kmod's).
+    Raises ScenarioError with all mistakes of the file.
+    """
+    return Reader(path, root, uapi or root / "kmod" / "uapi", modules).read()
+
+
+def check(paths: Iterable[Path], *, root: Path | None = None, uapi: Path | None = None) -> list[Mistake]:
+    """Return the mistakes of several files; directories mean the .yaml files in them.
+
+    `root` is as in load(), by default the current directory.
+    """
+    found: list[Mistake] = []
+    root = root or Path.cwd()
+    for path in paths:
+        for file in sorted(path.rglob("*.yaml")) if path.is_dir() else [path]:
+            try:
+                load(file, root=root, uapi=uapi)
+            except ScenarioError as error:
+                found += error.mistakes
+    return found
 
 
 class Reader:
