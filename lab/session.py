@@ -338,9 +338,16 @@ class Session:
         self.cast.ended(running, reply.exited)
         outcome: Outcome = running.plan.decode(reply)
         running.outcome = outcome
-        if running.plan.effect is not None:
-            running.plan.effect(self, outcome)
+        if outcome.returns == 0:
+            self._note_modules(running.plan)
         return outcome
+
+    def _note_modules(self, plan: Plan[Any]) -> None:
+        """Remember what a call did to the modules."""
+        if plan.loads is not None:
+            self.loaded.append(plan.loads)
+        if plan.unloads in self.loaded:
+            self.loaded.remove(plan.unloads)
 
     def _control_step(self, step: Step, verb: Verb) -> Any:
         context = self.context(step.by)

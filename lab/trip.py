@@ -97,7 +97,7 @@ def _program(session: Session, trip: Trip) -> tuple[list[int], list[int]]:
         session.current = step
         program = Program(arch)
         call, plan = session.plan(step, program)
-        if plan.effect is not None:
+        if plan.loads is not None or plan.unloads is not None:
             raise UsageError(f"step {step.where} cannot be part of a trip: the lab has to know of it")
         planned.append((step, call, plan))
         programs.append(program)

@@ -16,8 +16,6 @@ from lab.language.outcome import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lab.session import Session
-
 O_co = TypeVar("O_co", bound=Outcome, covariant=True)
 
 
@@ -35,11 +33,13 @@ Argument = wire.Argument | Placed | Wide
 class Plan(Generic[O_co]):
     """What a verb returns: how the reply to its program becomes an outcome.
 
-    `effect` is for the few calls that the session must know of (a module was loaded).
+    `loads` and `unloads` name the module that is loaded or unloaded by a call that returns 0: a session
+    unloads at its end what is left.
     """
 
     decode: Callable[[wire.Reply], O_co]
-    effect: Callable[[Session, Any], None] | None = None
+    loads: str | None = None
+    unloads: str | None = None
 
 
 class Call(Context):

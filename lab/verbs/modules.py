@@ -11,7 +11,6 @@ from lab.language.nodes import Node, ScalarNode
 from lab.language.scope import Scope
 from lab.language.values import Fixed, Value
 from lab.scenario import ModuleLoad
-from lab.session import Session
 from lab.verbs import Call, Flags, Outcome, Plan, Size, Text, verb
 from lab.verbs.memory import Loaded, load_memory
 
@@ -58,12 +57,7 @@ def load(
     text = ModuleLoad(module, pairs).text
     image = call.image(module)
     index = call.syscall("init_module", call.program.buffer(image), len(image), call.text(text))
-
-    def remember(session: Session, outcome: Outcome) -> None:
-        if outcome.returns == 0:
-            session.loaded.append(module)
-
-    return Plan(lambda reply: Loaded(**call.result(reply, index)), remember)
+    return Plan(lambda reply: Loaded(**call.result(reply, index)), loads=module)
 
 
 @verb
@@ -74,9 +68,4 @@ def unload(call: Call, module: Text, *, flags: Flags | None = None) -> Plan[Outc
     """
     how = call.constant("O_NONBLOCK") if flags is None else flags
     index = call.syscall("delete_module", call.text(module), how)
-
-    def forget(session: Session, outcome: Outcome) -> None:
-        if outcome.returns == 0 and module in session.loaded:
-            session.loaded.remove(module)
-
-    return Plan(lambda reply: Outcome(**call.result(reply, index)), forget)
+    return Plan(lambda reply: Outcome(**call.result(reply, index)), unloads=module)
