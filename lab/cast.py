@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from lab import compat
 from lab.errors import GuestError, Unsupported
@@ -13,12 +13,13 @@ from lab.language.plan import Call, Plan, exit_fields
 from lab.scenario import ActorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lab.abi import Abi
+    from lab.guest.agent import Agent
     from lab.guest.answers import ActorState, Pending
+    from lab.language.context import Context
     from lab.language.steps import Step
-    from lab.session import Session
     from lab.verbs import Verb
 
 
@@ -40,14 +41,40 @@ class Running:
         return self.step.by
 
 
-class Cast:
-    """The actors of one session."""
+class Fail(Protocol):
+    """Fails the step that is being made."""
 
-    def __init__(self, session: Session, narrow: Callable[[], compat.Narrow] | None) -> None:
-        """`narrow` makes what 32-bit actors are made of, or raises Unsupported, when the first is wanted."""
+    def __call__(self, wanted: str, got: str, *notes: str, title: str = "") -> NoReturn:
+        """Tell what was wanted and what there is instead."""
+
+
+class Cast:
+    """The actors of one scenario in one guest."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        abi: Abi,
+        *,
+        config: Mapping[str, str],
+        narrow: Callable[[], compat.Narrow] | None,
+        context: Callable[[], Context],
+        patience: Callable[[], float],
+        fail: Fail,
+    ) -> None:
+        """`config` is the kernel's. `narrow` makes what 32-bit actors are made of, or raises Unsupported.
+
+        `context` gives what an actor's properties resolve against, `patience` how long, in seconds, the agent
+        may take now.
+        """
         self.facts: dict[str, ActorFacts] = {}  # of the dead, too
-        self._session = session
+        self._agent = agent
+        self._abi = abi
+        self._config = config
         self._narrow = narrow
+        self._context = context
+        self._patience = patience
+        self._fail = fail
         self._narrow_abi: Abi | None = None  # once there is a 32-bit actor
         self._narrow_actors: set[str] = set()
         self.narrow_sent = False  # whether the guest has their program
@@ -56,25 +83,24 @@ class Cast:
 
     def spawn(self, spec: ActorSpec) -> None:
         """Bring an actor to life."""
-        session = self._session
-        context, natural = session.context(), session.arch.word * 8
+        context, natural = self._context(), self._abi.arch.word * 8
         word = natural if spec.word is None else spec.word
         if spec.word is not None:
-            reason = compat.why_not(word, session.arch, session.config)
+            reason = compat.why_not(word, self._abi.arch, self._config)
             if reason is not None:
                 raise Unsupported(reason)
         owner = spec.thread_of
         if owner is not None:
             self.need(owner)
         caps = None if spec.caps is None else _bits(each.resolve(context) for each in spec.caps)
-        actor = session.agent.spawn(
+        actor = self._agent.spawn(
             spec.name,
             uid=spec.uid.resolve(context),
             gid=spec.gid.resolve(context),
             caps=caps,
             sigmask=_bits(each.resolve(context) - 1 for each in spec.sigmask),
             thread_of=owner,
-            timeout=session.patience,
+            timeout=self._patience(),
         )
         if word != natural:
             self._make_narrow(spec.name)
@@ -83,16 +109,15 @@ class Cast:
         self.facts[spec.name] = ActorFacts(pid=actor.pid, tid=actor.tid)
 
     def _make_narrow(self, name: str) -> None:
-        session = self._session
         if self._narrow_abi is None:
             if self._narrow is None:
                 raise Unsupported("this guest was made without what 32-bit actors are made of")
             made = self._narrow()
             if not self.narrow_sent:
-                compat.send(made.program, session.agent, session.abi, timeout=session.patience)
+                compat.send(made.program, self._agent, self._abi, timeout=self._patience())
                 self.narrow_sent = True
-            self._narrow_abi = replace(made.abi, page_size=session.abi.page_size)
-        compat.become(name, session.agent, session.abi, timeout=session.patience)
+            self._narrow_abi = replace(made.abi, page_size=self._abi.page_size)
+        compat.become(name, self._agent, self._abi, timeout=self._patience())
         self._narrow_actors.add(name)
 
     def abi(self, actor: str) -> Abi:
@@ -100,18 +125,17 @@ class Cast:
         if actor in self._narrow_actors:
             assert self._narrow_abi is not None  # known since the first of them came to be
             return self._narrow_abi
-        return self._session.abi
+        return self._abi
 
     def need(self, name: str) -> None:
         """Make sure that an actor is there; `main` comes to life when it is first needed."""
         self.note_exits()
-        fail = self._session.fail
         if name in self._dead:
-            fail("a living actor", f"{name!r} {self._dead[name]}", title=f"actor {name!r} is dead")
+            self._fail("a living actor", f"{name!r} {self._dead[name]}", title=f"actor {name!r} is dead")
         if name in self.facts:
             return
         if name != "main":
-            fail(f"an actor {name!r}", "none of that name", title=f"there is no actor {name!r}")
+            self._fail(f"an actor {name!r}", "none of that name", title=f"there is no actor {name!r}")
         self.spawn(ActorSpec("main"))
 
     def need_free(self, name: str) -> None:
@@ -119,7 +143,7 @@ class Cast:
         self.need(name)
         busy = self._running.get(name)
         if busy is not None:
-            self._session.fail(
+            self._fail(
                 f"actor {name!r} is free",
                 f"it is still in line {busy.step.line}: {busy.step.text}",
                 *self.asleep(name),
@@ -153,14 +177,14 @@ class Cast:
 
     def note_exits(self) -> None:
         """Learn which actors died while they made no step."""
-        for each in self._session.agent.exits:
+        for each in self._agent.exits:
             if each.actor in self.facts and each.actor not in self._running:
                 self.died(each.actor, each.status, None)
 
     def _death(self, status: int, step: Step | None) -> str:
         fields = exit_fields(status)
         if "signal" in fields:
-            how = f"was killed by {self._session.abi.signal_name(fields['signal'])}"
+            how = f"was killed by {self._abi.signal_name(fields['signal'])}"
         else:
             how = f"ended with status {fields.get('status', 'unknown')}"
         return f"{how} in line {step.line}: {step.text}" if step else f"{how} between its steps"
@@ -168,7 +192,7 @@ class Cast:
     def asleep(self, name: str) -> list[str]:
         """Return lines that tell where an actor is, as far as the guest still answers."""
         try:
-            state = self._session.agent.state(name, timeout=self._session.patience)
+            state = self._agent.state(name, timeout=self._patience())
             return [describe(name, state, self.abi(name))]
         except GuestError as error:
             return [f"where actor {name!r} is could not be asked: {error.message}"]
@@ -179,11 +203,11 @@ class Cast:
         for name in self.facts:
             if name in self._dead:
                 continue
-            if any(each.actor == name for each in self._session.agent.exits):
+            if any(each.actor == name for each in self._agent.exits):
                 continue
             running = self._running.get(name)
             doing = f", in line {running.step.line}: {running.step.text}" if running else ""
-            state = self._session.agent.state(name, timeout=timeout)
+            state = self._agent.state(name, timeout=timeout)
             lines.append(f"{describe(name, state, self.abi(name))}{doing}")
         return lines
 

@@ -89,8 +89,15 @@ class Session:
         self.modules = modules
         self.seed = seed
         self.patience = patience
-        self.config = config or {}
-        self.cast = Cast(self, narrow)
+        self.cast = Cast(
+            agent,
+            abi,
+            config=config or {},
+            narrow=narrow,
+            context=self.context,
+            patience=lambda: self.patience,
+            fail=self.fail,
+        )
         self.bound: dict[str, Any] = {}
         self.messages: list[KernelMessage] = []
         self.loaded: list[str] = []  # in order
