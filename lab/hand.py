@@ -26,7 +26,8 @@ from lab.abi.layout import nearest
 from lab.errors import ScenarioError
 from lab.language.actors import read_actors
 from lab.language.nodes import MappingNode, Mistakes, Node, ScalarNode, node_of
-from lab.language.scope import Scope, Words
+from lab.language.reading import Words
+from lab.language.scope import Scope
 from lab.language.signature import word
 from lab.language.steps import read_inner, read_step
 from lab.scenario import ModuleLoad

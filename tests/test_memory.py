@@ -20,7 +20,8 @@ from lab.language.context import Context
 from lab.language.memory_kinds import DataKind, MemoryKind
 from lab.language.nodes import Mistakes, compose
 from lab.language.plan import Call
-from lab.language.scope import Scope, Words
+from lab.language.reading import Words
+from lab.language.scope import Scope
 from lab.language.show import compare_data, dump, first_difference
 from lab.verbs import table
 

@@ -16,7 +16,8 @@ from lab.language.data import FORMS
 from lab.language.memory_kinds import DataKind
 from lab.language.nodes import Mistakes, Node, compose
 from lab.language.plan import Call
-from lab.language.scope import Scope, Words
+from lab.language.reading import Words
+from lab.language.scope import Scope
 from lab.packets import msghdr, nlmsg
 from lab.packets.nlwishes import ReceivedKind, views
 from lab.verbs import addresses, table

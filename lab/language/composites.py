@@ -16,7 +16,7 @@ from lab.language.nodes import MappingNode, Node, SequenceNode, text_of
 from lab.language.values import NOTHING, Fixed, Keyed, Several, Value
 
 if TYPE_CHECKING:
-    from lab.language.scope import Scope
+    from lab.language.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ActorKind(Kind):
     forms: ClassVar[tuple[str, ...]] = ("writer",)
     new: bool = False  # the step brings this actor to life
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Read the name of an actor that exists, or of one that does not yet."""
         text = self.text(node, scope)
         if text is None:
@@ -62,7 +62,7 @@ class StepsKind(Kind):
 
     title: ClassVar[str] = "a list of steps"
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Read the steps; they become `Step` records."""
         return Fixed(tuple(scope.inner_steps(node)))
 
@@ -78,7 +78,7 @@ class ListKind(Kind):
     of: Kind = field(default_factory=Kind)
     gives: ClassVar[str] = "list"
 
-    def parse(self, node: Node, scope: Scope) -> Value:
+    def parse(self, node: Node, scope: Reading) -> Value:
         """Read each item."""
         node = scope.given(node)
         if isinstance(node, SequenceNode):
@@ -97,7 +97,7 @@ class MapKind(Kind):
 
     of: Kind = field(default_factory=Kind)
 
-    def parse(self, node: Node, scope: Scope) -> Value:
+    def parse(self, node: Node, scope: Reading) -> Value:
         """Read each value."""
         pairs = scope.mistakes.pairs(scope.given(node), scope.place)
         found = {key: self.of.parse(value, scope) for key, (_, value) in pairs.items()}
@@ -120,7 +120,7 @@ class RecordKind(Kind):
         """The record's fields: kind, and whether it must be given."""
         return record_parts(self.record)
 
-    def parse(self, node: Node, scope: Scope) -> Value:
+    def parse(self, node: Node, scope: Reading) -> Value:
         """Read the fields."""
         node = scope.given(node)
         what = f"{scope.place} (a {self.record.__name__.lower()})"

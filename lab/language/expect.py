@@ -21,7 +21,7 @@ from lab.language.show import compare_data, show, show_data, show_value
 if TYPE_CHECKING:
     from lab.language.context import Context
     from lab.language.data import Leaf
-    from lab.language.scope import Scope
+    from lab.language.reading import Reading
     from lab.language.values import Value
     from lab.verbs import Verb
 
@@ -236,12 +236,12 @@ def _items(got: Sequence[Any], context: Context) -> str:
 class WishKind(Kind):
     """A kind that reads by itself what may be wanted of it: messages, whose parts only their family knows."""
 
-    def wish(self, node: Node, scope: Scope) -> Matcher:
+    def wish(self, node: Node, scope: Reading) -> Matcher:
         """Return the wish that a node is; notes mistakes in the scope."""
         raise NotImplementedError
 
 
-def matcher(kind: Kind, node: Node, scope: Scope, fields: Mapping[str, Any] | None = None) -> Matcher:
+def matcher(kind: Kind, node: Node, scope: Reading, fields: Mapping[str, Any] | None = None) -> Matcher:
     """Return the wish that a node is, for a field of a kind; notes mistakes in the scope."""
     node = scope.given(node)
     written = text_of(node, 100)
@@ -262,7 +262,7 @@ def matcher(kind: Kind, node: Node, scope: Scope, fields: Mapping[str, Any] | No
     return Equal(kind.parse(node, scope), kind, written)
 
 
-def _pattern(kind: Kind, node: Node, scope: Scope, written: str) -> Matcher | None:
+def _pattern(kind: Kind, node: Node, scope: Reading, written: str) -> Matcher | None:
     """Return the wish of ``{min, max}`` or ``{matches}``, None when the node is neither."""
     if not isinstance(node, MappingNode):
         return None
@@ -286,7 +286,7 @@ def _pattern(kind: Kind, node: Node, scope: Scope, written: str) -> Matcher | No
     return Between(low, high, kind, written)
 
 
-def _struct(kind: Kind, node: Node, scope: Scope, written: str) -> Matcher | None:
+def _struct(kind: Kind, node: Node, scope: Reading, written: str) -> Matcher | None:
     """Return the wish of ``{struct: NAME, …}`` for data: the named fields of what was got."""
     if not isinstance(kind, (DataKind, TreeKind)) or not isinstance(node, MappingNode):
         return None
@@ -299,12 +299,12 @@ def _struct(kind: Kind, node: Node, scope: Scope, written: str) -> Matcher | Non
     return StructLike(name, _fields(pairs, scope, dict.fromkeys(fields) if fields else None, written))
 
 
-def _map(kind: MapKind, node: Node, scope: Scope, written: str) -> Matcher:
+def _map(kind: MapKind, node: Node, scope: Reading, written: str) -> Matcher:
     pairs = scope.mistakes.pairs(node, scope.place)
     return Fields({key: matcher(kind.of, value, scope) for key, (_, value) in pairs.items()}, written)
 
 
-def _record(kind: RecordKind, node: Node, scope: Scope, written: str) -> Matcher:
+def _record(kind: RecordKind, node: Node, scope: Reading, written: str) -> Matcher:
     pairs = scope.mistakes.pairs(node, scope.place)
     scope.mistakes.known(pairs, kind.parts, scope.place)
     found = {}
@@ -315,7 +315,7 @@ def _record(kind: RecordKind, node: Node, scope: Scope, written: str) -> Matcher
     return Fields(found, written)
 
 
-def _tree(node: Node, scope: Scope, written: str, fields: Mapping[str, Any] | None) -> Matcher:
+def _tree(node: Node, scope: Reading, written: str, fields: Mapping[str, Any] | None) -> Matcher:
     if isinstance(node, ScalarNode):
         made = read_tree(node, scope)
         return Like(made, written)
@@ -327,7 +327,7 @@ def _tree(node: Node, scope: Scope, written: str, fields: Mapping[str, Any] | No
     return _fields(scope.mistakes.pairs(node, scope.place), scope, fields, written)
 
 
-def _fields(pairs: Pairs, scope: Scope, fields: Mapping[str, Any] | None, written: str) -> Fields:
+def _fields(pairs: Pairs, scope: Reading, fields: Mapping[str, Any] | None, written: str) -> Fields:
     found = {}
     for key, (key_node, value) in pairs.items():
         if fields is not None and key not in fields:
@@ -415,7 +415,7 @@ def _signal(got: Outcome, context: Context) -> str:
     return f"{name} (si_code {got.code}){address}"
 
 
-def read_expectations(node: Node, verb: Verb, arguments: Mapping[str, Value], scope: Scope) -> Expectations:
+def read_expectations(node: Node, verb: Verb, arguments: Mapping[str, Value], scope: Reading) -> Expectations:
     """Return what is under a step's `expect`; notes mistakes in the scope."""
     what = f"expect of step {verb.name!r}"
     kinds = kinds_of_outcome(verb.outcome) if issubclass(verb.outcome, Outcome) else {}
@@ -432,7 +432,7 @@ def read_expectations(node: Node, verb: Verb, arguments: Mapping[str, Value], sc
     return Expectations(found, dmesg, text_of(node, 200))
 
 
-def read_dmesg(node: Node, scope: Scope) -> Matcher:
+def read_dmesg(node: Node, scope: Reading) -> Matcher:
     """Return the wish for kernel messages: one text or pattern, or several, each found in this order."""
     node = scope.given(node)
     if isinstance(node, SequenceNode):
@@ -447,7 +447,7 @@ def match_messages(wish: Matcher, texts: Sequence[str], context: Context) -> boo
     return all(any(not each.check(text, "dmesg", context) for text in rest) for each in wishes)
 
 
-def _fields_of(kind: Kind, arguments: Mapping[str, Value], scope: Scope) -> Mapping[str, Any] | None:
+def _fields_of(kind: Kind, arguments: Mapping[str, Value], scope: Reading) -> Mapping[str, Any] | None:
     """Return the field names of the struct that a result is read back as, when the file tells."""
     if not isinstance(kind, TreeKind) or not kind.argument:
         return None

@@ -20,7 +20,7 @@ from lab.language.values import NOTHING, REFERENCE, Computed, Fixed, Reference, 
 
 if TYPE_CHECKING:
     from lab.language.context import Context
-    from lab.language.scope import Scope
+    from lab.language.reading import Reading
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s|min)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
@@ -36,7 +36,7 @@ class Kind:
     wants: ClassVar[str] = "any"  # what `$name` alone must be where this kind stands
     gives: ClassVar[str] = "any"  # what a result's field of this kind can be used as
 
-    def parse(self, node: Node, scope: Scope) -> Value:
+    def parse(self, node: Node, scope: Reading) -> Value:
         """Return the value of a node; notes mistakes in the scope. References are told apart here."""
         node = scope.given(node)
         if isinstance(node, ScalarNode) and node.value[:1] == "$" and (plain(node) or self.wants != "data"):
@@ -45,7 +45,7 @@ class Kind:
                 return scope.refer(found[0][1:], node, self.wants)
         return self.read(node, scope)
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Return the value of a node that is no reference."""
         scope.mistakes.add(node, f"{scope.place} is {self.title}, not {text_of(node, 40)}")
         return NOTHING
@@ -54,7 +54,7 @@ class Kind:
         """Return the JSON Schema of what may stand here."""
         return {"description": self.title}
 
-    def text(self, node: Node, scope: Scope) -> str | None:
+    def text(self, node: Node, scope: Reading) -> str | None:
         """Return a scalar's text, or None after noting what should be there."""
         if isinstance(node, ScalarNode):
             return str(node.value)
@@ -78,7 +78,7 @@ class IntKind(Kind):
     wants: ClassVar[str] = "int"
     gives: ClassVar[str] = "int"
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Read an expression; every name in it must be known."""
         text = self.text(node, scope)
         if text is None:
@@ -100,7 +100,7 @@ class IntKind(Kind):
         return {"type": ["integer", "string"], "description": self.title}
 
 
-def check_name(name: Name | Sizeof | Bound, node: Node, scope: Scope) -> None:
+def check_name(name: Name | Sizeof | Bound, node: Node, scope: Reading) -> None:
     """Note a name in an expression that nobody knows."""
     match name:
         case Name(word):
@@ -111,7 +111,7 @@ def check_name(name: Name | Sizeof | Bound, node: Node, scope: Scope) -> None:
             scope.refer(path, node, "int")
 
 
-def with_parameters(tree: Expression, node: Node, scope: Scope) -> Expression:
+def with_parameters(tree: Expression, node: Node, scope: Reading) -> Expression:
     """Put the values of `with` where an expression names them (`$size+1`)."""
     match tree:
         case Bound(path) if path in scope.parameters:
@@ -137,7 +137,7 @@ class FlagsKind(IntKind):
     title: ClassVar[str] = "flags"
     forms: ClassVar[tuple[str, ...]] = ("O_RDWR|O_NONBLOCK", "[O_RDWR, O_NONBLOCK]", "0")
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Read an expression or a list of them."""
         if isinstance(node, SequenceNode):
             return Several(tuple(self.parse(item, scope) for item in node.value), joined_by_or=True)
@@ -180,7 +180,7 @@ class DurationKind(Kind):
     forms: ClassVar[tuple[str, ...]] = ("2s", "200ms", "50us", "1min")
     endless: bool = False  # -1, for calls that wait for ever: the verb gets None
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Read a number with its unit; zero needs none."""
         text = self.text(node, scope)
         if text is None:
@@ -209,14 +209,14 @@ class TextKind(Kind):
     wants: ClassVar[str] = "data"  # quoted, a `$` is just a character
     gives: ClassVar[str] = "text"
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Take the text; the kernel's strings end at a NUL, so there is none in it."""
         text = self.text(node, scope)
         if text is not None and "\0" in text:
             scope.mistakes.add(node, f"{scope.place} is {self.title}, which holds no NUL")
         return NOTHING if text is None else Fixed(text)
 
-    def parse(self, node: Node, scope: Scope) -> Value:
+    def parse(self, node: Node, scope: Reading) -> Value:
         """Read a text; what `$name` gives is decoded where it is data."""
         found = super().parse(node, scope)
         return AsText(found) if isinstance(found, Reference) else found
@@ -246,7 +246,7 @@ class BoolKind(Kind):
     forms: ClassVar[tuple[str, ...]] = ("true", "false")
     gives: ClassVar[str] = "int"
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Read true or false."""
         text = node.value if isinstance(node, ScalarNode) else None
         if text in _TRUE or text in _FALSE:
@@ -265,7 +265,7 @@ class ChoiceKind(Kind):
     words: tuple[str, ...] = ()
     wants: ClassVar[str] = "data"
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Read one of the words."""
         text = self.text(node, scope)
         if text is not None and text not in self.words:
@@ -306,7 +306,7 @@ class PidKind(IntKind):
     forms: ClassVar[tuple[str, ...]] = ("reader", "$reader.tid", "$r.number", "1")
     wants: ClassVar[str] = "pid"
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Read an actor's name or a number."""
         if isinstance(node, ScalarNode) and scope.actor_exists(node.value):
             return Reference(node.value, "pid")

@@ -21,12 +21,12 @@ from lab.language.nodes import MappingNode, Node, ScalarNode, SequenceNode, plai
 from lab.language.values import NOTHING, REFERENCE, Reference, Value
 
 if TYPE_CHECKING:
-    from lab.language.scope import Scope
+    from lab.language.reading import Reading
 
 _BAD = {"unmapped": wire.Kind.UNMAPPED, "readonly": wire.Kind.READONLY, "partial": wire.Kind.PARTIAL}
 
 
-def read_form(node: Node, scope: Scope) -> Value | None:
+def read_form(node: Node, scope: Reading) -> Value | None:
     """Return the value of a form, None when a mapping is no form."""
     if not isinstance(node, MappingNode):
         return None
@@ -58,12 +58,12 @@ class DataKind(Kind):
     wants: ClassVar[str] = "data"
     gives: ClassVar[str] = "data"
 
-    def parse(self, node: Node, scope: Scope) -> Value:
+    def parse(self, node: Node, scope: Reading) -> Value:
         """Read data; a reference gives an earlier step's."""
         found = super().parse(node, scope)
         return BoundData(found) if isinstance(found, Reference) else found
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Read a text or a form."""
         if isinstance(node, ScalarNode):
             return TextData(node.value)
@@ -78,7 +78,7 @@ class DataKind(Kind):
         return {"type": ["string", "number", "object", "boolean", "null"], "description": self.title}
 
 
-def note_no_form(node: Node, scope: Scope, title: str, more: tuple[str, ...]) -> None:
+def note_no_form(node: Node, scope: Reading, title: str, more: tuple[str, ...]) -> None:
     """Note a mapping or list that is none of the forms."""
     known = [*more, "struct", *FORMS]
     hint = ""
@@ -91,7 +91,7 @@ def note_no_form(node: Node, scope: Scope, title: str, more: tuple[str, ...]) ->
 Data = Annotated[bytes, DataKind()]
 
 
-def read_tree(node: Node, scope: Scope) -> Tree:
+def read_tree(node: Node, scope: Reading) -> Tree:
     """Return what stands for a struct's field, as far as it can be told without its type."""
     node = scope.given(node)
     if isinstance(node, ScalarNode):
@@ -105,7 +105,7 @@ def read_tree(node: Node, scope: Scope) -> Tree:
     return {key: read_tree(value, scope) for key, (_, value) in pairs.items()}
 
 
-def _read_leaf(node: ScalarNode, scope: Scope) -> Leaf:
+def _read_leaf(node: ScalarNode, scope: Reading) -> Leaf:
     text = str(node.value)
     if plain(node) and REFERENCE.fullmatch(text):
         reference = scope.refer(text[1:], node, "any")
@@ -125,7 +125,7 @@ def _read_leaf(node: ScalarNode, scope: Scope) -> Leaf:
     return Leaf(text, tree=tree)
 
 
-def _read_struct(node: MappingNode, scope: Scope) -> Value:
+def _read_struct(node: MappingNode, scope: Reading) -> Value:
     pairs = scope.mistakes.pairs(node, "{struct: …}")
     name_node = pairs.pop("struct")[1]
     name = scope.mistakes.scalar(name_node, "a struct's name")
@@ -142,7 +142,7 @@ def _read_struct(node: MappingNode, scope: Scope) -> Value:
     return StructValue(name, found)
 
 
-def read_memory(node: Node, scope: Scope) -> Value | None:
+def read_memory(node: Node, scope: Reading) -> Value | None:
     """Return the value of ``{buffer: …}`` or ``{bad: …}``, None for another node."""
     if not isinstance(node, MappingNode):
         return None
@@ -166,14 +166,14 @@ def read_memory(node: Node, scope: Scope) -> Value | None:
     return BadValue(kind, content, size)
 
 
-def _read_content(node: Node, scope: Scope) -> Value:
+def _read_content(node: Node, scope: Reading) -> Value:
     node = scope.given(node)
     if isinstance(node, SequenceNode):
         return ArrayValue(tuple(read_tree(item, scope) for item in node.value))
     return DataKind().parse(node, scope)
 
 
-def _read_bad(node: Node, scope: Scope) -> wire.Kind:
+def _read_bad(node: Node, scope: Reading) -> wire.Kind:
     word = scope.mistakes.scalar(scope.given(node), "the kind of bad memory")
     if word is not None and word not in _BAD:
         scope.mistakes.add(node, f"bad memory is one of {', '.join(_BAD)}, not {word!r}{nearest(word, _BAD)}")
@@ -196,7 +196,7 @@ class MemoryKind(IntKind):
     )
     text_is_content: bool = False  # a bare scalar is data, not a number
 
-    def parse(self, node: Node, scope: Scope) -> Value:
+    def parse(self, node: Node, scope: Reading) -> Value:
         """Read memory; the verb gets a `Placed`."""
         node = scope.given(node)
         if isinstance(node, SequenceNode):

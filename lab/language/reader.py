@@ -26,8 +26,9 @@ from lab.language.nodes import (
     line_of,
     text_of,
 )
+from lab.language.reading import Words
 from lab.language.requires import read_requires
-from lab.language.scope import Scope, Words
+from lab.language.scope import Scope
 from lab.language.steps import read_inner, read_steps
 from lab.language.trips import TRIP_KEYS, read_trips
 from lab.language.values import Fixed

@@ -15,10 +15,9 @@ from lab.language.values import NOTHING, Reference, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
-    from collections.abc import Set as AbstractSet
 
     from lab.language.kinds import Kind
-    from lab.scenario import Step
+    from lab.language.reading import Words
 
 # Constants that C has from the compiler, not from a header.
 BUILTIN = frozenset(
@@ -40,14 +39,6 @@ _CALLED = {
     "address": "address",
     "data": "data",
 }
-
-
-@dataclass(frozen=True)
-class Words:
-    """Names that exist: constants, and structs with their fields (of system headers and a file's `uapi`)."""
-
-    constants: AbstractSet[str]
-    structs: Mapping[str, Collection[str]]
 
 
 @dataclass
@@ -78,7 +69,7 @@ class Scope:
         words: Words,
         *,
         parameters: Mapping[str, Node] | None = None,
-        inner: Callable[[Node, Scope], Collection[Step]] | None = None,
+        inner: Callable[[Node, Scope], Collection[object]] | None = None,
     ) -> None:
         self.mistakes = mistakes
         self.words = words
@@ -119,7 +110,7 @@ class Scope:
             return self.parameters.get(node.value[1:], node)
         return node
 
-    def inner_steps(self, node: Node) -> Collection[Step]:
+    def inner_steps(self, node: Node) -> Collection[object]:
         """Return the steps of a step (`together`)."""
         assert self._inner is not None
         return self._inner(node, self)

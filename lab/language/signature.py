@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from lab.language.kinds import Kind
-    from lab.language.scope import Scope
+    from lab.language.reading import Reading
     from lab.language.values import Value
 
 
@@ -80,7 +80,7 @@ class Signature:
         return inspect.getdoc(self.function) or ""
 
     def read(
-        self, own: Node, pairs: Pairs, scope: Scope, *, what: str, where: Node, also: Iterable[str] = ()
+        self, own: Node, pairs: Pairs, scope: Reading, *, what: str, where: Node, also: Iterable[str] = ()
     ) -> dict[str, Value]:
         """Return the values of the arguments that are given, by Python name; notes every mistake."""
         found: dict[str, Value] = {}

@@ -18,7 +18,7 @@ from lab.verbs import table
 
 if TYPE_CHECKING:
     from lab.language.nodes import Mistakes, Node, Pairs
-    from lab.language.scope import Words
+    from lab.language.reading import Words
     from lab.scenario import Scenario, Step
 
 TRIP_KEYS = ("about", "bytes", "ready", "steps", "after", "modules", "requires", "actors", "boot")

@@ -18,7 +18,7 @@ from lab.language.memory import Placed
 from lab.language.memory_kinds import Data, DataKind
 from lab.language.nodes import MappingNode, Node, SequenceNode, text_of
 from lab.language.plan import Call
-from lab.language.scope import Scope
+from lab.language.reading import Reading
 from lab.language.values import NOTHING, Several, Value
 
 
@@ -89,13 +89,13 @@ class ControlKind(Kind):
         "[{level: SOL_SOCKET, type: 1, data: {u32: 0}}]",
     )
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Read the list."""
         if isinstance(node, SequenceNode):
             return Several(tuple(self._one(scope.given(item), scope) for item in node.value))
         return super().read(node, scope)
 
-    def _one(self, node: Node, scope: Scope) -> Value:
+    def _one(self, node: Node, scope: Reading) -> Value:
         if not isinstance(node, MappingNode):
             scope.mistakes.add(node, f"a control message is a mapping, not {text_of(node, 40)}")
             return NOTHING

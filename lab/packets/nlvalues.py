@@ -10,7 +10,7 @@ from lab.language.context import Context
 from lab.language.kinds import IntKind, Kind
 from lab.language.memory_kinds import Data, DataKind
 from lab.language.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_empty, text_of
-from lab.language.scope import Scope
+from lab.language.reading import Reading
 from lab.language.values import NOTHING, Fixed, Several, Value
 from lab.packets import nlmsg
 from lab.packets.nlmsg import Message
@@ -54,14 +54,14 @@ class AttrsKind(Kind):
         "[{NAME: {u8: 1}}, {NAME: {u8: 2}}]",
     )
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Read a mapping or a list of them."""
         pairs = attribute_pairs(node, scope)
         return (
             NOTHING if pairs is None else Joined(tuple(self._one(key, value, scope) for key, value in pairs))
         )
 
-    def _one(self, key: ScalarNode, node: Node, scope: Scope) -> Value:
+    def _one(self, key: ScalarNode, node: Node, scope: Reading) -> Value:
         with scope.at(f"an attribute's name in {scope.place}"):
             number = IntKind().parse(key, scope)
         node = scope.given(node)
@@ -78,7 +78,7 @@ class AttrsKind(Kind):
         return {"type": ["object", "array"], "description": self.title}
 
 
-def attribute_pairs(node: Node, scope: Scope) -> list[tuple[ScalarNode, Node]] | None:
+def attribute_pairs(node: Node, scope: Reading) -> list[tuple[ScalarNode, Node]] | None:
     """Return names and contents in their order; None after noting that the node is no such thing."""
     if isinstance(node, SequenceNode):
         found: list[tuple[ScalarNode, Node]] = []
@@ -152,14 +152,14 @@ class MessagesKind(RecordKind):
         "{type: $family.id, flags: NLM_F_REQUEST, genl: {cmd: LAB_GENL_CMD_GET, attrs: {}}}",
     )
 
-    def parse(self, node: Node, scope: Scope) -> Value:
+    def parse(self, node: Node, scope: Reading) -> Value:
         """Read one or a list."""
         node = scope.given(node)
         if isinstance(node, SequenceNode):
             return Several(tuple(self._one(item, scope) for item in node.value))
         return Several((self._one(node, scope),))
 
-    def _one(self, node: Node, scope: Scope) -> Value:
+    def _one(self, node: Node, scope: Reading) -> Value:
         if isinstance(node, MappingNode):
             keys = {key.value for key, _ in node.value}
             if "genl" in keys and keys & {"data", "attrs"}:

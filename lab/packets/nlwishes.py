@@ -14,7 +14,7 @@ from lab.language.expect import Each, Fields, Matcher, Mismatch, WishKind, match
 from lab.language.kinds import BoolKind, IntKind
 from lab.language.memory_kinds import Data, DataKind, read_form
 from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, is_empty, text_of
-from lab.language.scope import Scope
+from lab.language.reading import Reading
 from lab.language.show import show
 from lab.language.values import Value
 from lab.packets import nlmsg
@@ -82,13 +82,13 @@ class ReceivedKind(WishKind):
     )
     gives: ClassVar[str] = "list"
 
-    def wish(self, node: Node, scope: Scope) -> Matcher:
+    def wish(self, node: Node, scope: Reading) -> Matcher:
         """Return what is wanted."""
         node = scope.given(node)
         items = scope.mistakes.items(node, scope.place)
         return Each(tuple(self._one(item, scope) for item in items), text_of(node, 100))
 
-    def _one(self, node: Node, scope: Scope) -> Matcher:
+    def _one(self, node: Node, scope: Reading) -> Matcher:
         node = scope.given(node)
         own = kind_of(Wanted)
         assert isinstance(own, RecordKind)
@@ -114,7 +114,7 @@ class ReceivedKind(WishKind):
         return {"type": "array", "items": {"type": "object"}, "description": self.title}
 
 
-def _genl(node: Node, scope: Scope) -> Matcher:
+def _genl(node: Node, scope: Reading) -> Matcher:
     own = kind_of(GenlWanted)
     assert isinstance(own, RecordKind)
     pairs = scope.mistakes.pairs(scope.given(node), "a generic netlink message")
@@ -129,7 +129,7 @@ def _genl(node: Node, scope: Scope) -> Matcher:
     return Fields(fields, text_of(node, 100))
 
 
-def _payload(node: Node, scope: Scope) -> Matcher:
+def _payload(node: Node, scope: Reading) -> Matcher:
     """Return the wish for a payload's bytes, or for the named fields of the struct that it is."""
     value = read_form(scope.given(node), scope)
     if isinstance(value, StructValue):
@@ -137,7 +137,7 @@ def _payload(node: Node, scope: Scope) -> Matcher:
     return matcher(DataKind(), node, scope)
 
 
-def _struct_fields(node: Node, scope: Scope) -> Matcher:
+def _struct_fields(node: Node, scope: Reading) -> Matcher:
     pairs: Pairs = scope.mistakes.pairs(scope.given(node), scope.place)
     fields = {key: matcher(TreeKind(), value, scope) for key, (_, value) in pairs.items() if key != "struct"}
     return Fields(fields, text_of(node, 100))
@@ -166,7 +166,7 @@ class StructWish:
 # --- what is wanted of attributes --------------------------------------------------------------------------
 
 
-def attrs_wish(node: Node, scope: Scope) -> Matcher:
+def attrs_wish(node: Node, scope: Reading) -> Matcher:
     """Return the wish for attributes: of a mapping, those that are named; of a list, these and no others."""
     node = scope.given(node)
     pairs = attribute_pairs(node, scope) or []
@@ -179,7 +179,7 @@ def attrs_wish(node: Node, scope: Scope) -> Matcher:
     return AttrsWish(tuple(wishes), isinstance(node, SequenceNode), text_of(node, 100))
 
 
-def _content_wish(node: Node, scope: Scope) -> Matcher | None:
+def _content_wish(node: Node, scope: Reading) -> Matcher | None:
     """Return the wish for an attribute's content; None: that the attribute is not there."""
     if is_empty(node):
         return matcher(DataKind(), ScalarNode(node.tag, "", node.start_mark, node.end_mark, style='"'), scope)

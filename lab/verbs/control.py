@@ -12,7 +12,7 @@ from lab.language.expect import Expectations, Matcher, read_dmesg
 from lab.language.kinds import Kind, TextKind
 from lab.language.nodes import Node
 from lab.language.outcome import OfPending
-from lab.language.scope import Scope
+from lab.language.reading import Reading
 from lab.language.values import Fixed, Value
 from lab.session import Session
 from lab.verbs import (
@@ -70,7 +70,7 @@ class MessageKind(Kind):
     title: ClassVar[str] = "a kernel message: its text, {matches: regex}, or a list of them in order"
     forms: ClassVar[tuple[str, ...]] = ('{matches: "lab: .*"}',)
 
-    def parse(self, node: Node, scope: Scope) -> Value:
+    def parse(self, node: Node, scope: Reading) -> Value:
         """Read the wish."""
         return Fixed(read_dmesg(node, scope))
 
@@ -82,7 +82,7 @@ class SyscallKind(TextKind):
     title: ClassVar[str] = "the name of a system call"
     forms: ClassVar[tuple[str, ...]] = ("getrandom",)
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Read a name that some architecture has."""
         text = self.text(node, scope)
         if text is not None and text not in known_syscalls():

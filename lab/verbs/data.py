@@ -15,7 +15,7 @@ from lab.language.data import form
 from lab.language.kinds import IntKind
 from lab.language.memory_kinds import Data
 from lab.language.nodes import Node, SequenceNode
-from lab.language.scope import Scope
+from lab.language.reading import Reading
 from lab.language.values import Several, Value
 
 
@@ -73,7 +73,7 @@ class NumbersKind(IntKind):
 
     title: ClassVar[str] = "a number or a list of numbers"
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Read one or a list."""
         if isinstance(node, SequenceNode):
             return Several(tuple(IntKind().parse(item, scope) for item in node.value))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from lab.errors import UsageError
 from lab.language.kinds import AddressKind
 from lab.language.nodes import Node, ScalarNode
-from lab.language.scope import Scope
+from lab.language.reading import Reading
 from lab.language.values import Fixed, Value
 from lab.scenario import ModuleLoad
 from lab.verbs import Call, Flags, Outcome, Plan, Size, Text, verb
@@ -24,7 +24,7 @@ class LoadableKind(AddressKind):
     title: ClassVar[str] = "a module's name, or the address of memory"
     forms: ClassVar[tuple[str, ...]] = ("lab_chardev", "$map+PAGE_SIZE")
 
-    def read(self, node: Node, scope: Scope) -> Value:
+    def read(self, node: Node, scope: Reading) -> Value:
         """Read a name in small letters as a module, all else as an address."""
         if isinstance(node, ScalarNode) and _MODULE.fullmatch(node.value):
             return Fixed(node.value)

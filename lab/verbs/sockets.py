@@ -10,7 +10,7 @@ from lab.language.kinds import IntKind
 from lab.language.memory import PlacedValue
 from lab.language.memory_kinds import DataKind, MemoryKind
 from lab.language.nodes import Node, ScalarNode
-from lab.language.scope import Scope
+from lab.language.reading import Reading
 from lab.language.values import Value
 from lab.packets.msghdr import Control, ControlKind, Received, control_bytes, control_records, header
 from lab.verbs import (
@@ -91,7 +91,7 @@ class OptionValueKind(MemoryKind):
 
     title: ClassVar[str] = "an int, or memory: {buffer: …}, {bad: …}, {struct: …}, data forms"
 
-    def parse(self, node: Node, scope: Scope) -> Value:
+    def parse(self, node: Node, scope: Reading) -> Value:
         """Read a number as the int that it points to; all else as memory."""
         node = scope.given(node)
         if isinstance(node, ScalarNode):
