@@ -26,7 +26,7 @@ from lab.language.show import compare_data, dump, first_difference
 from lab.verbs import table
 
 if TYPE_CHECKING:
-    from lab.language.memory import Placed
+    from lab.language.plan import Placed
 
 BIG = replace(X86_64, name="big", byteorder="big", word=4)
 INNER = Struct("inner", 4, (Field("a", 0, 2, "uint"), Field("b", 2, 2, "int")))

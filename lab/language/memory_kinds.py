@@ -16,8 +16,9 @@ from lab.language import expression
 from lab.language.data import FORMS, ArrayValue, BoundData, FormValue, Leaf, StructValue, TextData, Tree
 from lab.language.expression import ExpressionError
 from lab.language.kinds import IntKind, Kind, SizeKind, check_name, with_parameters
-from lab.language.memory import BadValue, BufferValue, Placed, PlacedValue
+from lab.language.memory import BadValue, BufferValue, PlacedValue
 from lab.language.nodes import MappingNode, Node, ScalarNode, SequenceNode, plain, text_of
+from lab.language.plan import Placed
 from lab.language.values import NOTHING, REFERENCE, Reference, Value
 
 if TYPE_CHECKING:

@@ -1,22 +1,82 @@
 # SPDX-License-Identifier: MIT
-"""A step as a plan: the program that an actor runs, and how its reply is read."""
+"""A step as a plan: the program that an actor runs, the memory in it, and how its reply is read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lab.abi.layout import nearest
+from lab.abi.layout import LayoutError, nearest
 from lab.errors import Unsupported, UsageError
 from lab.guest import wire
 from lab.language.context import Context
-from lab.language.memory import Placed
 from lab.language.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lab.language.data import Decode
+
 O_co = TypeVar("O_co", bound=Outcome, covariant=True)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Memory of a program, or an address: what a verb passes to a call."""
+
+    argument: int | wire.Buffer | wire.At
+    size: int
+    decode: Decode | None = None  # None: bytes
+    inner: tuple[tuple[tuple[str, ...], Placed], ...] = field(default=())  # what its pointers point to
+
+    @property
+    def readable(self) -> int:
+        """How many of its bytes can be brought back."""
+        if not isinstance(self.argument, wire.Buffer) or self.argument.kind is wire.Kind.UNMAPPED:
+            return 0
+        return self.size // 2 if self.argument.kind is wire.Kind.PARTIAL else self.size
+
+    def fetch(
+        self, call: Call, *, size: int | None = None, up_to_call: int | None = None
+    ) -> Callable[[wire.Reply], Any]:
+        """Bring its content back after the calls so far; the result takes it out of the reply.
+
+        `size` and a call's result cut it. None where nothing can be read, or where the actor died.
+        """
+        if not isinstance(self.argument, wire.Buffer) or self.argument.kind is wire.Kind.UNMAPPED:
+            return lambda _: None
+        wanted = self.readable if size is None else min(size, self.readable)
+        index = call.program.fetch(self.argument, 0, wanted, up_to_call)
+        inner = [(path, placed.fetch(call)) for path, placed in self.inner]
+
+        def take(reply: wire.Reply) -> Any:
+            if index >= len(reply.data):
+                return None
+            found = self._decoded(reply.data[index])
+            for path, get in inner:
+                _put(found, path, get(reply))
+            return found
+
+        return take
+
+    def _decoded(self, data: bytes) -> Any:
+        if self.decode is None:
+            return data
+        with contextlib.suppress(LayoutError):  # cut short by the call: the bytes as they are
+            return self.decode(data)
+        return data
+
+
+def _put(tree: Any, path: tuple[str, ...], value: Any) -> None:
+    """Put what a pointer points to where its address stood."""
+    *head, last = path
+    for part in head:
+        tree = tree[int(part)] if isinstance(tree, list) else tree[part] if isinstance(tree, dict) else None
+    if isinstance(tree, dict):
+        tree[last] = value
+    elif isinstance(tree, list):
+        tree[int(last)] = value
 
 
 @dataclass(frozen=True)

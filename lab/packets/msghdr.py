@@ -14,10 +14,9 @@ from lab.language.annotations import Fd, Int, Pid
 from lab.language.composites import ListKind, RecordKind, kind_of
 from lab.language.context import Context
 from lab.language.kinds import FdKind, Kind
-from lab.language.memory import Placed
 from lab.language.memory_kinds import Data, DataKind
 from lab.language.nodes import MappingNode, Node, SequenceNode, text_of
-from lab.language.plan import Call
+from lab.language.plan import Call, Placed
 from lab.language.reading import Reading
 from lab.language.values import NOTHING, Several, Value
 

@@ -96,10 +96,9 @@ from lab.language.annotations import (
 )
 from lab.language.composites import PendingKind
 from lab.language.data import FORMS, Form, form
-from lab.language.memory import Placed
 from lab.language.memory_kinds import Content, Data, Memory
 from lab.language.outcome import Outcome
-from lab.language.plan import Call, Plan, Wide
+from lab.language.plan import Call, Placed, Plan, Wide
 from lab.language.signature import Signature
 
 if TYPE_CHECKING:
