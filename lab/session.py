@@ -19,6 +19,7 @@ from lab.language.context import Context
 from lab.language.expect import Expectations, Mismatch, match_messages
 from lab.language.expression import ExpressionError
 from lab.language.kinds import ErrnoKind
+from lab.language.outcome import Bound, Outcome
 from lab.language.plan import Call, Plan
 from lab.language.show import show
 from lab.language.steps import Step
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from lab.compat import Narrow
     from lab.guest.agent import Agent
     from lab.guest.kmsg import KernelMessage
-    from lab.language.outcome import Outcome
     from lab.scenario import ModuleLoad, Scenario
 
 __all__ = ["LeakedReference", "Session", "StepFailed"]
@@ -99,6 +99,7 @@ class Session:
             fail=self.fail,
         )
         self.bound: dict[str, Any] = {}
+        self._names = Bound(self.bound, self.cast.facts)
         self.messages: list[KernelMessage] = []
         self.loaded: list[str] = []  # in order
         self.current = Step(Path("session"), 0, "start", "")
@@ -210,8 +211,7 @@ class Session:
         return Context(
             self.cast.abi(actor),
             seed=self.seed,
-            bound=self.bound,
-            actors=self.cast.facts,
+            bindings=self._names,
             actor=actor,
             modules=self.modules,
         )

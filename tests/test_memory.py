@@ -19,6 +19,7 @@ from lab.guest import wire
 from lab.language.context import Context
 from lab.language.memory_kinds import DataKind, MemoryKind
 from lab.language.nodes import Mistakes, compose
+from lab.language.outcome import Bound
 from lab.language.plan import Call
 from lab.language.reading import Words
 from lab.language.scope import Scope
@@ -46,7 +47,7 @@ STRUCTS = {"inner": INNER, "outer": OUTER}
 
 
 def context(arch: Architecture = X86_64, **bound: Any) -> Context:
-    return Context(Abi(arch, {"EAGAIN": 11}, {}, STRUCTS, {"ioctl": 16}), seed=1, bound=bound)
+    return Context(Abi(arch, {"EAGAIN": 11}, {}, STRUCTS, {"ioctl": 16}), seed=1, bindings=Bound(bound))
 
 
 def scope() -> Scope:

@@ -3,16 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.abi import known_names
 from lab.errors import Unsupported, UsageError
-from lab.language.outcome import ActorFacts, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lab.abi import Abi
     from lab.abi.layout import Struct
+
+
+class Bindings(Protocol):
+    """What names stand for while steps are made. `Bound` (lab/language/outcome.py) is the one there is."""
+
+    def value(self, path: str, wants: str) -> Any:
+        """Return what ``$path`` stands for; UsageError when it is not there."""
+
+    def pid(self, actor: str) -> int | None:
+        """Return an actor's process id, None when there is no such actor."""
 
 
 class Context:
@@ -23,15 +33,13 @@ class Context:
         abi: Abi,
         *,
         seed: int = 0,
-        bound: Mapping[str, Any] | None = None,
-        actors: Mapping[str, ActorFacts] | None = None,
+        bindings: Bindings | None = None,
         actor: str = "main",
         modules: Mapping[str, bytes] | None = None,
     ) -> None:
         self.abi = abi
         self.seed = seed
-        self.bound = bound if bound is not None else {}
-        self.actors = actors if actors is not None else {}
+        self.bindings = bindings
         self.actor = actor
         self.modules = modules if modules is not None else {}
         bits = abi.arch.word * 8
@@ -46,6 +54,11 @@ class Context:
             "ULONG_MAX": (1 << bits) - 1,
             "SSIZE_MAX": (1 << (bits - 1)) - 1,
         }
+
+    @property
+    def pid(self) -> int:
+        """The process id of the actor; 0 where none is known."""
+        return (self.bindings.pid(self.actor) if self.bindings is not None else None) or 0
 
     def constant(self, name: str) -> int:
         """Return a constant's value.
@@ -88,36 +101,7 @@ class Context:
         return found
 
     def bound_value(self, path: str, wants: str) -> Any:
-        """Return what a reference stands for.
-
-        Raises UsageError when it is not there: the step that binds it failed as it was expected to, or the
-        target's struct has no such field.
-        """
-        name, *parts = path.split(".")
-        if name not in self.bound and name in self.actors:
-            return getattr(self.actors[name], parts[0] if parts else "pid")
-        if name not in self.bound:
-            raise UsageError(f"nothing is bound to ${name} yet")
-        found = self.bound[name]
-        if wants == "pending":
-            return found
-        if not parts and isinstance(found, Outcome):
-            bare = found.bare
-            found = getattr(found, bare.get(wants) or bare.get("int") or "returns")
-        for part in parts:
-            found = _part(found, part, path)
-        if found is None:
-            raise UsageError(f"${path} holds nothing: that step did not give it")
-        return found
-
-
-def _part(found: Any, part: str, path: str) -> Any:
-    if isinstance(found, Mapping):
-        if part in found:
-            return found[part]
-    elif isinstance(found, Sequence) and part.isdigit():
-        if int(part) < len(found):
-            return found[int(part)]
-    elif hasattr(found, part):
-        return getattr(found, part)
-    raise UsageError(f"${path}: there is no {part!r} in {found!r}")
+        """Return what a reference stands for; UsageError when it is not there."""
+        if self.bindings is None:
+            raise UsageError(f"nothing is bound to ${path.partition('.')[0]} yet")
+        return self.bindings.value(path, wants)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What became of a call: the record that `expect` looks at and `as` binds."""
+"""What became of a call: the record that `expect` looks at and `as` binds, and what is bound."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
+from lab.errors import UsageError
 from lab.language.annotations import Address, Errno, Int, Signal
 
 
@@ -38,3 +39,50 @@ class ActorFacts:
 @dataclass(frozen=True, kw_only=True)
 class OfPending(Outcome):
     """Stands for the outcome of the call that a verb finishes."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What names stand for: what the steps before gave, and the actors."""
+
+    given: Mapping[str, Any] = field(default_factory=dict)
+    actors: Mapping[str, ActorFacts] = field(default_factory=dict)
+
+    def value(self, path: str, wants: str) -> Any:
+        """Return what ``$path`` stands for.
+
+        Raises UsageError when it is not there: the step that binds it failed as it was expected to, or the
+        target's struct has no such field.
+        """
+        name, *parts = path.split(".")
+        if name not in self.given and name in self.actors:
+            return getattr(self.actors[name], parts[0] if parts else "pid")
+        if name not in self.given:
+            raise UsageError(f"nothing is bound to ${name} yet")
+        found = self.given[name]
+        if wants == "pending":
+            return found
+        if not parts and isinstance(found, Outcome):
+            bare = found.bare
+            found = getattr(found, bare.get(wants) or bare.get("int") or "returns")
+        for part in parts:
+            found = _part(found, part, path)
+        if found is None:
+            raise UsageError(f"${path} holds nothing: that step did not give it")
+        return found
+
+    def pid(self, actor: str) -> int | None:
+        """Return an actor's process id, None when there is no such actor."""
+        return self.actors[actor].pid if actor in self.actors else None
+
+
+def _part(found: Any, part: str, path: str) -> Any:
+    if isinstance(found, Mapping):
+        if part in found:
+            return found[part]
+    elif isinstance(found, Sequence) and part.isdigit():
+        if int(part) < len(found):
+            return found[int(part)]
+    elif hasattr(found, part):
+        return getattr(found, part)
+    raise UsageError(f"${path}: there is no {part!r} in {found!r}")

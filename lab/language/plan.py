@@ -109,8 +109,7 @@ class Call(Context):
         super().__init__(
             context.abi,
             seed=context.seed,
-            bound=context.bound,
-            actors=context.actors,
+            bindings=context.bindings,
             actor=actor,
             modules=context.modules,
         )

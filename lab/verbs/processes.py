@@ -130,10 +130,9 @@ def sigqueue(
 def siginfo(call: Call, signal: int, code: int, value: int) -> bytes:
     """Return a siginfo_t as rt_sigqueueinfo takes it: sent by the actor itself, with a value."""
     word, order = call.abi.arch.word, call.abi.arch.byteorder
-    sender = call.actors[call.actor].pid if call.actor in call.actors else 0
     head = b"".join((part % (1 << 32)).to_bytes(4, order) for part in (signal, 0, code))
     head = head.ljust(-(-len(head) // word) * word, b"\0")  # the union begins where a pointer may
-    body = b"".join((part % (1 << 32)).to_bytes(4, order) for part in (sender, 0))
+    body = b"".join((part % (1 << 32)).to_bytes(4, order) for part in (call.pid, 0))
     # A union of an int and a pointer: an int lies at its beginning, in either byte order.
     size = 4 if -(1 << 31) <= value < 1 << 31 else word
     return (head + body + (value % (1 << 8 * size)).to_bytes(size, order)).ljust(SIGINFO_SIZE, b"\0")
