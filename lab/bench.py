@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lab import verbs
 from lab.crew import Crew, rate
 from lab.errors import HostError, LabError
 from lab.figures import (
@@ -164,7 +165,7 @@ class _Bench:
 
     def _prepare(self, stands: dict[str, Stand]) -> tuple[Scenario, list[Scenario]]:
         """Return the scenarios to run, after the first guests; modes that cannot be are taken away."""
-        subject, *rest = reader.load(SUBJECTS, root=HOUSE).scenarios
+        subject, *rest = reader.load(SUBJECTS, root=HOUSE, verbs=verbs.table()).scenarios
         for name, stand in stands.items():
             with self._progress.task(f"{self._target}: {name}: the first guests"):
                 stand.ready(subject)

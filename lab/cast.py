@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lab.guest.answers import ActorState, Pending
     from lab.language.context import Context
     from lab.language.steps import Step
-    from lab.verbs import Verb
+    from lab.language.verb import Verb
 
 
 @dataclass

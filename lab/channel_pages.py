@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lab import price_list
 from lab.language.reader import load
 from lab.language.steps import all_steps
+from lab.verbs import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -73,7 +74,7 @@ scenarios of [operations.yaml](../scenarios/operations.yaml) by `python -m lab.r
 
 def pages() -> dict[str, str]:
     """Return the pages by the names of their files in docs/."""
-    files = [load(path, root=HOUSE) for path in sorted((HOUSE / "scenarios").glob("*.yaml"))]
+    files = [load(path, root=HOUSE, verbs=table()) for path in sorted((HOUSE / "scenarios").glob("*.yaml"))]
     made = {"channels.md": channels_page(files, price_list.read(PRICES))}
     for file in files:
         if file.path.stem == OPERATIONS:

@@ -240,11 +240,12 @@ def turbo(*, arch: Sequence[str], wheel: Path | None) -> None:
 def check(files: tuple[Path, ...]) -> None:
     """Check scenario files without running anything (default: all of scenarios/)."""
     from lab.language import reader  # noqa: PLC0415 - as above
+    from lab.verbs import table  # noqa: PLC0415 - as above
 
     paths = sorted(files or Path("scenarios").glob("*.yaml"))
     if not paths:
         raise click.UsageError("no scenario files here: name some")
-    mistakes = reader.check(paths, root=Path.cwd())
+    mistakes = reader.check(paths, root=Path.cwd(), verbs=table())
     for mistake in mistakes:
         click.echo(str(mistake))
     if mistakes:
@@ -261,13 +262,14 @@ def channels(*, as_json: bool) -> None:
 
     from lab import results  # noqa: PLC0415 - as above
     from lab.language import reader  # noqa: PLC0415 - as above
+    from lab.verbs import table  # noqa: PLC0415 - as above
 
     _, cache, _ = _open(quiet=as_json)
     root = Path.cwd()
     paths = sorted(root.glob("scenarios/*.yaml"))
     if not paths:
         raise click.UsageError("no scenario files in scenarios/: run it where they are")
-    cells = results.cells(cache, root, [reader.load(path, root=root) for path in paths])
+    cells = results.cells(cache, root, [reader.load(path, root=root, verbs=table()) for path in paths])
     if as_json:
         click.echo(json.dumps([cell.to_json() for cell in cells], indent=1))
         return

@@ -31,12 +31,12 @@ from lab.language.scope import Scope
 from lab.language.signature import word
 from lab.language.steps import read_inner, read_step
 from lab.scenario import ModuleLoad
-from lab.verbs import Verb, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lab.language.steps import Step
+    from lab.language.verb import Verb
     from lab.session import Session
 
 
@@ -58,7 +58,7 @@ class Hand:
         Raises StepFailed for a module that is refused.
         """
         self.session = session
-        self._scope = Scope(Mistakes(Path("test")), _words(uapi), inner=read_inner)
+        self._scope = Scope(Mistakes(Path("test")), _words(uapi), verbs=session.verbs, inner=read_inner)
         self._names: dict[int, tuple[str, object]] = {}  # what was given to the test, by identity
         self._count = 0
         self.later = Later(self)
@@ -72,11 +72,11 @@ class Hand:
             self.end()
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *table()]
+        return [*super().__dir__(), *self.session.verbs]
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Return the method of a verb; AttributeError names the nearest."""
-        verb = _verb(name)
+        verb = self.verb(name)
 
         def step(*arguments: Any, **keys: Any) -> Any:
             return self._make(self.node(verb, arguments, keys, _caller()))
@@ -96,7 +96,7 @@ class Hand:
     def together(self, *steps: MappingNode) -> list[Any]:
         """Make steps at once (`guest.later.read(…)` makes one) and return what each gave, in their order."""
         names = [self._bound_name(step) for step in steps]
-        node = self.node(table()["together"], (list(steps),), {}, _caller())
+        node = self.node(self.session.verbs["together"], (list(steps),), {}, _caller())
         self._make(node)
         found = [self.session.bound[name] for name in names]
         for name, value in zip(names, found, strict=True):
@@ -109,6 +109,14 @@ class Hand:
         Raises LeakedReference for what is not given back.
         """
         self.session.finish()
+
+    def verb(self, name: str) -> Verb:
+        """Return the verb that a method's name means; AttributeError names the nearest."""
+        verbs = {} if name.startswith("__") else self.session.verbs  # Python asks while there is none
+        found = verbs.get(word(name))
+        if found is None:
+            raise AttributeError(f"there is no verb {name!r}{nearest(name, verbs)}")
+        return found
 
     def node(
         self, verb: Verb, arguments: Sequence[Any], keys: Mapping[str, Any], where: tuple[Path, int]
@@ -179,15 +187,8 @@ class Later:
 
     def __getattr__(self, name: str) -> Callable[..., MappingNode]:
         """Return the method of a verb that only describes its step."""
-        verb = _verb(name)
+        verb = self._hand.verb(name)
         return lambda *arguments, **keys: self._hand.node(verb, arguments, keys, _caller())
-
-
-def _verb(name: str) -> Verb:
-    found = table().get(word(name))
-    if found is None or name.startswith("__"):
-        raise AttributeError(f"there is no verb {name!r}{nearest(name, table())}")
-    return found
 
 
 def _caller() -> tuple[Path, int]:

@@ -365,9 +365,10 @@ class YamlFile(pytest.File):
     def collect(self) -> Iterable[pytest.Item]:
         """Yield one item per scenario and target; a mistake in the file is a collection error."""
         from lab.language import reader  # noqa: PLC0415 - only runs that have scenarios pay for it
+        from lab.verbs import table  # noqa: PLC0415 - only runs that have scenarios pay for it
 
         run = self.config.stash[_LAB]
-        file = reader.load(self.path, root=self.config.rootpath)
+        file = reader.load(self.path, root=self.config.rootpath, verbs=table())
         channel = _mark(self.config, file.channel)
         for target in run.targets():
             for entry in file.scenarios:

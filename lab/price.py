@@ -24,6 +24,7 @@ from lab.language import reader
 from lab.prepare import HOUSE, Lab, Wishes
 from lab.price_list import Prices
 from lab.scenario import BootOptions
+from lab.verbs import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -127,7 +128,11 @@ def _files(channels: Sequence[str]) -> list[ScenarioFile]:
     for name in channels:
         if name not in paths:
             raise UsageError(f"no channel is called {name!r}", hint=f"there are: {', '.join(paths)}")
-    files = [reader.load(paths[name], root=HOUSE) for name in paths if not channels or name in channels]
+    files = [
+        reader.load(paths[name], root=HOUSE, verbs=table())
+        for name in paths
+        if not channels or name in channels
+    ]
     for file in files:
         if channels and not file.trips:
             raise UsageError(f"{file.channel} has no round trip: {file.no_trip}")

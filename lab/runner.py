@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lab.errors import GuestError, GuestHung, GuestLost, LabError
 from lab.guest.splat import splats
 from lab.session import LeakedReference, Session, StepFailed
+from lab.verbs import table
 from lab.verdict import Finding, Result, Verdict
 
 if TYPE_CHECKING:
@@ -285,6 +286,7 @@ def session(
         abi,
         arch=ready.arch,
         modules=images,
+        verbs=table(),
         seed=seed,
         patience=ready.patience,
         config=ready.config,

@@ -23,7 +23,6 @@ from lab.language.outcome import Bound, Outcome
 from lab.language.plan import Call, Plan
 from lab.language.show import show
 from lab.language.steps import Step
-from lab.verbs import Verb, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from lab.compat import Narrow
     from lab.guest.agent import Agent
     from lab.guest.kmsg import KernelMessage
+    from lab.language.verb import Verb
     from lab.scenario import ModuleLoad, Scenario
 
 __all__ = ["LeakedReference", "Session", "StepFailed"]
@@ -74,19 +74,22 @@ class Session:
         *,
         arch: Architecture,
         modules: Mapping[str, bytes],
+        verbs: Mapping[str, Verb],
         seed: int = 0,
         patience: float = 5.0,
         config: Mapping[str, str] | None = None,
         narrow: Callable[[], Narrow] | None = None,
     ) -> None:
-        """`modules` are images by name; `patience` is a step's default deadline in seconds, scaled.
+        """`modules` are images and `verbs` what steps may have, by name.
 
+        `patience` is a step's default deadline in seconds, scaled.
         `narrow` makes what 32-bit actors are made of when the first one is wanted, or raises Unsupported.
         """
         self.agent = agent
         self.abi = abi
         self.arch = arch
         self.modules = modules
+        self.verbs = verbs
         self.seed = seed
         self.patience = patience
         self.cast = Cast(
@@ -184,7 +187,7 @@ class Session:
         this target, Unsupported for what the target cannot do, GuestHung and GuestLost as they happen.
         """
         self.current = step
-        verb = table()[step.verb]
+        verb = self.verbs[step.verb]
         self.earlier, self._mark = self._mark, len(self.messages)
         try:
             outcome = self._plan_step(step, verb) if verb.plans else self._control_step(step, verb)
@@ -226,7 +229,7 @@ class Session:
         if meeting is not None:
             program.barrier(*meeting)
         call, plan = self.plan(step, program)
-        verb, pending = table()[step.verb], self.agent.submit(step.by, program)
+        verb, pending = self.verbs[step.verb], self.agent.submit(step.by, program)
         running = Running(step, verb, call, plan, pending, self._mark)
         self.cast.began(running)
         return running
@@ -238,7 +241,7 @@ class Session:
             call.times = int(step.times.resolve(call))
             call.want = step.expect.range(call)
         arguments = {name: value.resolve(call) for name, value in step.arguments.items()}
-        return call, table()[step.verb].signature.function(call, **arguments)
+        return call, self.verbs[step.verb].signature.function(call, **arguments)
 
     def program(self) -> wire.Program:
         """Return an empty program for this target."""

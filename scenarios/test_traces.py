@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.language import reader
+from lab.verbs import table
 from lab.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def load(text: str, to: Path) -> tuple[Scenario, ...]:
     """Return the scenarios of a file of that text."""
     path = to / "lives.yaml"
     path.write_text(text)
-    return reader.load(path, root=to).scenarios
+    return reader.load(path, root=to, verbs=table()).scenarios
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 
 from lab import ready, runner, scenario
 from lab.language import reader
+from lab.verbs import table
 from lab.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from lab.scenario import Scenario
 
 HOUSE = Path(__file__).resolve().parent.parent
-TROUBLE = reader.load(HOUSE / "scenarios" / "trouble.yaml", root=HOUSE)
+TROUBLE = reader.load(HOUSE / "scenarios" / "trouble.yaml", root=HOUSE, verbs=table())
 EXPECTED = [each for each in TROUBLE.scenarios if each.expect_splat or each.expect_verdict]
-CALM = reader.load(HOUSE / "scenarios" / "ioctl.yaml", root=HOUSE).scenarios[0]
+CALM = reader.load(HOUSE / "scenarios" / "ioctl.yaml", root=HOUSE, verbs=table()).scenarios[0]
 FIRST_ONES = {each.name: each for each in reversed(EXPECTED)}.values()  # one set of `with` values each
 
 

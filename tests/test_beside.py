@@ -9,6 +9,7 @@ import pytest
 
 from lab import beside
 from lab.language import reader
+from lab.verbs import table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,7 @@ def alone(tmp_path: Path, steps: str, more: str = "about: x", modules: str = "la
     file = tmp_path / "scenarios" / "ioctl.yaml"
     file.parent.mkdir(exist_ok=True)
     file.write_text(HEAD.format(steps=steps, more=more, modules=modules))
-    (found,) = reader.load(file, root=tmp_path).scenarios
+    (found,) = reader.load(file, root=tmp_path, verbs=table()).scenarios
     return beside.alone(found, {"lab_quiet": QUIET, "lab_busy": BUSY})
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from lab import channel_pages
 from lab.language import reader
+from lab.verbs import table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,7 @@ not_applicable: {blocking: it never waits}
 def read(tmp_path: Path, scenarios: str) -> ScenarioFile:
     path = tmp_path / "x.yaml"
     path.write_text(HEAD + "scenarios:\n" + textwrap.indent(textwrap.dedent(scenarios), "  "))
-    return reader.load(path, root=tmp_path)
+    return reader.load(path, root=tmp_path, verbs=table())
 
 
 def test_a_channel_is_explained(tmp_path: Path) -> None:
@@ -80,6 +81,6 @@ def test_a_pair_is_named_and_made(tmp_path: Path, one: str, why: str) -> None:
 
 def test_each_call_on_each_file_is_shown() -> None:
     path = channel_pages.HOUSE / "scenarios" / f"{channel_pages.OPERATIONS}.yaml"
-    file = reader.load(path, root=channel_pages.HOUSE)
+    file = reader.load(path, root=channel_pages.HOUSE, verbs=table())
     shown = {channel_pages.pair(each) for each in file.scenarios}
     assert shown == {(kind, call) for kind in channel_pages.FILES for call in channel_pages.CALLS}

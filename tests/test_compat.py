@@ -19,6 +19,7 @@ from lab.guest.answers import Actor
 from lab.guest.wire import CallResult, Program, Reply
 from lab.language import reader
 from lab.session import Session
+from lab.verbs import table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +79,7 @@ def load(root: Path, actors: str, steps: str = "- {open: /x}", head: str = "") -
     path = root / "x.yaml"
     body = textwrap.indent(textwrap.dedent(steps).strip(), "      ")
     path.write_text(f"channel: x\nscenarios:\n  - name: n\n{head}    actors: {actors}\n    steps:\n{body}\n")
-    return reader.load(path, root=root, modules=()).scenarios[-1]
+    return reader.load(path, root=root, verbs=table(), modules=()).scenarios[-1]
 
 
 def test_what_a_scenario_asks_for(tmp_path: Path) -> None:
@@ -157,6 +158,7 @@ def session(agent: Any, config: Mapping[str, str] | None = None, narrow: Any = N
         WIDE,
         arch=X86_64,
         modules={},
+        verbs=table(),
         config={"CONFIG_IA32_EMULATION": "y"} if config is None else config,
         narrow=narrow or (lambda: compat.Narrow(AGENT, NARROW)),
     )

@@ -25,6 +25,7 @@ from lab.price import Disagree, agreed
 from lab.price_list import Prices
 from lab.session import Session
 from lab.trip import TripFailed, instructions
+from lab.verbs import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +60,7 @@ def read(tmp_path: Path, trip: str) -> ScenarioFile:
     path = tmp_path / "x.yaml"
     text = textwrap.indent(textwrap.dedent(trip), "  ")
     path.write_text(f"channel: x\ntrip:\n{text}\nscenarios: [{{name: n, steps: [open: /x]}}]\n")
-    return reader.load(path, root=tmp_path)
+    return reader.load(path, root=tmp_path, verbs=table())
 
 
 # --- rounds -------------------------------------------------------------------------------------------
@@ -153,7 +154,8 @@ class Machine:
 
 def price(machine: Machine, trip: Trip) -> int:
     abi = Abi(machine.arch, CONSTANTS, {}, {}, SYSCALLS)
-    return instructions(Session(machine, abi, arch=machine.arch, modules={}), trip)  # type: ignore[arg-type]
+    session = Session(machine, abi, arch=machine.arch, modules={}, verbs=table())  # type: ignore[arg-type]
+    return instructions(session, trip)
 
 
 @pytest.mark.parametrize("arch", [X86_64, S390X], ids=lambda arch: arch.byteorder)
@@ -308,7 +310,9 @@ def test_the_cheapest_come_first_and_the_larger_say_how_much_a_byte_is(tmp_path:
 @cache
 def files() -> list[ScenarioFile]:
     house = channel_pages.HOUSE
-    return [reader.load(path, root=house) for path in sorted((house / "scenarios").glob("*.yaml"))]
+    return [
+        reader.load(path, root=house, verbs=table()) for path in sorted((house / "scenarios").glob("*.yaml"))
+    ]
 
 
 def test_every_trip_has_a_price_or_says_why_not() -> None:

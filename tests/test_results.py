@@ -13,6 +13,7 @@ from lab import cli, results
 from lab.cache import Cache
 from lab.language import reader
 from lab.results import Cell, Row
+from lab.verbs import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +48,9 @@ def house(tmp_path: Path) -> Path:
 
 
 def found(cache: Cache, house: Path) -> list[Cell]:
-    return results.cells(cache, house, [reader.load(house / "scenarios/ioctl.yaml", root=house)])
+    return results.cells(
+        cache, house, [reader.load(house / "scenarios/ioctl.yaml", root=house, verbs=table())]
+    )
 
 
 def test_nothing_was_run(cache: Cache, house: Path) -> None:

@@ -14,6 +14,7 @@ from lab.errors import ScenarioError
 from lab.language import reader
 from lab.language.expect import Between, Equal, Matches
 from lab.language.values import Fixed
+from lab.verbs import table
 
 HEADER = """\
 #define LAB_IOC_SQUARE 1
@@ -78,7 +79,7 @@ def root(tmp_path: Path) -> Path:
 def read(root: Path, text: str) -> scenario.ScenarioFile:
     path = root / "scenarios" / "x.yaml"
     path.write_text(textwrap.dedent(text))
-    return reader.load(path, root=root)
+    return reader.load(path, root=root, verbs=table())
 
 
 def steps(root: Path, text: str, head: str = "") -> tuple[scenario.Step, ...]:
@@ -440,7 +441,7 @@ def test_mistakes_of_the_head(root: Path, text: str, wanted: str) -> None:
 def test_check_tells_of_all_files(root: Path) -> None:
     (root / "scenarios" / "a.yaml").write_text("channel: x")
     (root / "scenarios" / "b.yaml").write_text("chanel: x\nscenarios: []")
-    found = reader.check([root / "scenarios"], root=root)
+    found = reader.check([root / "scenarios"], root=root, verbs=table())
     assert {str(mistake.file) for mistake in found} == {"scenarios/a.yaml", "scenarios/b.yaml"}
     assert len(found) == 3
 
@@ -462,4 +463,4 @@ def test_requirements() -> None:
 
 def test_the_house_s_own_scenarios_have_no_mistakes() -> None:
     house = Path(__file__).resolve().parent.parent
-    assert reader.check([house / "scenarios"], root=house) == []
+    assert reader.check([house / "scenarios"], root=house, verbs=table()) == []

@@ -23,6 +23,7 @@ from lab.guest.wire import CallResult, Fault, Program, Reply, SignalInfo
 from lab.hand import Hand
 from lab.language import reader
 from lab.session import LeakedReference, Session, StepFailed
+from lab.verbs import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,7 +151,7 @@ class Bench:
     def fresh(self) -> Session:
         agent: Any = self.agent
         modules = {"lab_core": b"core", "lab_ioctl": b"ioctl", "lab_bad": b"bad"}
-        return Session(agent, ABI, arch=X86_64, modules=modules, seed=7, patience=0.2)
+        return Session(agent, ABI, arch=X86_64, modules=modules, verbs=table(), seed=7, patience=0.2)
 
     def scenario(self, text: str, head: str = "") -> scenario.Scenario:
         steps = textwrap.indent(textwrap.dedent(text).strip(), "      ")
@@ -158,7 +159,7 @@ class Bench:
         path.write_text(
             f"channel: x\nuapi: [lab_ioctl.h]\nscenarios:\n  - name: n\n{head}    steps:\n{steps}\n"
         )
-        return reader.load(path, root=self.root).scenarios[0]
+        return reader.load(path, root=self.root, verbs=table()).scenarios[0]
 
     def run(self, text: str, *replies: Reply | None, head: str = "") -> list[Any]:
         made = self.scenario(text, head)

@@ -10,6 +10,7 @@ import pytest
 
 from lab.errors import ScenarioError
 from lab.language import reader
+from lab.verbs import table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ def read(tmp_path: Path, trip: str) -> ScenarioFile:
     path = tmp_path / "x.yaml"
     text = textwrap.indent(textwrap.dedent(trip), "  ")
     path.write_text(f"channel: x\ntrip:\n{text}\nscenarios: [{{name: n, steps: [open: /x]}}]\n")
-    return reader.load(path, root=tmp_path)
+    return reader.load(path, root=tmp_path, verbs=table())
 
 
 def test_a_trip_is_read_for_each_number_of_bytes(tmp_path: Path) -> None:

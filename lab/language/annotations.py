@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from lab.language.composites import ActorKind, StepsKind, TreeKind
+from lab.language.composites import ActorKind, PendingKind, StepsKind, TreeKind
 from lab.language.kinds import (
     AddressKind,
     BoolKind,
@@ -34,5 +34,6 @@ Address = Annotated[int, AddressKind()]
 Pid = Annotated[int, PidKind()]
 ActorName = Annotated[str, ActorKind()]
 NewActor = Annotated[str, ActorKind(new=True)]
+Pending = Annotated[Any, PendingKind()]
 Steps = Annotated[tuple[Any, ...], StepsKind()]
 Tree = Annotated[Any, TreeKind()]

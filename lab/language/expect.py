@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lab.language.data import Leaf
     from lab.language.reading import Reading
     from lab.language.values import Value
-    from lab.verbs import Verb
+    from lab.language.verb import Verb
 
 
 @dataclass(frozen=True)

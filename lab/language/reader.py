@@ -35,9 +35,10 @@ from lab.language.values import Fixed
 from lab.scenario import BootOptions, ModuleLoad, Scenario, ScenarioFile, SplatWanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from lab.abi.header_words import HeaderWords
+    from lab.language.verb import Verb
     from lab.scenario import Trip
 
 # What the head says for all scenarios, and a scenario may say itself.
@@ -48,28 +49,36 @@ _SCENARIO_KEYS = ("name", "about", "with", *_COMMON_KEYS, "expect_splat", "expec
 
 
 def load(
-    path: Path, *, root: Path, uapi: Path | None = None, modules: Iterable[str] | None = None
+    path: Path,
+    *,
+    root: Path,
+    verbs: Mapping[str, Verb],
+    uapi: Path | None = None,
+    modules: Iterable[str] | None = None,
 ) -> ScenarioFile:
     """Return a file's scenarios.
 
-    `root` is what paths are told relative to. `uapi` is where the module's headers are (default
-    root/kmod/uapi); `modules` are the names of the modules that there are (default: root/kmod's).
+    `verbs` are those that steps may have, by name (lab.verbs.table() has all). `root` is what paths are told
+    relative to. `uapi` is where the module's headers are (default root/kmod/uapi); `modules` are the names of
+    the modules that there are (default: root/kmod's).
     Raises ScenarioError with all mistakes of the file.
     """
-    return Reader(path, root, uapi or root / "kmod" / "uapi", modules).read()
+    return Reader(path, root, verbs, uapi or root / "kmod" / "uapi", modules).read()
 
 
-def check(paths: Iterable[Path], *, root: Path | None = None, uapi: Path | None = None) -> list[Mistake]:
+def check(
+    paths: Iterable[Path], *, verbs: Mapping[str, Verb], root: Path | None = None, uapi: Path | None = None
+) -> list[Mistake]:
     """Return the mistakes of several files; directories mean the .yaml files in them.
 
-    `root` is as in load(), by default the current directory.
+    `verbs` and `root` are as in load(), `root` by default the current directory.
     """
     found: list[Mistake] = []
     root = root or Path.cwd()
     for path in paths:
         for file in sorted(path.rglob("*.yaml")) if path.is_dir() else [path]:
             try:
-                load(file, root=root, uapi=uapi)
+                load(file, root=root, verbs=verbs, uapi=uapi)
             except ScenarioError as error:
                 found += error.mistakes
     return found
@@ -78,10 +87,13 @@ def check(paths: Iterable[Path], *, root: Path | None = None, uapi: Path | None 
 class Reader:
     """Reads one file."""
 
-    def __init__(self, path: Path, root: Path, uapi: Path, modules: Iterable[str] | None) -> None:
+    def __init__(
+        self, path: Path, root: Path, verbs: Mapping[str, Verb], uapi: Path, modules: Iterable[str] | None
+    ) -> None:
         self.path = path
         shown = path.resolve().is_relative_to(root.resolve())
         self.mistakes = Mistakes(path.resolve().relative_to(root.resolve()) if shown else path)
+        self.verbs = verbs
         self.uapi = uapi
         self.known_modules = _modules_of(root / "kmod") if modules is None else frozenset(modules)
 
@@ -222,7 +234,7 @@ class Reader:
             requires=self.requires.merged(read_requires(given, self.mistakes)),
             boot=self._boot(common),
         )
-        return read_trips(given, node, common, base, words, self.mistakes)
+        return read_trips(given, node, common, base, words, self.mistakes, self.verbs)
 
     # --- scenarios ----------------------------------------------------------------------------------
 
@@ -248,7 +260,7 @@ class Reader:
         requires = self.requires.merged(read_requires(own, self.mistakes))
         found = []
         for parameters in self._parameters(own):
-            scope = Scope(self.mistakes, words, parameters=parameters, inner=read_inner)
+            scope = Scope(self.mistakes, words, verbs=self.verbs, parameters=parameters, inner=read_inner)
             actors = read_actors(pairs["actors"][1], scope) if "actors" in pairs else ()
             who_makes_steps(pairs, actors, scope)
             shown = tuple((key, text_of(value, 40)) for key, value in parameters.items())

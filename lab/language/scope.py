@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lab.language.kinds import Kind
     from lab.language.reading import Words
+    from lab.language.verb import Verb
 
 # Constants that C has from the compiler, not from a header.
 BUILTIN = frozenset(
@@ -68,11 +69,13 @@ class Scope:
         mistakes: Mistakes,
         words: Words,
         *,
+        verbs: Mapping[str, Verb] | None = None,
         parameters: Mapping[str, Node] | None = None,
         inner: Callable[[Node, Scope], Collection[object]] | None = None,
     ) -> None:
         self.mistakes = mistakes
         self.words = words
+        self.verbs = verbs or {}
         self.parameters = dict(parameters or {})
         self.bound: dict[str, Known] = {}
         self.steps: Node | None = None  # all of them, to tell what a later one binds

@@ -15,12 +15,11 @@ from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, line_of, te
 from lab.language.outcome import OfPending
 from lab.language.scope import Known, Scope
 from lab.language.values import Fixed, Reference, Value
-from lab.verbs import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from lab.verbs import Verb
+    from lab.language.verb import Verb
 
 COMMON = ("by", "as", "background", "within", "times", "expect")
 
@@ -72,7 +71,7 @@ def read_inner(node: Node, scope: Scope) -> tuple[Step, ...]:
         step = read_step(item, scope)
         if step is None:
             continue
-        if not table()[step.verb].plans:
+        if not scope.verbs[step.verb].plans:
             scope.mistakes.add(item, f"step {step.verb!r} cannot be made together with others")
         twice = next((other for other in found if other.by == step.by), None)
         if twice is not None:
@@ -128,7 +127,7 @@ def read_step(node: Node, scope: Scope) -> Step | None:
 
 
 def _verb(node: Node, pairs: Pairs, scope: Scope) -> tuple[Verb | None, str]:
-    verbs = table()
+    verbs = scope.verbs
     found = [word for word in pairs if word in verbs]
     if len(found) == 1:
         return verbs[found[0]], found[0]
@@ -193,7 +192,7 @@ def _judged(verb: Verb, arguments: Mapping[str, Value], scope: Scope) -> tuple[V
         pending = next((value for value in arguments.values() if isinstance(value, Reference)), None)
         known = scope.bound.get(pending.path) if pending else None
         if known is not None:
-            return table()[known.verb], known.arguments
+            return scope.verbs[known.verb], known.arguments
     return verb, arguments
 
 

@@ -14,11 +14,13 @@ from lab.language.nodes import SequenceNode, line_of, node_of, text_of
 from lab.language.scope import Scope
 from lab.language.steps import read_inner, read_step, read_steps
 from lab.scenario import Trip
-from lab.verbs import table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lab.language.nodes import Mistakes, Node, Pairs
     from lab.language.reading import Words
+    from lab.language.verb import Verb
     from lab.scenario import Scenario, Step
 
 TRIP_KEYS = ("about", "bytes", "ready", "steps", "after", "modules", "requires", "actors", "boot")
@@ -27,7 +29,13 @@ _JUDGED = "expect"
 
 
 def read_trips(
-    given: Pairs, node: Node, common: Pairs, base: Scenario, words: Words, mistakes: Mistakes
+    given: Pairs,
+    node: Node,
+    common: Pairs,
+    base: Scenario,
+    words: Words,
+    mistakes: Mistakes,
+    verbs: Mapping[str, Verb],
 ) -> tuple[Trip, ...]:
     """Return a trip for each number of `bytes`; `common` has what the head says for all, too."""
     for wanted in ("about", "bytes", "steps"):
@@ -37,7 +45,8 @@ def read_trips(
         return ()
     found = []
     for amount in _amounts(given["bytes"][1], mistakes):
-        scope = Scope(mistakes, words, parameters={"bytes": node_of(amount, line_of(node))}, inner=read_inner)
+        parameters = {"bytes": node_of(amount, line_of(node))}
+        scope = Scope(mistakes, words, verbs=verbs, parameters=parameters, inner=read_inner)
         actors = read_actors(common["actors"][1], scope) if "actors" in common else ()
         who_makes_steps(common, actors, scope)
         before = read_steps(given["ready"][1], scope) if "ready" in given else ()
@@ -83,7 +92,7 @@ def _round(node: Node, scope: Scope) -> tuple[Step, ...]:
         for word in _NOT_AGAIN:
             if word in pairs:
                 mistakes.add(pairs[word][0], f"a step of a trip cannot have {word!r}")
-        if not table()[step.verb].plans:
+        if not scope.verbs[step.verb].plans:
             mistakes.add(item, f"step {step.verb!r} cannot be part of a trip: it is more than one program")
         if step.expect.dmesg is not None:
             mistakes.add(item, "a step of a trip cannot wait for kernel messages")

@@ -70,10 +70,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import typing
-from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, overload
+from functools import cache
+from typing import TYPE_CHECKING
 
 from lab.guest import wire
 from lab.language.annotations import (
@@ -86,6 +84,7 @@ from lab.language.annotations import (
     Flags,
     Int,
     NewActor,
+    Pending,
     Pid,
     Signal,
     Size,
@@ -94,15 +93,14 @@ from lab.language.annotations import (
     Timeout,
     Tree,
 )
-from lab.language.composites import PendingKind
 from lab.language.data import FORMS, Form, form
 from lab.language.memory_kinds import Content, Data, Memory
 from lab.language.outcome import Outcome
 from lab.language.plan import Call, Placed, Plan, Wide
-from lab.language.signature import Signature
+from lab.language.verb import VERBS, Verb, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 __all__ = [
     "FORMS",
@@ -139,62 +137,10 @@ __all__ = [
     "wire",
 ]
 
-F = TypeVar("F", bound="Callable[..., Any]")
-Pending = Annotated[Any, PendingKind()]
-
-
-@dataclass(frozen=True)
-class Verb:
-    """One verb of the language."""
-
-    name: str
-    signature: Signature
-    family: str  # the file it stands in
-    aliases: tuple[str, ...] = ()
-    gives_to: str = ""  # the key that names the actor whose the resulting file descriptor is
-    inherits: bool = False  # the actor that it brings to life has its parent's file descriptors
-
-    @cached_property
-    def plans(self) -> bool:
-        """Whether it makes a program for one actor (else it controls the session)."""
-        returns = self.signature.returns
-        return (typing.get_origin(returns) or returns) is Plan
-
-    @cached_property
-    def outcome(self) -> type:
-        """The record that it gives."""
-        return self.signature.outcome
-
-
-_VERBS: dict[str, Verb] = {}
-
-
-@overload
-def verb(function: F) -> F: ...
-@overload
-def verb(*, alias: str = ..., gives_to: str = ..., inherits: bool = ...) -> Callable[[F], F]: ...
-def verb(function: Any = None, *, alias: str = "", gives_to: str = "", inherits: bool = False) -> Any:
-    """Register a function as a verb.
-
-    `alias`: another word for it in YAML, where Python reserves that word. `gives_to` and `inherits`: see
-    `Verb`.
-    """
-
-    def register(made: F) -> F:
-        signature = Signature(made)
-        family = made.__module__.rpartition(".")[2]
-        aliases = (alias,) if alias else ()
-        found = Verb(signature.name, signature, family, aliases, gives_to, inherits)
-        for name in (found.name, *aliases):
-            _VERBS[name] = found
-        return made
-
-    return register if function is None else register(function)
-
 
 @cache
 def table() -> Mapping[str, Verb]:
     """Return all verbs by name, aliases too, after importing every file of this directory."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
-    return _VERBS
+    return VERBS
