@@ -408,10 +408,15 @@ class Lab:
 
     def _symbols(self, target: Target, boot: BootOptions) -> Symbols:
         """Return the kernel's symbols, asked from a guest that is well; the package does not have them."""
-        from lab.guest.symbols import kernel_symbols  # noqa: PLC0415 - only for guests that hang
+        from lab.guest.symbols import KALLSYMS_SECONDS, kernel_symbols  # noqa: PLC0415 - for guests that hang
 
         pool = self.pool(target, boot)
-        return kernel_symbols(pool.spec, pool.take, pool.origin, self.cache, self.progress)
+
+        def kallsyms() -> bytes:
+            with pool.take() as guest:
+                return guest.agent.read_file("/proc/kallsyms", KALLSYMS_SECONDS)
+
+        return kernel_symbols(pool.spec, kallsyms, pool.origin, self.cache, self.progress)
 
     @contextlib.contextmanager
     def hand(self, target: Target, *, modules: ModulesGiven = (), uapi: Sequence[str] = ()) -> Iterator[Hand]:

@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 
     from lab.cache import Cache
     from lab.guest.argv import BootSpec
-    from lab.guest.machine import Guest
     from lab.progress import Progress
 
 _CODE = frozenset("tTwW")
 _CODE_FLAGS = 0x2 | 0x4  # SHF_ALLOC | SHF_EXECINSTR
-_KALLSYMS_SECONDS = 60.0  # ten megabytes, made by an emulated CPU
+KALLSYMS_SECONDS = 60.0  # ten megabytes, made by an emulated CPU
 
 
 @dataclass(frozen=True)
@@ -151,17 +150,18 @@ class Symbols:
 
 
 def kernel_symbols(
-    spec: BootSpec, take: Callable[[], Guest], origin: str, cache: Cache, progress: Progress
+    spec: BootSpec, kallsyms: Callable[[], bytes], origin: str, cache: Cache, progress: Progress
 ) -> Symbols:
-    """Return the symbols of a spec's kernel: read once, from a guest that `take` gives, and kept.
+    """Return the symbols of a spec's kernel: read once, and kept.
 
-    `origin` says which template that guest is a clone of; '': it was booted. Raises GuestError, BootFailed or
-    HostError when there is no such guest, or it does not tell.
+    `kallsyms` gives a guest's /proc/kallsyms, which takes up to KALLSYMS_SECONDS. `origin` says of which
+    template that guest is a clone; '': it was booted. Raises GuestError and BootFailed as `kallsyms` does,
+    HostError when it tells nothing.
     """
 
     def make(building: Path, _final: Path) -> None:
-        with progress.task(f"reading the symbols of {spec.kernel.kernel.release}"), take() as guest:
-            text = guest.agent.read_file("/proc/kallsyms", _KALLSYMS_SECONDS).decode(errors="replace")
+        with progress.task(f"reading the symbols of {spec.kernel.kernel.release}"):
+            text = kallsyms().decode(errors="replace")
         lines = [line for line in text.splitlines() if " " in line and line.split()[1] in _CODE]
         (building / "kallsyms").write_text("\n".join(lines))
 
