@@ -64,7 +64,9 @@ def qemu(settings: Settings, arch: Architecture, cache: Cache, progress: Progres
         digest=own.digest,
         firmware=tuple(own.path / directory for directory in arch.firmware),
     )
-    return turbo.instead(stock, arch, own, cache, progress) if settings.turbo else stock
+    if not settings.turbo:
+        return stock
+    return turbo.instead(stock, arch, own, cache, progress, check=users_qemu)
 
 
 def users_qemu(path: Path) -> Qemu:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from lab.cache import digest
 from lab.errors import CacheError, LabError
-from lab.guest.qemu import users_qemu
 from lab.kernels import turbo
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from lab.arch import Architecture
@@ -21,16 +21,28 @@ if TYPE_CHECKING:
     from lab.progress import Progress
 
 
-def instead(stock: Qemu, arch: Architecture, own: Root, cache: Cache, progress: Progress) -> Qemu:
+def instead(
+    stock: Qemu,
+    arch: Architecture,
+    own: Root,
+    cache: Cache,
+    progress: Progress,
+    *,
+    check: Callable[[Path], object],
+) -> Qemu:
     """Return a QEMU that is started in the place of a stock one out of a root; the stock one without any.
 
-    One that does not fit is told of and not used. Raises CacheError.
+    One that `check` raises for, or that does not fit otherwise, is told of and not used. Raises CacheError.
     """
-    found = turbo.find(arch, own, cache)
+    found = turbo.built(arch, own, cache)
+    if found is None:
+        from lab.kernels import turbo_wheel  # noqa: PLC0415 - not where it was built here
+
+        found = turbo_wheel.installed(arch)
     if found is None:
         return stock
     try:
-        program = fitting(found, arch, own, cache)
+        program = fitting(found, arch, own, cache, check=check)
     except CacheError:
         raise
     except LabError as error:
@@ -44,7 +56,9 @@ def instead(stock: Qemu, arch: Architecture, own: Root, cache: Cache, progress: 
     )
 
 
-def fitting(found: turbo.Build, arch: Architecture, own: Root, cache: Cache) -> Path:
+def fitting(
+    found: turbo.Build, arch: Architecture, own: Root, cache: Cache, *, check: Callable[[Path], object]
+) -> Path:
     """Return a build's program, bound to a root's libraries and seen to run with them.
 
     Raises LabError, saying why, for one that does not fit, CacheError.
@@ -55,7 +69,7 @@ def fitting(found: turbo.Build, arch: Architecture, own: Root, cache: Cache) -> 
         raise LabError(f"{where} is not for this lab: {why}", hint=_ANEW)
     try:
         # All symbols are bound when it starts (-z now): what a library lacks shows at once.
-        return turbo.bind(found, own, cache, check=users_qemu)
+        return turbo.bind(found, own, cache, check=check)
     except CacheError:
         raise
     except LabError as error:

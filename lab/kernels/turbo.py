@@ -180,16 +180,6 @@ def built(arch: Architecture, qemu_root: Root, cache: Cache) -> Build | None:
     return Build(entry / about.program, about, wheel=False)
 
 
-def find(arch: Architecture, qemu_root: Root, cache: Cache) -> Build | None:
-    """Return the build to use for an architecture: the cache's, else an installed wheel's."""
-    found = built(arch, qemu_root, cache)
-    if found is None:
-        from lab.kernels import turbo_wheel  # noqa: PLC0415 - not where it was built here
-
-        found = turbo_wheel.installed(arch)
-    return found
-
-
 def bind(build: Build, qemu_root: Root, cache: Cache, *, check: Callable[[Path], object]) -> Path:
     """Return a build's program, bound to the libraries of a QEMU root.
 
