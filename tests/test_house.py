@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lab.language import reader
 from lab.verbs import table
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
 
 HOUSE = Path(__file__).resolve().parent.parent
 GPL = ("kmod/", "rootfs/")
@@ -97,3 +103,96 @@ def test_the_tree_names_no_mirror() -> None:
         if re.search(rf"https?://{HOSTS}/(debian|debian-security|simple)\b", text):
             found.append(name)
     assert found == []
+
+
+# --- who knows whom ---------------------------------------------------------------------------------------
+
+
+def ring(graph: Mapping[str, Collection[str]]) -> list[str]:
+    """Return files that import one another in a ring, the first one again at the end; [] without one."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1]
+        return found[::-1]  # each file, then what it imports
+    return []
+
+
+def imports(text: str, module: str, modules: Collection[str]) -> Iterator[str]:
+    """Yield which modules of the lab a file imports: also in functions, and for types only."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module}: line {node.lineno}: say where from"
+            inner = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            names = [name if name in modules else str(node.module) for name in inner.values()]
+        else:
+            continue
+        yield from (name for name in names if name in modules and name != module)
+
+
+def python_graph() -> dict[str, set[str]]:
+    """Return what each file of lab/ imports of it."""
+    files = {
+        ".".join(path.relative_to(HOUSE).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (HOUSE / "lab").rglob("*.py")
+    }
+    assert len(files) > 50
+    return {module: set(imports(path.read_text(), module, files)) for module, path in files.items()}
+
+
+def test_no_file_imports_itself_by_a_detour() -> None:
+    assert " imports ".join(ring(python_graph())) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import lab.b",
+        "from lab import b",
+        "from lab.b import name",
+        "def f():\n    from lab.b import name",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from lab.b import name",
+    ],
+)
+def test_every_way_to_import_is_seen(text: str) -> None:
+    names = ["lab", "lab.a", "lab.b"]
+    assert list(imports(text, "lab.a", names)) == ["lab.b"]
+    graph = {"lab.a": imports(text, "lab.a", names), "lab.b": imports("from lab import a", "lab.b", names)}
+    found = ring({name: set(others) for name, others in graph.items()})
+    assert sorted(found[1:]) == ["lab.a", "lab.b"]
+
+
+# From the ground up: none reaches one above it, whoever stands between.
+FLOORS = (
+    "lab.abi",
+    "lab.kernels",
+    "lab.guest",
+    "lab.language",
+    "lab.packets",
+    "lab.session",
+    "lab.verbs",
+    "lab.runner",
+    "lab.prepare",
+    "lab.plugin",
+)
+
+
+def floor(module: str) -> int:
+    """Return on which of the FLOORS a module is, -1 where it may stand anywhere."""
+    part = ".".join(module.split(".")[:2])
+    return FLOORS.index(part) if part in FLOORS else -1
+
+
+def test_imports_point_one_way() -> None:
+    graph = python_graph()
+    found = set()
+    for module in graph:
+        reached, todo = {module}, [module]
+        while todo and floor(module) >= 0:
+            here = todo.pop()
+            found |= {f"{module} reaches {other}" for other in graph[here] if floor(other) > floor(module)}
+            todo += graph[here] - reached
+            reached |= graph[here]
+    assert sorted(found) == []
