@@ -7,7 +7,8 @@
  *               under test. (supervisor.c, port.c, peers.c, upcalls.c, watch.c, boot.c)
  *   actor       forked by it, or a thread of such a process. Reads a program from
  *               its channel, runs it, writes the reply. Every system call is raw.
- *               (actor.c, program.c, operations.c, memory.c, signals.c)
+ *               (actor.c, program.c, operations.c, reply.c, memory.c, signals.c,
+ *               seat.c)
  *   helper      started by the kernel as /lab/helper; reports how it was started,
  *               then is an actor like the others. (helper.c)
  *
@@ -73,9 +74,14 @@ struct shared {
 	uint32_t barriers[BARRIERS];	/* ident << 16 | how many have come */
 };
 
+/* clock.c */
+uint64_t now_raw(int clock);
+uint64_t now_ns(void);
+void sleep_raw(uint64_t ns);
+
+/* seat.c */
 extern struct shared *shared;
 
-/* actor.c */
 struct actor {
 	uint32_t number;
 	struct slot *slot;
@@ -86,15 +92,17 @@ struct actor {
 #define REHEARSAL	NONE	/* no program's id: the supervisor leaves its reply out */
 #define DESK_INPUT	(16u << 10)
 #define DESK_SIZE	(64u << 10)
+#define ALTSTACK_SIZE	(32u << 10)	/* a signal's own, of each thread */
 
 void actor_begin(struct actor *me, uint32_t number);
-void actor_settle(struct actor *me, const char *name, bool spared);
-void actor_serve(struct actor *me) __attribute__((noreturn));
+void actor_exit(struct actor *me, int status, int wait_status) __attribute__((noreturn));
+bool channel_read(uint32_t number, void *to, size_t size);
 int channel_write(uint32_t number, const void *head, size_t head_size,
 		  const void *more, size_t more_size);
-void actor_exit(struct actor *me, int status, int wait_status) __attribute__((noreturn));
-uint64_t now_raw(int clock);
-void sleep_raw(uint64_t ns);
+
+/* actor.c */
+void actor_settle(struct actor *me, const char *name, bool spared);
+void actor_serve(struct actor *me) __attribute__((noreturn));
 
 /* program.c */
 #define RUN_REPLIED	0
@@ -151,7 +159,7 @@ int helper(int argc, char **argv, char **envp);
 /* become.c */
 long become(const char *path);
 bool was_actor(void);
-int be_again(const char *name);
+bool be_again(struct actor *me, const char *name);
 
 /* boot.c */
 void boot(void);
@@ -218,8 +226,6 @@ void hello_tainted(const struct chunk *request);
 /* timers.c */
 void timers_remember(void);
 void timers_set(void);
-
-uint64_t now_ns(void);
 
 /* peers.c: actors as the supervisor sees them */
 enum peer_state {

@@ -67,25 +67,24 @@ static void answer(uint32_t number, uint32_t program)
 }
 
 /* The ids, capabilities, session and signal mask are those that it has already. */
-int be_again(const char *name)
+bool be_again(struct actor *me, const char *name)
 {
 	uint32_t number, program;
-	struct actor me;
 	void *at;
 
 	keep_control_fds(false);
 	at = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED, FD_SHARED, 0);
 	if (at == MAP_FAILED)
-		return 1;
+		return false;
 	shared = at;
 	number = own_number();
 	if (number == ACTORS)
-		return 1;
+		return false;
 	program = shared->slots[number].program;
 	raw2(__NR_prctl, PR_SET_NAME, name);
 	signals_init();
-	actor_begin(&me, number);
-	me.slots = memory_slots();
+	actor_begin(me, number);
+	me->slots = memory_slots();
 	answer(number, program);
-	actor_serve(&me);
+	return true;
 }

@@ -9,8 +9,13 @@
 
 int main(int argc, char **argv, char **envp)
 {
-	if (getpid() != 1 && was_actor())
-		return be_again(argc ? argv[0] : "");
+	if (getpid() != 1 && was_actor()) {
+		struct actor me;
+
+		if (!be_again(&me, argc ? argv[0] : ""))
+			return 1;
+		actor_serve(&me);
+	}
 	if (getpid() != 1)
 		return helper(argc, argv, envp);
 	boot();

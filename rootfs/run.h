@@ -29,7 +29,7 @@ struct run {
 	struct signal_record *records;
 };
 
-/* program.c */
+/* reply.c */
 void run_fail(struct run *run, enum trouble trouble, uint32_t op, long detail);
 void run_reply(struct run *run);
 

@@ -33,11 +33,6 @@ static struct wait {
 	struct sample sample;
 } waits[WAITS];
 
-uint64_t now_ns(void)
-{
-	return now_raw(CLOCK_MONOTONIC);
-}
-
 static uint64_t later(uint64_t now, uint64_t patience)
 {
 	return patience > FOREVER - now ? FOREVER : now + patience;
