@@ -4,7 +4,8 @@
  * program. Three kinds of processes run it:
  *
  *   supervisor  PID 1. One poll loop; makes no call that could block in a module
- *               under test. (supervisor.c, port.c, peers.c, upcalls.c, watch.c, boot.c)
+ *               under test. (supervisor.c, host.c, port.c, hello.c, peers.c, upcalls.c,
+ *               waits.c, watch.c, boot.c)
  *   actor       forked by it, or a thread of such a process. Reads a program from
  *               its channel, runs it, writes the reply. Every system call is raw.
  *               (actor.c, program.c, operations.c, reply.c, memory.c, signals.c,
@@ -213,6 +214,18 @@ struct chunk *chunk_with_text(uint32_t type, uint32_t id, const void *head, size
 
 /* supervisor.c */
 void supervise(void) __attribute__((noreturn));
+
+/* host.c */
+#define BACKLOG_MAX	(4u << 20)	/* the host reads slower than the kernel prints */
+
+extern struct host {
+	int port;
+	int kmsg;
+	uint32_t life;		/* a guest that is restored in place has had others */
+	struct queue out;
+} host;
+
+void host_messages(void);
 void host_send(struct chunk *chunk);
 void host_answer(uint32_t id, const void *payload, size_t length);
 void host_error(uint32_t id, const char *why);
@@ -287,14 +300,6 @@ struct helper *helper_waiting(void);
 bool helpers_came(void);
 int helper_claim(struct helper *helper);
 
-/* watch.c: what is waited for */
-void watch_init(void);
-void watch_request(const struct chunk *request);
-void watch_program_ended(uint32_t program);
-void watch_somebody_died(void);
-uint64_t watch_run(uint64_t now);	/* returns when to be called again */
-void watch_state(const struct chunk *request);
-
 /* proc.c: small looks into /proc that never block */
 struct sample {
 	char state;		/* 0: no such task */
@@ -308,5 +313,33 @@ void proc_sample(uint32_t tid, struct sample *sample);
 char proc_state(uint32_t tid, int *exit_code);
 void proc_describe(uint32_t tid, struct text *text);
 size_t proc_wchan(uint32_t tid, char *buffer, size_t size);
+
+/* waits.c: what is waited for */
+#define WAITS		128
+
+struct wait {
+	uint32_t type;		/* 0: free */
+	uint32_t id;
+	uint32_t program;
+	uint64_t patience;
+	uint64_t deadline;
+	uint64_t next;
+	bool sampled;
+	unsigned int awake;	/* how often in a row it was seen awake */
+	uint32_t sequence;
+	struct sample sample;
+};
+
+extern struct wait waits[WAITS];
+
+void waits_request(const struct chunk *request);
+void waits_program_ended(uint32_t program);
+void waits_somebody_died(void);
+uint64_t waits_until(uint64_t now, uint64_t patience);
+
+/* watch.c: whether what is waited for has come */
+void watch_init(void);
+uint64_t watch_run(uint64_t now);	/* returns when to be called again */
+void watch_state(const struct chunk *request);
 
 #endif

@@ -170,7 +170,6 @@ void peers_init(void)
 		make_channel(i);
 	}
 	make_mailboxes();
-	upcalls_init();
 	/*
 	 * The lab's own comes last. Blanks are never spared, and so need not say that they do
 	 * not want to be: what they have in /proc would have to go with them, in each clone.
@@ -250,8 +249,8 @@ bool peers_idle_lab(void)
 }
 
 /*
- * Is, or was, anybody here who has no session that we know: a fork's child may have
- * one of its own, a helper has the kernel's?
+ * Is, or was, anybody here who has no session that we know? A fork's child may have
+ * one of its own. (A helper has the kernel's: helpers_came() tells.)
  */
 bool peers_strangers(void)
 {
@@ -260,7 +259,7 @@ bool peers_strangers(void)
 	for (i = 1; i < ACTORS; i++)
 		if (peers[i].helper || (!peers[i].pid && READ(shared->slots[i].pid)))
 			return true;
-	return helpers_came();
+	return false;
 }
 
 /* Births */
@@ -386,7 +385,7 @@ static void tell_end(uint32_t program, int status)
 		memcpy(chunk->payload, &reply, sizeof(reply));
 		host_send(chunk);
 	}
-	watch_program_ended(program);
+	waits_program_ended(program);
 }
 
 void peer_died(uint32_t number, int status)
@@ -429,7 +428,7 @@ static void process_died(uint32_t pid, int status)
 	for (i = 0; i < ACTORS; i++)
 		if (peers[i].state != PEER_FREE && peers[i].pid == pid)
 			peer_died(i, status);
-	watch_somebody_died();
+	waits_somebody_died();
 }
 
 /* SIGCHLD: every process that is gone, ours or an orphan that came to us. */
@@ -514,7 +513,7 @@ void peer_read(uint32_t number)
 			if (chunk->frame.type == FRAME_DONE && chunk->frame.id == peer->program) {
 				peer->program = 0;
 				host_error(chunk->frame.id, "out of memory for the reply");
-				watch_program_ended(chunk->frame.id);
+				waits_program_ended(chunk->frame.id);
 			}
 			free(chunk);
 			continue;
@@ -530,7 +529,7 @@ void peer_read(uint32_t number)
 
 			peer->program = 0;
 			host_send(chunk);
-			watch_program_ended(program);
+			waits_program_ended(program);
 			continue;
 		}
 		free(chunk);

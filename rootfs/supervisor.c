@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * PID 1's poll loop, and the port to the host. Nothing called from here may block
+ * PID 1's poll loop. Nothing called from here may block
  * in a module under test: such calls are the actors'.
  */
 #include "agent.h"
@@ -17,90 +17,21 @@
 
 #define TICK		(10 * MSEC)
 #define NOBODY_THERE	(5 * MSEC)	/* how often to look whether the host has connected */
-#define RECORD_MAX	8192		/* of /dev/kmsg, its own limit */
-#define BATCH_MAX	(64u << 10)
-#define BACKLOG_MAX	(4u << 20)	/* the host reads slower than the kernel prints */
 
 static struct {
-	int port;
-	int kmsg;
 	int signals;
 	struct inbox in;
-	struct queue out;
 	uint64_t port_again;	/* nobody is at the other end: not before this time */
 	bool quiet;		/* about to be frozen: nothing is said unasked */
 	bool noise;		/* told once, until a good frame comes */
-	uint32_t life;		/* a guest that is restored in place has had others */
 } me;
-
-static void to_host(struct chunk *chunk)
-{
-	chunk->frame.life = me.life;
-	queue_add(&me.out, chunk);
-}
-
-/* What the kernel printed, as it stands in /dev/kmsg, one padded string a record. */
-static void send_messages(void)
-{
-	static char record[RECORD_MAX];
-	struct text text = { 0 };
-	struct chunk *chunk;
-	ssize_t got;
-
-	while (me.out.bytes + text.length < BACKLOG_MAX) {
-		got = read(me.kmsg, record, sizeof(record));
-		/* EPIPE: some were overwritten; the gap in their numbers tells. */
-		if (got < 0 && (errno == EPIPE || errno == EINTR))
-			continue;
-		if (got > 0)
-			text_add(&text, record, got);
-		if (text.length && (got <= 0 || text.length >= BATCH_MAX)) {
-			chunk = chunk_with_text(FRAME_MESSAGES, 0, NULL, 0, &text);
-			if (chunk)
-				to_host(chunk);
-		}
-		if (got <= 0)
-			return;
-	}
-	free(text.bytes);
-}
-
-/* Every frame comes after what the kernel said before it. */
-void host_send(struct chunk *chunk)
-{
-	send_messages();
-	to_host(chunk);
-	queue_flush(&me.out, me.port);
-}
-
-void host_answer(uint32_t id, const void *payload, size_t length)
-{
-	struct chunk *chunk = chunk_new(FRAME_ANSWER, id, length);
-
-	if (!chunk)
-		return;
-	if (length)
-		memcpy(chunk->payload, payload, length);
-	host_send(chunk);
-}
-
-void host_error(uint32_t id, const char *why)
-{
-	struct text text = { 0 };
-	struct chunk *chunk;
-
-	text_add(&text, why, strlen(why));
-	chunk = chunk_with_text(FRAME_ERROR, id, NULL, 0, &text);
-	if (chunk)
-		host_send(chunk);
-}
 
 /* Takes the request over. */
 static void serve(struct chunk *request)
 {
 	if (request->frame.type == FRAME_HELLO)
-		me.life = request->frame.life;
-	if (request->frame.life != me.life) {
+		host.life = request->frame.life;
+	if (request->frame.life != host.life) {
 		/* Sent to who was here before, and left over. */
 		free(request);
 		return;
@@ -125,7 +56,7 @@ static void serve(struct chunk *request)
 	case FRAME_STAYS:
 	case FRAME_UPCALL:
 	case FRAME_REAP:
-		watch_request(request);
+		waits_request(request);
 		break;
 	case FRAME_STATE:
 		watch_state(request);
@@ -144,7 +75,7 @@ static void read_port(uint64_t now)
 	struct chunk *chunk;
 
 	for (;;) {
-		switch (inbox_read(&me.in, me.port, &chunk)) {
+		switch (inbox_read(&me.in, host.port, &chunk)) {
 		case INBOX_FRAME:
 			me.noise = false;
 			serve(chunk);
@@ -199,9 +130,9 @@ static void prepare(struct polled *polled, uint64_t now)
 
 	polled->count = 0;
 	/* A negative descriptor is left out. */
-	poll_add(polled, there ? me.port : -1, POLLIN | (me.out.first ? POLLOUT : 0), NONE);
+	poll_add(polled, there ? host.port : -1, POLLIN | (host.out.first ? POLLOUT : 0), NONE);
 	poll_add(polled, me.signals, POLLIN, NONE);
-	poll_add(polled, me.quiet || me.out.bytes >= BACKLOG_MAX ? -1 : me.kmsg, POLLIN, NONE);
+	poll_add(polled, me.quiet || host.out.bytes >= BACKLOG_MAX ? -1 : host.kmsg, POLLIN, NONE);
 	poll_add(polled, upcall_socket, POLLIN, NONE);
 	for (i = 0; i < ACTORS; i++) {
 		if (peers[i].state != PEER_LIVE)
@@ -241,13 +172,13 @@ static void handle(const struct polled *polled, uint64_t now)
 		peers_collect();
 	}
 	if (polled->fds[2].revents) {
-		send_messages();
-		queue_flush(&me.out, me.port);
+		host_messages();
+		queue_flush(&host.out, host.port);
 	}
 	if (polled->fds[3].revents)
 		helper_accept();
 	if (polled->fds[0].revents & POLLOUT)
-		queue_flush(&me.out, me.port);
+		queue_flush(&host.out, host.port);
 	if (polled->fds[0].revents & (POLLIN | POLLHUP | POLLERR))
 		read_port(now);
 }
@@ -294,17 +225,18 @@ void supervise(void)
 	/* Memory of big frames is kept for the next one: new pages cost more than they are worth. */
 	mallopt(M_MMAP_THRESHOLD, 4 << 20);
 	mallopt(M_TRIM_THRESHOLD, 8 << 20);
-	queue_init(&me.out);
+	queue_init(&host.out);
 	hello_init();
 	watch_init();
 	open_signals();
-	me.kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (me.kmsg < 0)
+	host.kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (host.kmsg < 0)
 		die("cannot open", "/dev/kmsg");
-	me.port = open_port();
+	host.port = open_port();
+	upcalls_init();
 	peers_init();
 	/* What was printed while booting is on the console; here it begins with the scenario. */
-	lseek(me.kmsg, 0, SEEK_END);
+	lseek(host.kmsg, 0, SEEK_END);
 	/* Nothing of the supervisor is fetched when it is needed: a clone would translate all that fetches. */
 	mlockall(MCL_CURRENT | MCL_FUTURE);
 	chunk = chunk_new(FRAME_READY, 0, sizeof(ready));

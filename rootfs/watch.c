@@ -14,29 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WAITS		128
 #define BETWEEN_SAMPLES	(3 * MSEC)	/* two equal ones: it sleeps */
 #define LOOK_AGAIN	(1 * MSEC)
 #define STAYS_EVERY	(5 * MSEC)
-#define STAYS_BEGIN	(2 * NSEC)	/* it must be seen asleep at all within this */
-
-static struct wait {
-	uint32_t type;		/* 0: free */
-	uint32_t id;
-	uint32_t program;
-	uint64_t patience;
-	uint64_t deadline;
-	uint64_t next;
-	bool sampled;
-	unsigned int awake;	/* how often in a row it was seen awake */
-	uint32_t sequence;
-	struct sample sample;
-} waits[WAITS];
-
-static uint64_t later(uint64_t now, uint64_t patience)
-{
-	return patience > FOREVER - now ? FOREVER : now + patience;
-}
 
 static void answer(struct wait *wait, uint32_t outcome, const struct peer *peer)
 {
@@ -115,7 +95,7 @@ static void run_stays(struct wait *wait, uint32_t number, uint64_t now)
 		if (sleeps) {
 			wait->sampled = true;
 			wait->sequence = sequence;
-			wait->deadline = later(now, wait->patience);
+			wait->deadline = waits_until(now, wait->patience);
 		} else if (now >= wait->deadline) {
 			answer(wait, WAIT_NO, NULL);
 			return;
@@ -280,7 +260,10 @@ static void run_reap(struct wait *wait, uint64_t now)
 	uint64_t count;
 
 	peers_tick();
-	count = peers_strangers() ? kill_all(NULL) : kill_sessions() + !peers_idle_lab();
+	if (peers_strangers() || helpers_came())
+		count = kill_all(NULL);
+	else
+		count = kill_sessions() + !peers_idle_lab();
 	if (count && now < wait->deadline) {
 		wait->next = now + 5 * MSEC;
 		return;
@@ -295,46 +278,6 @@ static void run_reap(struct wait *wait, uint64_t now)
 }
 
 /* All of them */
-
-void watch_request(const struct chunk *request)
-{
-	struct wait_request want;
-	uint64_t now = now_ns();
-	unsigned int i;
-
-	for (i = 0; i < WAITS && waits[i].type; i++)
-		;
-	if (request->frame.length != sizeof(want) || i == WAITS) {
-		host_error(request->frame.id, i == WAITS ? "too much is waited for" : "malformed wait");
-		return;
-	}
-	memcpy(&want, request->payload, sizeof(want));
-	memset(&waits[i], 0, sizeof(waits[i]));
-	waits[i].type = request->frame.type;
-	waits[i].id = request->frame.id;
-	waits[i].program = want.program;
-	waits[i].patience = want.patience;
-	waits[i].deadline = later(now, request->frame.type == FRAME_STAYS ? STAYS_BEGIN : want.patience);
-	waits[i].next = now;
-}
-
-void watch_program_ended(uint32_t program)
-{
-	unsigned int i;
-
-	for (i = 0; i < WAITS; i++)
-		if (waits[i].type && waits[i].program == program)
-			waits[i].next = 0;
-}
-
-void watch_somebody_died(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < WAITS; i++)
-		if (waits[i].type == FRAME_REAP)
-			waits[i].next = 0;
-}
 
 uint64_t watch_run(uint64_t now)
 {
