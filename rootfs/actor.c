@@ -4,7 +4,13 @@
  * Nothing here touches errno or libc's idea of threads: several actors may share
  * one memory.
  */
+#include "actor.h"
 #include "agent.h"
+#include "clock.h"
+#include "memory.h"
+#include "program.h"
+#include "seat.h"
+#include "signals.h"
 
 #include <fcntl.h>
 #include <linux/capability.h>

@@ -3,7 +3,11 @@
  * An actor becomes a process of another word size: it executes this program as
  * another compiler made it, which takes over its channel and answers for it.
  */
+#include "become.h"
 #include "agent.h"
+#include "memory.h"
+#include "seat.h"
+#include "signals.h"
 
 #include <fcntl.h>
 #include <string.h>

@@ -3,7 +3,9 @@
  * What init does before there is a supervisor: file systems, the modules that the
  * port needs, the port.
  */
+#include "boot.h"
 #include "agent.h"
+#include "clock.h"
 
 #include <dirent.h>
 #include <fcntl.h>

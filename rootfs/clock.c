@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What time it is, without a trace in errno: several actors may share one memory. */
+#include "clock.h"
 #include "agent.h"
 
 #include <time.h>

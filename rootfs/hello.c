@@ -4,7 +4,15 @@
  * alike to all its siblings. One round trip sets its clock, stirs the host's seed
  * into the kernel's pool, moves its starting point, and tells who it is.
  */
+#include "hello.h"
 #include "agent.h"
+#include "boot.h"
+#include "clock.h"
+#include "host.h"
+#include "peers.h"
+#include "port.h"
+#include "proc.h"
+#include "timers.h"
 
 #include <fcntl.h>
 #include <linux/random.h>

@@ -4,7 +4,12 @@
  * a module calls it. It tells the supervisor how it was started, waits until the
  * scenario asks for it, and is an actor from then on.
  */
+#include "helper.h"
 #include "agent.h"
+#include "actor.h"
+#include "port.h"
+#include "seat.h"
+#include "signals.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What is said to the host, and what the kernel said before it. */
+#include "host.h"
 #include "agent.h"
+#include "port.h"
 
 #include <stdlib.h>
 #include <string.h>

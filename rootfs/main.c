@@ -4,6 +4,11 @@
  * by anybody else it is a helper.
  */
 #include "agent.h"
+#include "actor.h"
+#include "become.h"
+#include "boot.h"
+#include "helper.h"
+#include "supervisor.h"
 
 #include <unistd.h>
 

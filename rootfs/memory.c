@@ -3,6 +3,7 @@
  * The memory of a program: one mapping, in which every buffer ends exactly at a
  * page that may not be touched. And loads and stores that survive a fault.
  */
+#include "memory.h"
 #include "agent.h"
 
 #include <setjmp.h>

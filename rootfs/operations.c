@@ -3,7 +3,14 @@
  * The operations of a program, one after the other. All was checked when it was
  * read: what happens here is what the scenario wants.
  */
-#include "run.h"
+#include "operations.h"
+#include "agent.h"
+#include "become.h"
+#include "clock.h"
+#include "memory.h"
+#include "reply.h"
+#include "seat.h"
+#include "signals.h"
 
 #include <fcntl.h>
 #include <linux/random.h>

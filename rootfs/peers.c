@@ -2,7 +2,16 @@
 /*
  * The actors and helpers, as the supervisor sees them: channels, births, deaths.
  */
+#include "peers.h"
 #include "agent.h"
+#include "actor.h"
+#include "boot.h"
+#include "host.h"
+#include "port.h"
+#include "proc.h"
+#include "seat.h"
+#include "signals.h"
+#include "waits.h"
 
 #include <fcntl.h>
 #include <stdlib.h>

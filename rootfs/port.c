@@ -4,6 +4,7 @@
  * the helpers' connections. A frame is one chunk from where it is read to where it
  * is written, never copied on the way.
  */
+#include "port.h"
 #include "agent.h"
 
 #include <stdlib.h>

@@ -3,7 +3,9 @@
  * Small looks into /proc. Only files whose reading takes no lock that a task may
  * hold while it sleeps in a module: no maps, no cmdline, no environ.
  */
+#include "proc.h"
 #include "agent.h"
+#include "port.h"
 
 #include <fcntl.h>
 #include <stdio.h>

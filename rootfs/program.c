@@ -4,7 +4,14 @@
  * order and writes the reply. What is checked first need not be checked again when
  * it is done.
  */
+#include "program.h"
+#include "agent.h"
+#include "memory.h"
+#include "operations.h"
+#include "reply.h"
 #include "run.h"
+#include "seat.h"
+#include "signals.h"
 
 #include <string.h>
 #include <sys/mman.h>

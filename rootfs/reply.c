@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What a program's reply is: what came of it, or why there is nothing. */
-#include "run.h"
+#include "reply.h"
+#include "seat.h"
 
 void run_fail(struct run *run, enum trouble trouble, uint32_t op, long detail)
 {

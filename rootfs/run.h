@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* One program under way: what program.c prepares and operations.c does. */
+/* One program under way: what program.c prepares, operations.c does and reply.c tells of. */
 #ifndef LAB_RUN_H
 #define LAB_RUN_H
 
-#include "agent.h"
+#include "memory.h"
+#include "seat.h"
 
+#define RUN_REPLIED	0
+#define RUN_CHILD	1	/* this is the new process of a fork */
 #define FILE_MAX	(28u << 20)
 
 struct run {
@@ -28,13 +31,5 @@ struct run {
 	uint8_t *at;		/* where the next data goes */
 	struct signal_record *records;
 };
-
-/* reply.c */
-void run_fail(struct run *run, enum trouble trouble, uint32_t op, long detail);
-void run_reply(struct run *run);
-
-/* operations.c */
-bool own_call_known(uint32_t index);
-int operations_run(struct run *run);
 
 #endif

@@ -3,7 +3,9 @@
  * What an actor has whatever it does: its slot in the memory that all share, its
  * desk, its channel, and an end.
  */
+#include "seat.h"
 #include "agent.h"
+#include "signals.h"
 
 #include <sys/mman.h>
 

@@ -5,7 +5,9 @@
  * own loads and stores may fault; for every other cause it acts as the scenario
  * wants it to.
  */
+#include "signals.h"
 #include "agent.h"
+#include "memory.h"
 
 #include <string.h>
 

@@ -3,7 +3,17 @@
  * PID 1's poll loop. Nothing called from here may block
  * in a module under test: such calls are the actors'.
  */
+#include "supervisor.h"
 #include "agent.h"
+#include "boot.h"
+#include "clock.h"
+#include "hello.h"
+#include "host.h"
+#include "peers.h"
+#include "port.h"
+#include "upcalls.h"
+#include "waits.h"
+#include "watch.h"
 
 #include <fcntl.h>
 #include <malloc.h>

@@ -7,7 +7,9 @@
  * clock_was_set() in kernel/time/hrtimer.c. It leaves out the CPU that moved the
  * clock, so each does it once.
  */
+#include "timers.h"
 #include "agent.h"
+#include "boot.h"
 
 #ifdef ARCH_TIMERS_ARE_LOST
 

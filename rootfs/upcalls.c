@@ -3,7 +3,12 @@
  * Helpers as the supervisor sees them: programs that the kernel started, from their
  * connection to the moment they become an actor, and their end.
  */
+#include "upcalls.h"
 #include "agent.h"
+#include "boot.h"
+#include "peers.h"
+#include "port.h"
+#include "seat.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,10 @@
 /*
  * The table of what the host waits for, and what hurries the next look (watch.c).
  */
+#include "waits.h"
 #include "agent.h"
+#include "clock.h"
+#include "host.h"
 
 #include <string.h>
 

@@ -4,7 +4,16 @@
  * or stays asleep, that the kernel starts a helper, that everybody is gone. Each
  * is one entry here with the time of its next look; nothing ever blocks.
  */
+#include "watch.h"
 #include "agent.h"
+#include "boot.h"
+#include "host.h"
+#include "peers.h"
+#include "port.h"
+#include "proc.h"
+#include "seat.h"
+#include "upcalls.h"
+#include "waits.h"
 
 #include <fcntl.h>
 #include <signal.h>

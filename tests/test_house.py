@@ -164,6 +164,41 @@ def test_every_way_to_import_is_seen(text: str) -> None:
     assert sorted(found[1:]) == ["lab.a", "lab.b"]
 
 
+def c_graph(directory: Path) -> dict[str, set[str]]:
+    """Return which files of C include a header of which others; a file and its header are one."""
+    paths = sorted(directory.glob("*.[ch]"))
+    names = {path.stem for path in paths}
+    assert len(names) > 10
+    graph: dict[str, set[str]] = {name: set() for name in names}
+    for path in paths:
+        included = re.findall(r'^#include "(?:\w+/)*(\w+)\.h"', path.read_text(), re.MULTILINE)
+        graph[path.stem] |= {name for name in included if name in names and name != path.stem}
+    return graph
+
+
+@pytest.mark.parametrize("directory", ["rootfs", "kmod"])
+def test_no_file_includes_itself_by_a_detour(directory: str) -> None:
+    assert " includes ".join(ring(c_graph(HOUSE / directory))) == ""
+
+
+def test_a_header_of_the_agent_says_what_its_own_file_has() -> None:
+    """What another file has would be hidden from the test above."""
+    function, variable = r"^(?!static)\w[\w *]*?\b(\w+)\([^;{]*\)", r"[\w *]*?\b(\w+)(?:\[\w+\])?;"
+    wrong, seen = [], 0
+    for header in sorted((HOUSE / "rootfs").glob("*.h")):
+        source = header.with_suffix(".c")
+        own = source.read_text() if source.exists() else ""
+        text = re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.DOTALL)
+        declared = re.findall(rf"{function}[^;{{]*;", text, re.MULTILINE)
+        declared += re.findall(rf"^extern {variable}", text, re.MULTILINE)
+        there = re.findall(rf"{function}\n{{", own, re.MULTILINE)
+        there += re.findall(rf"^\w{variable}", own, re.MULTILINE)
+        wrong += [f"{header.name}: {name}" for name in declared if name not in there]
+        seen += len(declared)
+    assert seen > 50
+    assert wrong == []
+
+
 # From the ground up: none reaches one above it, whoever stands between.
 FLOORS = (
     "lab.abi",
