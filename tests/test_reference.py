@@ -5,14 +5,22 @@ from __future__ import annotations
 
 import json
 import keyword
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lab import channel_pages, reference
+from lab.language import data
+from lab.language import verb as verb_
 from lab.language.outcome import OfPending, Outcome
 from lab.language.scope import kinds_of_outcome
 from lab.language.steps import COMMON
-from lab.verbs import FORMS, table
+from lab.verbs import FORMS, Call, Fd, Int, Plan, table, verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.language.context import Context
 
 
 @pytest.mark.parametrize(
@@ -30,7 +38,7 @@ def test_the_files_are_what_the_signatures_say(name: str, made: str) -> None:
 
 def test_every_verb_and_form_is_on_the_page() -> None:
     page = reference.page()
-    for name in {verb.name for verb in table().values()} | set(FORMS):
+    for name in {each.name for each in table().values()} | set(FORMS):
         assert f"### {name}" in page
 
 
@@ -44,15 +52,60 @@ def test_the_schema_knows_every_verb() -> None:
 
 @pytest.mark.parametrize("name", sorted(table()))
 def test_a_verb_fits_the_language(name: str) -> None:
-    verb = table()[name]
-    assert verb.signature.about, "a verb without a docstring"
-    assert not keyword.iskeyword(verb.name), "a Python test could not call it"
-    taken = {*COMMON, *table()} - {verb.name, *verb.aliases}
-    keys = {parameter.key for parameter in verb.signature.parameters.values()} - {verb.signature.first.key}
+    made = table()[name]
+    assert made.signature.about, "a verb without a docstring"
+    assert not keyword.iskeyword(made.name), "a Python test could not call it"
+    taken = {*COMMON, *table()} - {made.name, *made.aliases}
+    keys = {parameter.key for parameter in made.signature.parameters.values()} - {made.signature.first.key}
     assert not keys & taken, "an argument looks like a verb or like a key of every step"
-    assert issubclass(verb.outcome, Outcome)
-    if verb.outcome is not OfPending:
-        assert kinds_of_outcome(verb.outcome)
+    assert issubclass(made.outcome, Outcome)
+    if made.outcome is not OfPending:
+        assert kinds_of_outcome(made.outcome)
+
+
+def test_a_verb_comes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb_, "VERBS", dict(table()))
+
+    def fresh(call: Call, *, fd: Fd) -> Plan[Outcome]:
+        raise NotImplementedError
+
+    def read(call: Call, *, fd: Fd) -> Plan[Outcome]:
+        raise NotImplementedError
+
+    assert verb(fresh) is fresh
+    assert verb_.VERBS["fresh"].signature.function is fresh
+    with pytest.raises(
+        TypeError, match=r"verb 'read' comes twice: .*files\.py:\d+, .*test_reference\.py:\d+"
+    ):
+        verb(read)
+    with pytest.raises(TypeError, match="verb 'pass' comes twice"):
+        verb(alias="pass")(lambda: None)
+
+
+def test_a_form_comes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "FORMS", {})
+
+    def form() -> Callable[..., bytes]:
+        def same(context: Context, value: Int) -> bytes:
+            return b""
+
+        return same
+
+    def other() -> Callable[..., bytes]:
+        def same(context: Context, value: Int) -> bytes:
+            return b""
+
+        return same
+
+    def struct(context: Context, value: Int) -> bytes:
+        return b""
+
+    data.form(form())
+    data.form(form())  # its file, imported once more
+    with pytest.raises(TypeError, match=r"form 'same' comes twice: .*test_reference\.py:\d+, .*:\d+"):
+        data.form(other())
+    with pytest.raises(TypeError, match="form 'struct' means something already"):
+        data.form(struct)
 
 
 @pytest.mark.parametrize("name", sorted(FORMS))

@@ -36,6 +36,7 @@ class Form:
 
 
 FORMS: dict[str, Form] = {}
+BUILTIN_FORMS = ("buffer", "bad", "struct")  # the language's own, see memory_kinds.py
 
 
 def form(
@@ -46,11 +47,18 @@ def form(
     """Register a function as a data form: ``(context, first, *, others) -> bytes``.
 
     The function's name is the form's key, its first parameter that key's value. Pure: the same on every call.
+    Raises TypeError when there is one of that name.
     """
 
     def register(made: Callable[..., bytes]) -> Callable[..., bytes]:
         signature = Signature(made)
-        FORMS[signature.name] = Form(signature, decode)
+        if signature.name in BUILTIN_FORMS:
+            raise TypeError(f"form {signature.name!r} means something already: {signature.where}")
+        found = Form(signature, decode)
+        there = FORMS.setdefault(signature.name, found).signature.where
+        if there != signature.where:  # the same: its file was imported again, after a mistake in it
+            raise TypeError(f"form {signature.name!r} comes twice: {there}, {signature.where}")
+        FORMS[signature.name] = found
         return made
 
     return register if function is None else register(function)

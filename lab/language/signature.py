@@ -74,6 +74,12 @@ class Signature:
         found = arguments[0] if arguments else self.returns
         return found if isinstance(found, type) else object
 
+    @property
+    def where(self) -> str:
+        """The file and line where the function stands."""
+        code = self.function.__code__
+        return f"{code.co_filename}:{code.co_firstlineno}"
+
     @cached_property
     def about(self) -> str:
         """The docstring."""

@@ -51,7 +51,7 @@ def verb(function: F) -> F: ...
 @overload
 def verb(*, alias: str = ..., gives_to: str = ..., inherits: bool = ...) -> Callable[[F], F]: ...
 def verb(function: Any = None, *, alias: str = "", gives_to: str = "", inherits: bool = False) -> Any:
-    """Register a function as a verb.
+    """Register a function as a verb; TypeError when there is one of that name.
 
     `alias`: another word for it in YAML, where Python reserves that word. `gives_to` and `inherits`: see
     `Verb`.
@@ -63,6 +63,9 @@ def verb(function: Any = None, *, alias: str = "", gives_to: str = "", inherits:
         aliases = (alias,) if alias else ()
         found = Verb(signature.name, signature, family, aliases, gives_to, inherits)
         for name in (found.name, *aliases):
+            there = VERBS.setdefault(name, found).signature.where
+            if there != signature.where:  # the same: its file was imported again, after a mistake in it
+                raise TypeError(f"verb {name!r} comes twice: {there}, {signature.where}")
             VERBS[name] = found
         return made
 
