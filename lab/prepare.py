@@ -278,7 +278,7 @@ class Lab:
         images = parts.images
         if base.refused or any(module.name not in images for module in modules):
             return None
-        loads = [(module.name, images[module.name], module.text, module.own) for module in modules]
+        loads = [(module.name, images[module.name], module.text, module.shipped) for module in modules]
         try:
             program = parts.narrow_program() if narrow else None
             return loaded(base, spec, loads, self.cache, self.progress, program)

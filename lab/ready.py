@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from lab.guest.template import Template
     from lab.kernels.build import Modules
     from lab.kernels.model import Headers, KernelFiles, Target
-    from lab.kernels.own_modules import OwnModules
     from lab.kernels.roots import Root
+    from lab.kernels.shipped_modules import ShippedModules
     from lab.progress import Progress
     from lab.scenario import BootOptions, Scenario
     from lab.settings import Settings
@@ -60,20 +60,20 @@ class Wishes:
     journal: Path | None = None  # where each scenario is written down, see lab.journal
 
 
-def with_own(modules: Loads, built: Collection[str], own: OwnModules, release: str) -> Loads:
+def with_shipped(modules: Loads, built: Collection[str], shipped: ShippedModules, release: str) -> Loads:
     """Return modules to load on a kernel; see Ready.loads()."""
     found: dict[str, ModuleLoad] = {}
     for module in modules:
         name = module.name.replace("-", "_")
         if name in built:
             found[name] = module
-        elif name in own:
-            for needed in own.order(name):
-                found.setdefault(needed, ModuleLoad(needed, own=True))
-            found[name] = replace(module, name=name, own=True)
-        elif not own.builtin(name):
+        elif name in shipped:
+            for needed in shipped.order(name):
+                found.setdefault(needed, ModuleLoad(needed, shipped=True))
+            found[name] = replace(module, name=name, shipped=True)
+        elif not shipped.builtin(name):
             raise UsageError(
-                f"{release} has no module {module.name!r}{nearest(name, [*built, *own])}",
+                f"{release} has no module {module.name!r}{nearest(name, [*built, *shipped])}",
                 hint="where a kernel may be without it, say so: requires: {config: [CONFIG_...]}",
             )
     return tuple(found.values())
@@ -217,16 +217,16 @@ class Ready:
         return self._modules.result()
 
     @cached_property
-    def own(self) -> OwnModules:
-        """The modules that the kernel brings itself."""
-        from lab.kernels.own_modules import OwnModules  # noqa: PLC0415 - as above
+    def shipped(self) -> ShippedModules:
+        """The modules that the kernel is shipped with."""
+        from lab.kernels.shipped_modules import ShippedModules  # noqa: PLC0415 - as above
 
-        return OwnModules(self.kernel.modules)
+        return ShippedModules(self.kernel.modules)
 
     @cached_property
     def images(self) -> Mapping[str, bytes]:
         """The modules' files as they are sent to a guest, by module name; the kernel's own among them."""
-        return Images({name: path.read_bytes() for name, path in self.modules.ko.items()}, self.own)
+        return Images({name: path.read_bytes() for name, path in self.modules.ko.items()}, self.shipped)
 
     def loads(self, modules: Loads) -> Loads:
         """Return modules to load, each of the kernel's own behind what it needs; built in ones are left out.
@@ -234,7 +234,7 @@ class Ready:
         Raises UsageError for one that is neither built here nor the kernel's.
         """
         built = (*self.modules.ko, *self.modules.failed)
-        return with_own(modules, built, self.own, self.target.kernel.release)
+        return with_shipped(modules, built, self.shipped, self.target.kernel.release)
 
     def patched(self, patches: Sequence[Path]) -> Mapping[str, bytes]:
         """Return the modules as they are with patches applied to a copy of their sources.
@@ -251,7 +251,7 @@ class Ready:
             raise BuildFailed(
                 f"{name} does not compile with {', '.join(path.stem for path in patches)}", output
             )
-        return Images({name: path.read_bytes() for name, path in built.ko.items()}, self.own)
+        return Images({name: path.read_bytes() for name, path in built.ko.items()}, self.shipped)
 
     def abi(self, uapi: Sequence[str]) -> Abi:
         """Return the system's constants and structs together with those of the module's own headers."""
@@ -373,4 +373,4 @@ class Ready:
         self._jobs.shutdown(wait=False, cancel_futures=True)
 
 
-__all__ = ["HOUSE", "Loads", "Ready", "Wishes", "with_own"]
+__all__ = ["HOUSE", "Loads", "Ready", "Wishes", "with_shipped"]

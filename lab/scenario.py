@@ -35,7 +35,7 @@ class ModuleLoad:
 
     name: str
     params: tuple[tuple[str, str], ...] = ()
-    own: bool = False  # the kernel's own, known on a target: it stays, and may be there already
+    shipped: bool = False  # with the kernel, known on a target: it stays, and may be there already
 
     @property
     def text(self) -> str:

@@ -124,7 +124,7 @@ class Session:
         self.current = Step(scenario.file, scenario.line, "load", f"modules of {scenario.name!r}")
         if loaded:
             self.cast.narrow_sent = True
-            self.loaded = [module.name for module in scenario.modules if not module.own]
+            self.loaded = [module.name for module in scenario.modules if not module.shipped]
         else:
             self.load_modules(scenario.modules)
         for spec in sorted(scenario.actors, key=lambda each: each.thread_of is not None):
@@ -135,7 +135,7 @@ class Session:
         for module in modules:
             result = self.agent.load_module(self.image(module.name), module.text, timeout=self.patience)
             self.take_messages()
-            if module.own and result.errno in (None, errno.EEXIST):
+            if module.shipped and result.errno in (None, errno.EEXIST):
                 continue  # the kernel's: who asks for it does not test it, and it goes with the guest
             if result.errno is not None:
                 shown = show(result.errno, ErrnoKind(), self.context())

@@ -15,8 +15,8 @@ from lab.guest.initramfs import Entry, cpio, initramfs, needed_modules
 from lab.kernels.images import Images
 from lab.kernels.model import Kernel, KernelFiles
 from lab.kernels.modules_dep import write_modules_dep
-from lab.kernels.own_modules import OwnModules
-from lab.ready import with_own
+from lab.kernels.shipped_modules import ShippedModules
+from lab.ready import with_shipped
 from lab.scenario import ModuleLoad
 
 
@@ -121,34 +121,34 @@ def test_a_kernel_without_a_port_is_unsupported(tmp_path: Path) -> None:
         needed_modules(kernel(tmp_path / "k", only))
 
 
-def test_a_kernels_own_modules_are_known_by_name(tmp_path: Path) -> None:
-    own = OwnModules(kernel(tmp_path / "k", MODULES, "kernel/fs/configfs/configfs.ko\n").modules)
-    assert own.order("virtio_console") == ("virtio_ring", "virtio", "virtio_console")
-    assert own.order("virtio_ring") == ("virtio_ring",)
-    assert own.builtin("configfs")
-    assert not own.builtin("virtio_ring")
-    assert "virtio_rng" in own
-    assert "configfs" not in own
-    assert own.image("virtio_rng") == MODULES["kernel/drivers/char/hw_random/virtio-rng.ko.xz"]
+def test_a_kernels_shipped_modules_are_known_by_name(tmp_path: Path) -> None:
+    shipped = ShippedModules(kernel(tmp_path / "k", MODULES, "kernel/fs/configfs/configfs.ko\n").modules)
+    assert shipped.order("virtio_console") == ("virtio_ring", "virtio", "virtio_console")
+    assert shipped.order("virtio_ring") == ("virtio_ring",)
+    assert shipped.builtin("configfs")
+    assert not shipped.builtin("virtio_ring")
+    assert "virtio_rng" in shipped
+    assert "configfs" not in shipped
+    assert shipped.image("virtio_rng") == MODULES["kernel/drivers/char/hw_random/virtio-rng.ko.xz"]
 
 
 def test_a_scenarios_modules_bring_what_they_need(tmp_path: Path) -> None:
-    own = OwnModules(kernel(tmp_path / "k", MODULES, "kernel/fs/configfs/configfs.ko\n").modules)
+    shipped = ShippedModules(kernel(tmp_path / "k", MODULES, "kernel/fs/configfs/configfs.ko\n").modules)
     mine = ModuleLoad("lab_core", (("depth", "4"),))
     wanted = (ModuleLoad("virtio-console"), ModuleLoad("configfs"), mine, ModuleLoad("virtio"))
-    assert with_own(wanted, ["lab_core"], own, "6.1") == (
-        ModuleLoad("virtio_ring", own=True),
-        ModuleLoad("virtio", own=True),
-        ModuleLoad("virtio_console", own=True),
+    assert with_shipped(wanted, ["lab_core"], shipped, "6.1") == (
+        ModuleLoad("virtio_ring", shipped=True),
+        ModuleLoad("virtio", shipped=True),
+        ModuleLoad("virtio_console", shipped=True),
         mine,
     )
     with pytest.raises(UsageError, match=r"6\.1 has no module 'virtio_cnsole'; did .* 'virtio_console'"):
-        with_own((ModuleLoad("virtio_cnsole"),), ["lab_core"], own, "6.1")
+        with_shipped((ModuleLoad("virtio_cnsole"),), ["lab_core"], shipped, "6.1")
 
 
 def test_images_are_unpacked_when_asked_for(tmp_path: Path) -> None:
-    own = OwnModules(kernel(tmp_path / "k", MODULES).modules)
-    images = Images({"lab_core": b"built"}, own)
+    shipped = ShippedModules(kernel(tmp_path / "k", MODULES).modules)
+    images = Images({"lab_core": b"built"}, shipped)
     assert "virtio_rng" in images
     assert images["lab_core"] == b"built"
     assert images["virtio_rng"] == MODULES["kernel/drivers/char/hw_random/virtio-rng.ko.xz"]
@@ -160,14 +160,14 @@ def test_images_are_unpacked_when_asked_for(tmp_path: Path) -> None:
 
 def test_damaged_modules_are_named(tmp_path: Path) -> None:
     files = kernel(tmp_path / "k", MODULES)
-    own = OwnModules(files.modules)
+    shipped = ShippedModules(files.modules)
     path = tmp_path / "k/kernel/drivers/char/hw_random/virtio-rng.ko.xz"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(FetchError, match=r"virtio-rng\.ko\.xz is damaged"):
-        own.image("virtio_rng")
+        shipped.image("virtio_rng")
     path.unlink()
     with pytest.raises(FetchError, match=r"virtio-rng\.ko\.xz is damaged: .*No such file"):
-        own.image("virtio_rng")
+        shipped.image("virtio_rng")
     (files.modules / "modules.dep").unlink()
     with pytest.raises(FetchError, match=r"modules\.dep is damaged"):
         needed_modules(files)

@@ -475,7 +475,7 @@ def test_an_actor_that_cannot_be_killed(bench: Bench) -> None:
 
 def test_a_kernels_own_module_may_be_there_and_stays(bench: Bench) -> None:
     bench.session.modules = {**bench.session.modules, "evdev": b"there", "lab_core": b"core"}
-    loads = [scenario.ModuleLoad("evdev", own=True), scenario.ModuleLoad("lab_core")]
+    loads = [scenario.ModuleLoad("evdev", shipped=True), scenario.ModuleLoad("lab_core")]
     bench.session.load_modules(loads)
     bench.session.finish()
     assert bench.agent.asked == ["load there", "load core", "unload lab_core"]

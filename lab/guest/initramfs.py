@@ -12,7 +12,7 @@ from lab.arch import architecture
 from lab.cache import digest, file_digest
 from lab.errors import Unsupported
 from lab.kernels.modules_dep import module_name
-from lab.kernels.own_modules import OwnModules, module_image
+from lab.kernels.shipped_modules import ShippedModules, module_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,13 +81,13 @@ def needed_modules(kernel: KernelFiles) -> list[Path]:
 
     Raises Unsupported when this kernel has no virtio-serial at all, FetchError for a damaged kernel.
     """
-    own = OwnModules(kernel.modules)
+    shipped = ShippedModules(kernel.modules)
     order: dict[str, Path] = {}
     needed = (*NEEDED_BY_BUS[architecture(kernel.kernel.arch).bus], *NEEDED)
     for name in (*needed, *WANTED):
-        if name in own:
-            order.update((each, own.path(each)) for each in own.order(name))
-        elif name in needed and not own.builtin(name):
+        if name in shipped:
+            order.update((each, shipped.path(each)) for each in shipped.order(name))
+        elif name in needed and not shipped.builtin(name):
             raise Unsupported(
                 f"{kernel.kernel.release} has no {name}, built in or as a module: no port for the agent"
             )

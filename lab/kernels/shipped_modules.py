@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A kernel's own modules, as its package brings them: which there are, what each needs, their images."""
+"""The modules that a kernel is shipped with: which there are, what each needs, their images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class OwnModules:
+class ShippedModules:
     """The modules below lib/modules/V of a kernel, by the kernel's names for them (with _).
 
     They are read when first asked for: most scenarios load none. Then FetchError is raised where they are not
@@ -98,4 +98,4 @@ def _damaged(path: Path, why: str) -> FetchError:
     )
 
 
-__all__ = ["OwnModules", "module_image"]
+__all__ = ["ShippedModules", "module_image"]
