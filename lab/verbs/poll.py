@@ -27,7 +27,7 @@ class Events(Outcome):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ready(Outcome):
+class Selected(Outcome):
     """The descriptors that are ready, in rising order."""
 
     readable: list[Fd] = field(default_factory=list)
@@ -106,7 +106,7 @@ def select(
     writable: list[Fd] | None = None,
     exceptional: list[Fd] | None = None,
     timeout: Timeout,
-) -> Plan[Ready]:
+) -> Plan[Selected]:
     """Wait for descriptors to become ready.
 
     select(2), made with pselect6(2). `select: [$a]` waits for reading. The result has three lists of the
@@ -119,12 +119,12 @@ def select(
     index = call.syscall("pselect6", highest + 1, *arguments, timespec(call, timeout), 0)
     takes = [None if place is None else place.fetch(call) for place in places]
 
-    def decode(reply: wire.Reply) -> Ready:
+    def decode(reply: wire.Reply) -> Selected:
         fields = call.result(reply, index)
         if fields.get("returns") is not None:
             for name, take in zip(("readable", "writable", "exceptional"), takes, strict=True):
                 fields[name] = [] if take is None else _members(call, take(reply))
-        return Ready(**fields)
+        return Selected(**fields)
 
     return Plan(decode)
 
