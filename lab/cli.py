@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from lab.cache import Cache
-    from lab.doctor import Finding
+    from lab.doctor import Diagnosis
     from lab.progress import Progress
     from lab.results import Cell
     from lab.settings import Settings
@@ -141,9 +141,9 @@ def doctor() -> None:
         sys.exit(1)
 
 
-def _kvm(settings: Settings, progress: Progress) -> Finding:
+def _kvm(settings: Settings, progress: Progress) -> Diagnosis:
     """Find out by trying whether KVM really works: a guest has to boot with it."""
-    from lab.doctor import Finding  # noqa: PLC0415 - as above
+    from lab.doctor import Diagnosis  # noqa: PLC0415 - as above
     from lab.prepare import Lab, Wishes  # noqa: PLC0415 - as above
     from lab.scenario import BootOptions  # noqa: PLC0415 - as above
 
@@ -155,15 +155,15 @@ def _kvm(settings: Settings, progress: Progress) -> Finding:
         accel = parts.accel
         assert accel is not None
         if accel.name == "kvm":
-            return Finding("accelerator", "good", f"KVM works: {accel.why}")
-        return Finding(
+            return Diagnosis("accelerator", "good", f"KVM works: {accel.why}")
+        return Diagnosis(
             "accelerator",
             "note",
             f"guests are emulated (TCG): {accel.why}",
             "nothing has to be done; with a KVM that works, guests are some times faster",
         )
     except LabError as error:
-        return Finding("accelerator", "bad", f"no guest could be tried: {error.message}", error.hint)
+        return Diagnosis("accelerator", "bad", f"no guest could be tried: {error.message}", error.hint)
     finally:
         lab.close()
 

@@ -34,7 +34,7 @@ _IN_MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at."""
 
     subject: str
@@ -53,18 +53,20 @@ def examine(
     cache: Cache,
     progress: Progress,
     *,
-    kvm: Finding | None = None,
+    kvm: Diagnosis | None = None,
     network: bool = True,
-) -> list[Finding]:
+) -> list[Diagnosis]:
     """Return what was found; raises nothing.
 
     `kvm` is what trying the accelerator gave, which needs a guest; None: what an earlier run found.
     """
     with progress.task("looking at this host"):
-        return list(_findings(settings, cache, kvm, network=network))
+        return list(_diagnoses(settings, cache, kvm, network=network))
 
 
-def _findings(settings: Settings, cache: Cache, kvm: Finding | None, *, network: bool) -> Iterator[Finding]:
+def _diagnoses(
+    settings: Settings, cache: Cache, kvm: Diagnosis | None, *, network: bool
+) -> Iterator[Diagnosis]:
     yield _python()
     yield _host()
     yield kvm if kvm is not None else _kvm(cache)
@@ -76,52 +78,54 @@ def _findings(settings: Settings, cache: Cache, kvm: Finding | None, *, network:
         yield from _suites(settings, cache)
 
 
-def worst(found: Sequence[Finding]) -> Grade:
+def worst(found: Sequence[Diagnosis]) -> Grade:
     """Return the worst grade among findings; `good` for none."""
     grades: tuple[Grade, ...] = ("good", "note", "bad")
     return max((finding.mark for finding in found), key=grades.index, default="good")
 
 
-def _python() -> Finding:
+def _python() -> Diagnosis:
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < (3, 11):  # noqa: UP036 - told rather than failing with a syntax error
-        return Finding("python", "bad", version, "the lab needs Python 3.11 or newer")
-    return Finding("python", "good", version)
+        return Diagnosis("python", "bad", version, "the lab needs Python 3.11 or newer")
+    return Diagnosis("python", "good", version)
 
 
-def _host() -> Finding:
+def _host() -> Diagnosis:
     machine = os.uname().machine
     try:
         host()
     except LabError as error:
-        return Finding("host", "bad", error.message, error.hint)
-    return Finding("host", "good", f"{machine}, Linux {os.uname().release}")
+        return Diagnosis("host", "bad", error.message, error.hint)
+    return Diagnosis("host", "good", f"{machine}, Linux {os.uname().release}")
 
 
-def _kvm(cache: Cache) -> Finding:
+def _kvm(cache: Cache) -> Diagnosis:
     """Say what the last try found: a device that opens may still run no guest."""
     tried = [cache.peek("accel", key) for key in cache.keys("accel")]
     for path in sorted(filter(None, tried), key=lambda path: path.stat().st_mtime, reverse=True):
         with suppress(OSError, ValueError, KeyError):
             answer = json.loads((path / "accel.json").read_text())
-            return Finding(
+            return Diagnosis(
                 "kvm", "good" if answer["name"] == "kvm" else "note", answer["why"], _slower(answer["name"])
             )
     try:
         os.close(os.open(_KVM, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
-        return Finding("kvm", "note", f"this host has no {_KVM}", _slower("tcg"))
+        return Diagnosis("kvm", "note", f"this host has no {_KVM}", _slower("tcg"))
     except OSError as error:
         hint = f"be in the group that may open it: {_KVM}"
-        return Finding("kvm", "note", f"{_KVM} cannot be opened: {error.strerror}; guests are emulated", hint)
-    return Finding("kvm", "note", f"{_KVM} opens; whether a guest boots with it is found by the first run")
+        return Diagnosis(
+            "kvm", "note", f"{_KVM} cannot be opened: {error.strerror}; guests are emulated", hint
+        )
+    return Diagnosis("kvm", "note", f"{_KVM} opens; whether a guest boots with it is found by the first run")
 
 
 def _slower(name: str) -> str:
     return "" if name == "kvm" else "nothing to do: guests are emulated, which is slower and as good"
 
 
-def _turbo(settings: Settings, cache: Cache) -> Finding:
+def _turbo(settings: Settings, cache: Cache) -> Diagnosis:
     """Say for which architectures there is a QEMU of `lab turbo`, and where from."""
     from lab.kernels import roots, turbo, turbo_wheel  # noqa: PLC0415 - only where it is asked
 
@@ -130,7 +134,7 @@ def _turbo(settings: Settings, cache: Cache) -> Finding:
     try:
         host()
     except LabError as error:
-        return Finding("turbo", "note", error.message, error.hint)
+        return Diagnosis("turbo", "note", error.message, error.hint)
     for arch in turbo.architectures():
         own = roots.known("qemu", cache, target=arch)
         build = turbo.built(arch, own, cache) if own is not None else None
@@ -150,10 +154,10 @@ def _turbo(settings: Settings, cache: Cache) -> Finding:
     if stale:
         troubles.append(f"what was built for {', '.join(stale)} belongs to another QEMU or other patches")
     if not settings.turbo and said:
-        return Finding("turbo", "note", f"{'; '.join(said)}; CHANLAB_TURBO is 0", "unset it to use that")
+        return Diagnosis("turbo", "note", f"{'; '.join(said)}; CHANLAB_TURBO is 0", "unset it to use that")
     text = "; ".join([*said, *troubles]) or "there is none: each scenario has its guest in a QEMU of its own"
     hint = "" if said and not troubles else _FASTER
-    return Finding("turbo", "good" if said and not troubles else "note", text, hint)
+    return Diagnosis("turbo", "good" if said and not troubles else "note", text, hint)
 
 
 _FASTER = (
@@ -162,20 +166,20 @@ _FASTER = (
 )
 
 
-def _cache_place(settings: Settings, cache: Cache) -> Iterator[Finding]:
+def _cache_place(settings: Settings, cache: Cache) -> Iterator[Diagnosis]:
     place = settings.cache
     try:
         usage = cache.usage()
         cache.remember("doctor", os.getpid())
         cache.forget("doctor")
     except LabError as error:
-        yield Finding("cache", "bad", error.message, error.hint)
+        yield Diagnosis("cache", "bad", error.message, error.hint)
         return
     size, held = sum(one.bytes for one in usage), sum(one.held for one in usage)
-    yield Finding("cache", "good", f"{place}: {len(usage)} entries, {size / 1e9:.1f} GB, {held} in use")
+    yield Diagnosis("cache", "good", f"{place}: {len(usage)} entries, {size / 1e9:.1f} GB, {held} in use")
     free = shutil.disk_usage(place).free
     if free + size < _WANTED_BYTES:
-        yield Finding(
+        yield Diagnosis(
             "disk",
             "bad" if free < _WANTED_BYTES // 6 else "note",
             f"{free / 1e9:.1f} GB free; two kernels with all that building takes need about"
@@ -183,24 +187,24 @@ def _cache_place(settings: Settings, cache: Cache) -> Iterator[Finding]:
             "free some, or set CHANLAB_CACHE to another disk",
         )
     else:
-        yield Finding("disk", "good", f"{free / 1e9:.1f} GB free")
+        yield Diagnosis("disk", "good", f"{free / 1e9:.1f} GB free")
     kind = file_system(place)
     if kind in _SLOW:
-        yield Finding(
+        yield Diagnosis(
             "file system",
             "note",
             f"the cache is on {kind}: templates are mapped from it, and locks over a network may not hold",
             "set CHANLAB_CACHE to a local disk",
         )
     elif kind in _IN_MEMORY:
-        yield Finding(
+        yield Diagnosis(
             "file system",
             "note",
             f"the cache is on {kind}: it takes memory away from guests and is gone after a restart",
             "set CHANLAB_CACHE to a disk",
         )
     else:
-        yield Finding("file system", "good", kind)
+        yield Diagnosis("file system", "good", kind)
 
 
 def file_system(place: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
@@ -217,22 +221,22 @@ def file_system(place: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str
     return kind
 
 
-def _limits() -> Iterator[Finding]:
+def _limits() -> Iterator[Diagnosis]:
     count, quota = len(os.sched_getaffinity(0)), cpu_quota()
     said = f"{count} CPUs" + (f", of which cpu.max leaves {quota:.1f}" if quota is not None else "")
     few = min(count, quota if quota is not None else count) < 2
     remedy = "a guest has two CPUs: races that need both at once will be rarer" if few else ""
-    yield Finding("cpus", "note" if few else "good", said, remedy)
+    yield Diagnosis("cpus", "note" if few else "good", said, remedy)
     memory = memory_bytes()
     if memory < _WANTED_MEMORY:
-        yield Finding(
+        yield Diagnosis(
             "memory",
             "bad",
             f"{memory / 1e9:.1f} GB: too little for a compiler and two guests",
             "raise the limit (memory.max of the cgroup), or use -n 1 and expect swapping",
         )
     else:
-        yield Finding("memory", "good", f"{memory / 1e9:.1f} GB")
+        yield Diagnosis("memory", "good", f"{memory / 1e9:.1f} GB")
 
 
 def memory_bytes() -> int:
@@ -242,14 +246,14 @@ def memory_bytes() -> int:
     return min([total, *limits])
 
 
-def _setting_values(settings: Settings) -> Iterator[Finding]:
+def _setting_values(settings: Settings) -> Iterator[Diagnosis]:
     sources = dict(settings.sources)
     for setting in SETTINGS:
         source = sources.get(setting.name, "default")
-        yield Finding(setting.name, "good", f"{settings.value(setting.name)} ({source}): {setting.meaning}")
+        yield Diagnosis(setting.name, "good", f"{settings.value(setting.name)} ({source}): {setting.meaning}")
 
 
-def _suites(settings: Settings, cache: Cache) -> Iterator[Finding]:
+def _suites(settings: Settings, cache: Cache) -> Iterator[Diagnosis]:
     """Ask each suite's signed list."""
     from lab.kernels import debian_archive as archive  # noqa: PLC0415 - only where the network is asked
     from lab.kernels.debian_fetch import Fetcher  # noqa: PLC0415 - the same
@@ -261,9 +265,9 @@ def _suites(settings: Settings, cache: Cache) -> Iterator[Finding]:
             try:
                 release = archive.release(suite, fetcher, certificates)
             except archive.Expired as error:
-                yield Finding(topic, "note", error.message, f"nothing is taken from it; {error.hint}")
+                yield Diagnosis(topic, "note", error.message, f"nothing is taken from it; {error.hint}")
             except LabError as error:
-                yield Finding(topic, "bad", error.message, error.hint)
+                yield Diagnosis(topic, "bad", error.message, error.hint)
             else:
                 said = f"reachable, signed by Debian, of {release.date}"
-                yield Finding(topic, "good", f"{said}; {release.note}" if release.note else said)
+                yield Diagnosis(topic, "good", f"{said}; {release.note}" if release.note else said)

@@ -11,7 +11,7 @@ import pytest
 
 from lab import doctor
 from lab.cache import Cache
-from lab.doctor import Finding, examine, file_system, worst
+from lab.doctor import Diagnosis, examine, file_system, worst
 from lab.errors import CacheError
 from lab.progress import Progress
 from lab.settings import SETTINGS, load
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def found(cache: Path) -> dict[str, Finding]:
+def found(cache: Path) -> dict[str, Diagnosis]:
     settings = load({}, {"CHANLAB_CACHE": str(cache)}, apt=cache / "none")
     examined = examine(settings, Cache(cache), Progress(quiet=True), network=False)
     return {finding.subject: finding for finding in examined}
@@ -94,8 +94,8 @@ def test_memory_obeys_the_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_the_worst_grade() -> None:
     assert worst([]) == "good"
-    assert worst([Finding("a", "note", ""), Finding("b", "good", "")]) == "note"
-    assert worst([Finding("a", "note", ""), Finding("b", "bad", "")]) == "bad"
+    assert worst([Diagnosis("a", "note", ""), Diagnosis("b", "good", "")]) == "note"
+    assert worst([Diagnosis("a", "note", ""), Diagnosis("b", "bad", "")]) == "bad"
 
 
 def test_plain_progress_is_one_line_a_piece() -> None:
