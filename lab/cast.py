@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from lab import compat
+from lab import narrow as narrow_
 from lab.errors import GuestError, Unsupported
 from lab.language.outcome import ActorFacts, Outcome
 from lab.language.plan import Call, Plan, exit_fields
@@ -57,7 +57,7 @@ class Cast:
         abi: Abi,
         *,
         config: Mapping[str, str],
-        narrow: Callable[[], compat.Narrow] | None,
+        narrow: Callable[[], narrow_.Narrow] | None,
         context: Callable[[], Context],
         patience: Callable[[], float],
         fail: Fail,
@@ -86,7 +86,7 @@ class Cast:
         context, natural = self._context(), self._abi.arch.word * 8
         word = natural if spec.word is None else spec.word
         if spec.word is not None:
-            reason = compat.why_not(word, self._abi.arch, self._config)
+            reason = narrow_.why_not(word, self._abi.arch, self._config)
             if reason is not None:
                 raise Unsupported(reason)
         owner = spec.thread_of
@@ -114,10 +114,10 @@ class Cast:
                 raise Unsupported("this guest was made without what 32-bit actors are made of")
             made = self._narrow()
             if not self.narrow_sent:
-                compat.send(made.program, self._agent, self._abi, timeout=self._patience())
+                narrow_.send(made.program, self._agent, self._abi, timeout=self._patience())
                 self.narrow_sent = True
             self._narrow_abi = replace(made.abi, page_size=self._abi.page_size)
-        compat.become(name, self._agent, self._abi, timeout=self._patience())
+        narrow_.become(name, self._agent, self._abi, timeout=self._patience())
         self._narrow_actors.add(name)
 
     def abi(self, actor: str) -> Abi:

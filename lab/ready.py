@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from lab import compat
+from lab import narrow as narrow_
 from lab.abi.layout import nearest
 from lab.arch import Architecture, architecture
 from lab.cache import Cache, file_digest
@@ -281,12 +281,12 @@ class Ready:
         agent = build_agent(HOUSE / "rootfs", found, arch, self._cache, self._progress)
         return found, agent.read_bytes(), system_abi(found, arch, self._cache, self._progress)
 
-    def narrow(self, uapi: Sequence[str]) -> compat.Narrow:
+    def narrow(self, uapi: Sequence[str]) -> narrow_.Narrow:
         """Return what 32-bit actors are made of; fetched and built when it is first asked for.
 
         Raises Unsupported where this kernel runs none.
         """
-        reason = compat.why_not(32, self.arch, self.config)
+        reason = narrow_.why_not(32, self.arch, self.config)
         if reason is not None:
             raise Unsupported(reason)
         if self._narrow is None:
@@ -295,7 +295,7 @@ class Ready:
         names = tuple(uapi)
         if names not in self._narrow_abis:
             self._narrow_abis[names] = self._with_headers(system, names, toolchain)
-        return compat.Narrow(program, self._narrow_abis[names])
+        return narrow_.Narrow(program, self._narrow_abis[names])
 
     def narrow_program(self) -> Program:
         """Return the program of 32-bit actors, to be brought into a template; raises what narrow() does."""
@@ -303,7 +303,7 @@ class Ready:
 
         image, abi = self.narrow(()).program, self.abi(())
         return Program(
-            compat.NAME, image, lambda agent: compat.send(image, agent, abi, timeout=self.patience)
+            narrow_.NAME, image, lambda agent: narrow_.send(image, agent, abi, timeout=self.patience)
         )
 
     def spec(self, boot: BootOptions) -> BootSpec:
@@ -340,7 +340,7 @@ class Ready:
                 raise Unsupported(f"QEMU has no device {device} for {kernel.arch}")
         abis = [self.abi(scenario.uapi)]
         for word in sorted(scenario.words):
-            reason = compat.why_not(word, self.arch, self.config)
+            reason = narrow_.why_not(word, self.arch, self.config)
             if reason is not None:
                 raise Unsupported(reason)
             if word != 8 * self.arch.word:

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from lab.abi import Abi
     from lab.arch import Architecture
-    from lab.compat import Narrow
     from lab.guest.agent import Agent
     from lab.guest.kmsg import KernelMessage
     from lab.language.verb import Verb
+    from lab.narrow import Narrow
     from lab.scenario import ModuleLoad, Scenario
 
 __all__ = ["LeakedReference", "Session", "StepFailed"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab import compat
+from lab import narrow as narrow_
 from lab.abi import Abi
 from lab.abi.layout import Field, Struct
 from lab.arch import ARCHITECTURES, I386, S390X, X86_64, Architecture, architecture
@@ -60,7 +60,7 @@ NARROW = Abi(I386, FLAGS | {"F_GETLK64": 12}, {}, {"lab_value": VALUE[4]}, {"ope
     ],
 )
 def test_which_kernels_run_them(word: int, name: str, config: Mapping[str, str], why: str | None) -> None:
-    found = compat.why_not(word, architecture(name), config)
+    found = narrow_.why_not(word, architecture(name), config)
     assert found == why if why is None else found is not None and why in found
 
 
@@ -160,7 +160,7 @@ def session(agent: Any, config: Mapping[str, str] | None = None, narrow: Any = N
         modules={},
         verbs=table(),
         config={"CONFIG_IA32_EMULATION": "y"} if config is None else config,
-        narrow=narrow or (lambda: compat.Narrow(AGENT, NARROW)),
+        narrow=narrow or (lambda: narrow_.Narrow(AGENT, NARROW)),
     )
 
 
@@ -184,7 +184,7 @@ def test_its_program_is_not_sent_to_a_guest_that_was_made_with_it(tmp_path: Path
 
 
 def test_who_wants_none_pays_nothing(tmp_path: Path) -> None:
-    def narrow() -> compat.Narrow:
+    def narrow() -> narrow_.Narrow:
         raise AssertionError("made for nobody")
 
     agent = FakeAgent()
