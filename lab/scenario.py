@@ -106,7 +106,7 @@ class Scenario:
         found = [module.name for module in self.modules]
         for step in all_steps(self.steps):
             value = step.arguments.get("module")
-            if step.verb == "load" and isinstance(value, Fixed) and isinstance(value.value, str):
+            if step.verb == "load_module" and isinstance(value, Fixed) and isinstance(value.value, str):
                 found.append(value.value)
         return tuple(dict.fromkeys(found))
 

@@ -57,7 +57,7 @@ def test_what_goes_on_beside_it(tmp_path: Path, steps: str, more: str) -> None:
 
 def test_a_module_with_a_life_of_its_own(tmp_path: Path) -> None:
     assert not alone(tmp_path, "[open: /dev/null]", modules="lab_quiet, lab_busy")
-    assert not alone(tmp_path, "[load: lab_busy]")
+    assert not alone(tmp_path, "[load_module: lab_busy]")
     assert not alone(tmp_path, "[open: /dev/null]", modules="lab_unknown"), "nobody knows what it does"
 
 

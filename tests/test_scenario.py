@@ -328,11 +328,15 @@ def test_expectations_of_every_shape(root: Path) -> None:
     assert kinds == {"returns": Between, "data": Matches, "number": Equal}
 
 
-def test_load_tells_modules_from_memory(root: Path) -> None:
-    text = "- {load: lab_core, params: {depth: 2}}\n- {load: NULL, size: 4, expect: {signal: SIGSEGV}}"
+def test_a_module_is_not_loaded_as_memory_is(root: Path) -> None:
+    text = "- {load_module: lab_core, params: {depth: 2}}\n- {load: NULL, size: 4, expect: {signal: SIGSEGV}}"
     module, memory = steps(root, text)
     assert module.arguments["module"] == Fixed("lab_core")
-    assert memory.arguments["module"] != Fixed("NULL")
+    assert memory.arguments["address"] != Fixed("NULL")
+    with pytest.raises(ScenarioError, match="an address; a module is loaded by `load_module: lab_core`"):
+        steps(root, "- {load: lab_core, size: 4}")
+    with pytest.raises(ScenarioError, match="step 'load' wants 'size'"):
+        steps(root, "- {load: NULL}")
 
 
 def test_what_a_scenario_loads(root: Path) -> None:
@@ -345,9 +349,9 @@ def test_what_a_scenario_loads(root: Path) -> None:
         scenarios:
           - name: n
             steps:
-              - {load: lab_ioctl}
+              - {load_module: lab_ioctl}
               - together:
-                  - {by: main, load: lab_chardev}
+                  - {by: main, load_module: lab_chardev}
                   - {by: b, load: NULL, size: 1, expect: {signal: SIGSEGV}}
         """,
     )

@@ -457,7 +457,7 @@ def test_a_module_that_is_refused(bench: Bench) -> None:
     with pytest.raises(StepFailed, match="lab_bad does not load"):
         bench.session.start(bench.scenario("- {open: /x}", "    modules: [lab_bad]\n"))
     with pytest.raises(ScenarioError, match="no module 'lab_cor'; did you mean 'lab_core'"):
-        bench.run("- {load: lab_cor}")
+        bench.run("- {load_module: lab_cor}")
 
 
 def test_a_leaked_reference(bench: Bench) -> None:
@@ -484,7 +484,7 @@ def test_a_kernels_own_module_may_be_there_and_stays(bench: Bench) -> None:
 
 
 def test_load_and_unload_as_steps_are_remembered(bench: Bench) -> None:
-    text = "- {load: lab_core}\n- {load: lab_ioctl, params: {name: a b}}\n- {unload: lab_core}"
+    text = "- {load_module: lab_core}\n- {load_module: lab_ioctl, params: {name: a b}}\n- {unload: lab_core}"
     bench.run(text, result(0), result(0), result(0))
     assert bench.session.loaded == ["lab_ioctl"]
 

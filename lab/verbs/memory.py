@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Mappings, and the actor's own loads and stores."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from lab.errors import Unsupported
+from lab.language.kinds import AddressKind
+from lab.language.nodes import Node, ScalarNode
+from lab.language.reading import Reading
+from lab.language.values import NOTHING, Value
 from lab.verbs import Address, Call, Data, Fd, Flags, Int, Outcome, Plan, Size, verb, wire
 
+_MODULE = re.compile(r"[a-z_][a-z0-9_-]*")
 _MMAP2_UNIT = 4096  # whatever the page size
 
 
@@ -26,6 +32,20 @@ class Loaded(Outcome):
 
     data: Data | None = None
     number: Int | None = None
+
+
+@dataclass(frozen=True)
+class LoadedKind(AddressKind):
+    """An address. Who gives a module's name means another verb."""
+
+    def read(self, node: Node, scope: Reading) -> Value:
+        """Read an address; no constant that could be one has small letters."""
+        if isinstance(node, ScalarNode) and _MODULE.fullmatch(node.value):
+            scope.mistakes.add(
+                node, f"{scope.place} is {self.title}; a module is loaded by `load_module: {node.value}`"
+            )
+            return NOTHING
+        return super().read(node, scope)
 
 
 def mapped(call: Call, index: int) -> Plan[Mapped]:
@@ -128,8 +148,13 @@ def store(call: Call, address: Address, *, data: Data) -> Plan[Outcome]:
     return call.plan(Outcome)
 
 
-def load_memory(call: Call, address: int, size: int) -> Plan[Loaded]:
-    """Return the plan of the actor's own load; the verb `load` is in modules.py, for it loads those too."""
+@verb
+def load(call: Call, address: Annotated[int, LoadedKind()], *, size: Size) -> Plan[Loaded]:
+    """Read memory with the actor's own instructions.
+
+    `size` bytes without a system call: a mapping's fault handler runs. An access that is refused gives
+    `signal` (SIGSEGV, SIGBUS), `code` and `address`.
+    """
     index = call.program.load(address, size)
 
     def decode(reply: wire.Reply) -> Loaded:
