@@ -67,7 +67,7 @@ class Architecture:
     overwritten: range = range(0)  # memory that QEMU writes to as it starts, and the kernel does not use
     aligned_pairs: bool = False  # a 64-bit argument of a system call begins in a register of an even number
     mmap_struct: bool = False  # mmap() takes the address of its six arguments
-    counting: str = ""  # what the CPU model has besides where instructions are counted, see lab.price
+    counting: str = ""  # what the CPU model has besides where instructions are counted, see lab.measure.price
     compat: Compat = field(default_factory=Compat)
     runs_on: tuple[str, ...] = ()  # other hosts whose KVM can run it
     host: bool = False  # whether the lab itself runs on it: binding a root's programs is written for some

@@ -17,11 +17,11 @@ from lab.errors import LabError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from lab.cache import Cache
     from lab.doctor import Diagnosis
     from lab.progress import Progress
-    from lab.results import Cell
+    from lab.run.results import Cell
     from lab.settings import Settings
+    from lab.store.cache import Cache
 
 _COLUMNS = 6  # targets side by side, in a table of channels
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -73,8 +73,8 @@ def _ini() -> dict[str, str]:
 
 def _open(*, quiet: bool = False) -> tuple[Settings, Cache, Progress]:
     from lab import settings as settings_  # noqa: PLC0415 - each command pays for what it uses
-    from lab.cache import Cache  # noqa: PLC0415 - as above
     from lab.progress import Progress  # noqa: PLC0415 - as above
+    from lab.store.cache import Cache  # noqa: PLC0415 - as above
 
     progress = Progress(quiet=quiet)
     settings = settings_.load(_ini())
@@ -144,7 +144,7 @@ def doctor() -> None:
 def _kvm(settings: Settings, progress: Progress) -> Diagnosis:
     """Find out by trying whether KVM really works: a guest has to boot with it."""
     from lab.doctor import Diagnosis  # noqa: PLC0415 - as above
-    from lab.prepare import Lab, Wishes  # noqa: PLC0415 - as above
+    from lab.run.lab import Lab, Wishes  # noqa: PLC0415 - as above
     from lab.scenario import BootOptions  # noqa: PLC0415 - as above
 
     lab = Lab(settings, Wishes(seed=0), progress)
@@ -260,8 +260,8 @@ def channels(*, as_json: bool) -> None:
     """Tell how each channel's scenarios went on each target, by the last run of each."""
     import json  # noqa: PLC0415 - as above
 
-    from lab import results  # noqa: PLC0415 - as above
     from lab.language import reader  # noqa: PLC0415 - as above
+    from lab.run import results  # noqa: PLC0415 - as above
     from lab.verbs import table  # noqa: PLC0415 - as above
 
     _, cache, _ = _open(quiet=as_json)
@@ -313,7 +313,7 @@ def _show_channels(cells: Sequence[Cell]) -> None:
 @told
 def bench(*, kernel: str, arch: Sequence[str], runs: int, workers: int, stock: bool, as_json: bool) -> None:
     """Measure what a scenario costs on this host: cold, in a clone, in place."""
-    from lab import bench as bench_  # noqa: PLC0415 - as above
+    from lab.measure import bench as bench_  # noqa: PLC0415 - as above
 
     settings, _, progress = _open(quiet=as_json)
     plan = bench_.Plan(kernel, tuple(arch), runs, workers, stock)
@@ -331,7 +331,7 @@ def compare(files: tuple[Path, ...]) -> None:
 
     What the others do not agree on among themselves is not held against the last one.
     """
-    from lab import journal  # noqa: PLC0415 - as above
+    from lab.run import journal  # noqa: PLC0415 - as above
 
     if len(files) < 2:
         raise click.UsageError("two journals are needed: one to compare with another")
@@ -367,7 +367,7 @@ def price(
     as_json: bool,
 ) -> None:
     """Count the instructions of a round trip of each channel; tell, and leave with 1, where 2 % changed."""
-    from lab import price as price_  # noqa: PLC0415 - as above
+    from lab.measure import price as price_  # noqa: PLC0415 - as above
 
     if write and (patch or against):
         raise click.UsageError("--write keeps the prices of the modules as they are, compared with nothing")

@@ -19,9 +19,9 @@ from lab.settings import SETTINGS, cgroup_values, cpu_quota
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lab.cache import Cache
     from lab.progress import Progress
     from lab.settings import Settings
+    from lab.store.cache import Cache
 
 Grade = Literal["good", "note", "bad"]
 # Two kernels with all that building for them takes, and their templates.

@@ -19,18 +19,18 @@ import pytest
 
 from lab.arch import ARCHITECTURES, DEFAULT
 from lab.errors import BootFailed, BuildFailed, LabError, Unsupported
-from lab.verdict import Result, Verdict
+from lab.run.verdict import Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from lab.guest.stress import Stress
-    from lab.hand import Hand
     from lab.kernels.model import Target
-    from lab.prepare import Lab
     from lab.progress import Progress
     from lab.relay import Hub
-    from lab.results import Row
+    from lab.run.hand import Hand
+    from lab.run.lab import Lab
+    from lab.run.results import Row
     from lab.scenario import Scenario
 
 DEFAULT_KERNEL = "6.12"  # the line that Debian's stable release ships
@@ -180,18 +180,19 @@ class Run:
     def lab(self) -> Lab:
         """The lab of this process."""
         if self._lab is None:
-            from lab import prepare, settings  # noqa: PLC0415 - only runs that have scenarios pay for it
+            from lab import settings  # noqa: PLC0415 - only runs that have scenarios pay for it
+            from lab.run import lab as run_lab  # noqa: PLC0415 - as above
 
             option = self._config.option
             ini = {setting.name: str(self._config.getini(setting.name)) for setting in settings.SETTINGS}
-            wishes = prepare.Wishes(
+            wishes = run_lab.Wishes(
                 seed=self.seed,
                 cold=option.cold,
-                patches=tuple(prepare.fault(name) for name in option.fault),
+                patches=tuple(run_lab.fault(name) for name in option.fault),
                 qemu=option.qemu,
                 journal=option.journal.absolute() if option.journal is not None else None,
             )
-            self._lab = prepare.Lab(settings.load(ini), wishes, self.progress)
+            self._lab = run_lab.Lab(settings.load(ini), wishes, self.progress)
         return self._lab
 
     @cached_property
@@ -667,7 +668,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _rows(terminalreporter: pytest.TerminalReporter) -> Iterator[Row]:
     """Yield what became of each scenario of this run, on each target."""
-    from lab.results import Row  # noqa: PLC0415 - only runs that have scenarios pay for it
+    from lab.run.results import Row  # noqa: PLC0415 - only runs that have scenarios pay for it
 
     for reports in terminalreporter.stats.values():
         for report in reports:

@@ -133,7 +133,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Trip:
-    """A channel's round trip, whose price lab.price tells: steps that can be made again and again."""
+    """A channel's round trip, whose price lab.measure.price tells: steps that can be made again and again."""
 
     about: str
     bytes: int  # that it carries

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.language import reader
+from lab.run.verdict import Verdict
 from lab.verbs import table
-from lab.verdict import Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.guest.machine import Guest
     from lab.kernels.model import Target
-    from lab.prepare import Lab
+    from lab.run.lab import Lab
+    from lab.run.verdict import Result
     from lab.scenario import Scenario
-    from lab.verdict import Result
 
 FILE = """
 channel: lives

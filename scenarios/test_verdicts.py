@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 import pytest
 
-from lab import ready, runner, scenario
+from lab import scenario
 from lab.language import reader
+from lab.run import ready, runner
+from lab.run.verdict import Verdict
 from lab.verbs import table
-from lab.verdict import Verdict
 
 if TYPE_CHECKING:
     from lab.kernels.model import Target
-    from lab.prepare import Lab
+    from lab.run.lab import Lab
     from lab.scenario import Scenario
 
 HOUSE = Path(__file__).resolve().parent.parent

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from lab import bench, crew, figures
-from lab.bench import Plan
 from lab.cli import main
-from lab.crew import Shift
 from lab.errors import HostError, Unsupported
-from lab.figures import ANOTHER, CLONE, COLD, IN_PLACE, SAME, Report, Row, figure
 from lab.guest.cost import Cost
+from lab.measure import bench, crew, figures
+from lab.measure.bench import Plan
+from lab.measure.crew import Shift
+from lab.measure.figures import ANOTHER, CLONE, COLD, IN_PLACE, SAME, Report, Row, figure
+from lab.measure.stand import Sample, Stand
 from lab.settings import load
-from lab.stand import Sample, Stand
 
 
 def row(mode: str, wall: float, *, scenario: str = SAME, rates: dict[int, float] | None = None) -> Row:
@@ -133,7 +133,7 @@ class FakeLab:
 
     def run(self, target: Any, scenario: Any, *, afterwards: Any) -> Any:
         afterwards(SimpleNamespace(process=SimpleNamespace(life=4), private_kib=lambda: 51200))
-        from lab.verdict import Finding, Result, Verdict
+        from lab.run.verdict import Finding, Result, Verdict
 
         findings = (Finding(Verdict.HUNG, self.problem),) if self.problem else ()
         return Result(findings, seconds=0.25)
@@ -152,7 +152,7 @@ class FakeLab:
 def stand(lab: FakeLab, monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> Stand:
     made = Stand(lab, None)  # type: ignore[arg-type]  # FakeLab
     times = iter(clock)
-    monkeypatch.setattr("lab.stand.time.perf_counter", lambda: next(times))
+    monkeypatch.setattr("lab.measure.stand.time.perf_counter", lambda: next(times))
     monkeypatch.setattr(made._meter, "read", lambda guest: Cost(15, 0.025))
     return made
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import beside
 from lab.language import reader
+from lab.run import beside
 from lab.verbs import table
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.arch import X86_64
-from lab.cache import Cache
 from lab.errors import BuildFailed, LabError, UsageError
 from lab.kernels import process
 from lab.kernels.build import Modules, build_agent, build_modules
@@ -21,6 +20,7 @@ from lab.kernels.process import run
 from lab.kernels.roots import Root
 from lab.kernels.sources import read_sources, synchronise
 from lab.progress import Progress
+from lab.store.cache import Cache
 
 if TYPE_CHECKING:
     from pathlib import Path

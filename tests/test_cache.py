@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.cache import MANIFEST, Cache, digest, file_digest, tree_digest
 from lab.errors import CacheError, LabError
 from lab.progress import Progress
+from lab.store.cache import MANIFEST, Cache, digest, file_digest, tree_digest
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,7 +36,7 @@ def left(cache: Cache) -> list[str]:
 
 
 def python(text: str, *args: object) -> subprocess.Popen[str]:
-    head = "import sys, time, os, signal\nfrom pathlib import Path\nfrom lab.cache import Cache\n"
+    head = "import sys, time, os, signal\nfrom pathlib import Path\nfrom lab.store.cache import Cache\n"
     return subprocess.Popen(
         [sys.executable, "-c", head + textwrap.dedent(text), *map(str, args)],
         cwd=ROOT,

@@ -14,7 +14,6 @@ import pytest
 from pysequoia import Tsk
 from tiny_archive import TinyArchive, deb, serve
 
-from lab.cache import Cache
 from lab.errors import FetchError, HashMismatch, HostError, LabError, SignatureError, UsageError
 from lab.kernels import catalogue, debian_fetch
 from lab.kernels import debian_archive as archive
@@ -25,6 +24,7 @@ from lab.kernels.debian_unpack import unpack
 from lab.kernels.roots import root
 from lab.progress import Progress
 from lab.settings import load
+from lab.store.cache import Cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab import doctor
-from lab.cache import Cache
 from lab.doctor import Diagnosis, examine, file_system, worst
 from lab.errors import CacheError
 from lab.progress import Progress
 from lab.settings import SETTINGS, load
+from lab.store.cache import Cache
 
 if TYPE_CHECKING:
     from pathlib import Path

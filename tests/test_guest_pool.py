@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from test_guest_argv import spec
 
-from lab.cache import Cache, file_digest
 from lab.errors import BootFailed, GuestLost, HostError
 from lab.guest import accel, pool, template
 from lab.guest.argv import BootSpec
 from lab.guest.ram import ram_digest
 from lab.progress import Progress
 from lab.settings import load
+from lab.store.cache import Cache, file_digest
 
 
 @dataclass

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from lab.cache import Cache
 from lab.errors import FetchError, Unsupported, UsageError
 from lab.guest.initramfs import Entry, cpio, initramfs, needed_modules
 from lab.kernels.images import Images
 from lab.kernels.model import Kernel, KernelFiles
 from lab.kernels.modules_dep import write_modules_dep
 from lab.kernels.shipped_modules import ShippedModules
-from lab.ready import with_shipped
+from lab.run.ready import with_shipped
 from lab.scenario import ModuleLoad
+from lab.store.cache import Cache
 
 
 def module(info: bytes) -> bytes:

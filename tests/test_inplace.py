@@ -14,12 +14,12 @@ import pytest
 from test_debian import SUITES
 from tiny_archive import TinyArchive, serve
 
-from lab.cache import Cache
 from lab.errors import LabError
 from lab.kernels import catalogue, debian_fetch, inplace
 from lab.kernels.debian import fetch_headers
 from lab.kernels.roots import root
 from lab.progress import Progress
+from lab.store.cache import Cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lab import journal
 from lab.cli import main
 from lab.errors import UsageError
 from lab.language.outcome import Outcome
-from lab.verdict import Finding, Result, Verdict
+from lab.run import journal
+from lab.run.verdict import Finding, Result, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab import narrow as narrow_
 from lab.abi import Abi
 from lab.abi.layout import Field, Struct
 from lab.arch import ARCHITECTURES, I386, S390X, X86_64, Architecture, architecture
@@ -18,7 +17,8 @@ from lab.errors import AgentError, ScenarioError, Unsupported
 from lab.guest.answers import Actor
 from lab.guest.wire import CallResult, Program, Reply
 from lab.language import reader
-from lab.session import Session
+from lab.run import narrow as narrow_
+from lab.run.session import Session
 from lab.verbs import table
 
 if TYPE_CHECKING:

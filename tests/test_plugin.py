@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from lab import plugin, prepare, settings, workers
+from lab import plugin, settings, workers
 from lab.errors import BuildFailed, HostError, Unsupported
 from lab.guest import pool
 from lab.kernels.model import Kernel, Target
-from lab.verdict import Finding, Result, Verdict
+from lab.run import lab as run_lab
+from lab.run.verdict import Finding, Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from lab.results import Row
+    from lab.run.results import Row
     from lab.scenario import Scenario
 
 pytest_plugins = ["pytester"]
@@ -37,7 +38,7 @@ def target(name: str) -> Target:
 
 
 class Lab:
-    """Stands in for prepare.Lab."""
+    """Stands in for run_lab.Lab."""
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -87,7 +88,7 @@ class Lab:
 
 @pytest.fixture
 def house(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.setattr(prepare, "Lab", Lab)
+    monkeypatch.setattr(run_lab, "Lab", Lab)
     Lab.recorded.clear()
     pytester.makeconftest('pytest_plugins = ["lab.plugin"]')
     directory = pytester.mkdir("scenarios")
@@ -150,7 +151,7 @@ def test_what_stops_all_scenarios_is_told_without_a_traceback(
     text = result.stdout.str()
     assert text.count("build failed: x.c does not compile") == 5
     assert text.count("x.c:3: error: y") == 5
-    assert "prepare.py" not in text
+    assert "run/lab.py" not in text
     assert "test_plugin.py" not in text
 
 
@@ -190,18 +191,19 @@ def test_mistakes_in_a_file_are_its_own_error(house: pytest.Pytester) -> None:
 
 
 def test_workers_notes_reach_the_terminal(house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(prepare.HOUSE))  # the workers are processes of their own
+    monkeypatch.setenv("PYTHONPATH", str(run_lab.HOUSE))  # the workers are processes of their own
     house.makeconftest(
         """
         import pytest
-        from lab import plugin, prepare, settings, workers
+        from lab import plugin, settings, workers
+        from lab.run import lab as run_lab
         from tests.test_plugin import Lab
 
         class Talking(Lab):
             def notes(self):
                 return ["every guest is booted, none restored: a reason"]
 
-        prepare.Lab = Talking
+        run_lab.Lab = Talking
         pytest_plugins = ["lab.plugin"]
         """
     )
@@ -214,10 +216,10 @@ def test_workers_notes_reach_the_terminal(house: pytest.Pytester, monkeypatch: p
 def test_a_doubt_at_the_end_fails_the_run(
     house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: list[str]
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(prepare.HOUSE))
+    monkeypatch.setenv("PYTHONPATH", str(run_lab.HOUSE))
     house.makeconftest(
         """
-        from lab import prepare
+        from lab.run import lab as run_lab
         from tests.test_plugin import Lab
 
         class Doubting(Lab):
@@ -230,7 +232,7 @@ def test_a_doubt_at_the_end_fails_the_run(
             def settle(self):
                 return ["a scenario passed where something was left"] if self.ran else []
 
-        prepare.Lab = Doubting
+        run_lab.Lab = Doubting
         pytest_plugins = ["lab.plugin"]
         """
     )
@@ -273,13 +275,14 @@ def test_hypothesis_has_its_say_only_where_other_tests_were_run(
 @pytest.fixture
 def crowd(house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """Give a house whose processes have the stand-in too, and where two workers are a crowd."""
-    monkeypatch.setenv("PYTHONPATH", str(prepare.HOUSE))
+    monkeypatch.setenv("PYTHONPATH", str(run_lab.HOUSE))
     house.makeconftest(
         """
-        from lab import prepare, workers
+        from lab import workers
+        from lab.run import lab as run_lab
         from tests.test_plugin import Lab
 
-        prepare.Lab = Lab
+        run_lab.Lab = Lab
         workers.crowd = lambda: 2
         pytest_plugins = ["lab.plugin"]
         """

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from lab import channel_pages, price_list
 from lab.abi import Abi
 from lab.arch import RISCV64, S390X, X86_64, Architecture
 from lab.cli import main
@@ -21,10 +20,12 @@ from lab.guest.answers import Actor
 from lab.guest.rounds import LEAST, Rounds
 from lab.guest.wire import NO_CALL, CallResult, Fault, Op, Program, Reply, Result
 from lab.language import reader
-from lab.price import Disagree, agreed
-from lab.price_list import Prices
-from lab.session import Session
-from lab.trip import TripFailed, instructions
+from lab.measure import price_list
+from lab.measure.price import Disagree, agreed
+from lab.measure.price_list import Prices
+from lab.measure.trip import TripFailed, instructions
+from lab.pages import channels
+from lab.run.session import Session
 from lab.verbs import table
 
 if TYPE_CHECKING:
@@ -301,22 +302,22 @@ def test_a_file_that_holds_no_prices_is_told(tmp_path: Path) -> None:
 
 def test_the_cheapest_come_first_and_the_larger_say_how_much_a_byte_is(tmp_path: Path) -> None:
     file = read(tmp_path, TRIP)
-    page = channel_pages.channels_page([file], prices(x={2: 1_000, 5: 1_010}))
+    page = channels.channels_page([file], prices(x={2: 1_000, 5: 1_010}))
     assert "| [x](#x) | write and read | 2 | 1,000 |\n|  |  | 5 | 1,010 (202 a byte) |\n" in page
     assert "Counted by QEMU 10.0.1: 6.12-x86_64 is 6.12.1-amd64.\n" in page
-    assert "What a round trip costs" not in channel_pages.channels_page([file])
+    assert "What a round trip costs" not in channels.channels_page([file])
 
 
 @cache
 def files() -> list[ScenarioFile]:
-    house = channel_pages.HOUSE
+    house = channels.HOUSE
     return [
         reader.load(path, root=house, verbs=table()) for path in sorted((house / "scenarios").glob("*.yaml"))
     ]
 
 
 def test_every_trip_has_a_price_or_says_why_not() -> None:
-    known = price_list.read(channel_pages.PRICES)
+    known = price_list.read(channels.PRICES)
     assert set(known) >= set(TARGETS)
     wanted = {(file.channel, trip.bytes) for file in files() for trip in file.trips}
     for target in TARGETS:
@@ -328,7 +329,7 @@ def test_every_trip_has_a_price_or_says_why_not() -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_prices_bear_out_what_the_page_says(name: str) -> None:
-    trips = price_list.read(channel_pages.PRICES)[name].trips
+    trips = price_list.read(channels.PRICES)[name].trips
     files_ = [trips[each][4096] for each in ("chardev", "debugfs", "procfs", "ioctl")]
     assert trips["mmap"][4096] < min(files_) / 4
     assert max(files_) < 1.1 * min(files_)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import channel_pages, reference
 from lab.language import data
 from lab.language import verb as verb_
 from lab.language.outcome import OfPending, Outcome
 from lab.language.scope import kinds_of_outcome
 from lab.language.steps import COMMON
+from lab.pages import channels, reference
 from lab.verbs import FORMS, Call, Fd, Int, Plan, table, verb
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     ("name", "made"),
     [
         ("verbs.md", reference.page()),
-        *channel_pages.pages().items(),
+        *channels.pages().items(),
         ("scenario.schema.json", reference.schema_text()),
     ],
 )
 def test_the_files_are_what_the_signatures_say(name: str, made: str) -> None:
     there = (reference.DOCS / name).read_text(encoding="utf-8")
-    assert there == made, f"docs/{name} is old: python -m lab.reference"
+    assert there == made, f"docs/{name} is old: python -m lab.pages.reference"
 
 
 def test_every_verb_and_form_is_on_the_page() -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from lab import cli, results
-from lab.cache import Cache
+from lab import cli
 from lab.language import reader
-from lab.results import Cell, Row
+from lab.run import results
+from lab.run.results import Cell, Row
+from lab.store.cache import Cache
 from lab.verbs import table
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab import runner
 from lab.errors import GuestHung, GuestLost
 from lab.guest.kmsg import KernelMessage
 from lab.language.steps import Step
+from lab.run import runner
+from lab.run.session import LeakedReference, StepFailed
+from lab.run.verdict import Finding, Result, Verdict
 from lab.scenario import Scenario, SplatWanted
-from lab.session import LeakedReference, StepFailed
-from lab.verdict import Finding, Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,9 +20,9 @@ from lab.guest.answers import Actor, ActorState, Asleep, Exit, Leftover
 from lab.guest.kmsg import KernelMessage
 from lab.guest.patience import deadline
 from lab.guest.wire import CallResult, Fault, Program, Reply, SignalInfo
-from lab.hand import Hand
 from lab.language import reader
-from lab.session import LeakedReference, Session, StepFailed
+from lab.run.hand import Hand
+from lab.run.session import LeakedReference, Session, StepFailed
 from lab.verbs import table
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from tiny_archive import TinyArchive, serve, tarball
 
-from lab.cache import Cache
 from lab.errors import FetchError, HashMismatch
 from lab.kernels import debian_fetch
 from lab.kernels.debian_sources import Source, fetch_source, find_source, source_version
 from lab.kernels.debian_unpack import unpack_source
 from lab.progress import Progress
+from lab.store.cache import Cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,13 +19,13 @@ from tiny_archive import TinyArchive, serve, tarball
 
 from lab import cli, doctor
 from lab.arch import ARM64, ARMHF, X86_64, Architecture, host
-from lab.cache import Cache, file_digest
-from lab.disk import free_bytes
 from lab.errors import BuildFailed, CacheError, LabError, UsageError
 from lab.guest import qemu as guest_qemu
 from lab.kernels import debian_fetch, process, roots, turbo, turbo_build, turbo_wheel
 from lab.kernels.roots import Root
 from lab.progress import Progress
+from lab.store.cache import Cache, file_digest
+from lab.store.disk import free_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

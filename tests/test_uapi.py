@@ -15,13 +15,13 @@ import pytest
 
 from lab.abi import Abi, Structs
 from lab.arch import X86_64
-from lab.cache import Cache
 from lab.errors import BuildFailed, LabError
 from lab.kernels.dwarf import Types, read_array, read_types
 from lab.kernels.probe import could_be_integer
 from lab.kernels.roots import Root
 from lab.kernels.uapi import header_abi
 from lab.progress import Progress
+from lab.store.cache import Cache
 
 DATA = Path(__file__).parent / "data"
 OBJECTS = ("probe-gcc14-dwarf5.elf", "probe-gcc10-dwarf4.elf")

@@ -195,7 +195,9 @@ class TinyArchive:
         (keys / "own.asc").write_text(str(self.key.extract_certificate()))
         (data / "debian.yaml").write_text(suites)
         (data / "roots.yaml").write_text(roots_yaml)
-        patch.setattr("lab.cache.sync", lambda *_, **__: None)  # a busy disk would decide how long this takes
+        patch.setattr(
+            "lab.store.cache.sync", lambda *_, **__: None
+        )  # a busy disk would decide how long this takes
         patch.setattr(debian_archive, "KEYS", keys)
         patch.setattr(debian_archive, "_HOST_KEYRINGS", ())
         patch.setattr(debian_archive, "DATA", data)

@@ -14,7 +14,7 @@ from lab.verbs import table
 
 if TYPE_CHECKING:
     from lab.kernels.model import Target
-    from lab.prepare import Lab
+    from lab.run.lab import Lab
 
 HOUSE = Path(__file__).resolve().parents[2]
 FAULTS = sorted(Path(__file__).parent.glob("*.patch"))

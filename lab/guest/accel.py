@@ -11,18 +11,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from lab.arch import host
-from lab.cache import digest
 from lab.errors import BootFailed, HostError
 from lab.guest.argv import host_cpu
 from lab.guest.machine import boot
+from lab.store.cache import digest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lab.cache import Cache
     from lab.guest.argv import BootSpec
     from lab.progress import Progress
     from lab.settings import Settings
+    from lab.store.cache import Cache
 
 _DEVICE = "/dev/kvm"
 # A guest boots under KVM in one to two seconds and under emulation in three to six: one that has not come up

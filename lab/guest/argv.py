@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lab.cache import digest
 from lab.errors import UsageError
+from lab.store.cache import digest
 
 if TYPE_CHECKING:
     from lab.arch import Architecture
@@ -70,7 +70,7 @@ class BootSpec:
     cpus: int = 2  # two by default, so that races can happen at all
     memory_mib: int = 256
     name: str = ""  # of the target, for people
-    counted: bool = False  # its clock counts instructions, see lab.price
+    counted: bool = False  # its clock counts instructions, see lab.measure.price
 
     def key(self) -> str:
         """Return what a template of this is kept under: a digest of contents, never of paths."""

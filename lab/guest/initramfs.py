@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.arch import architecture
-from lab.cache import digest, file_digest
 from lab.errors import Unsupported
 from lab.kernels.modules_dep import module_name
 from lab.kernels.shipped_modules import ShippedModules, module_image
+from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from lab.cache import Cache
     from lab.kernels.model import KernelFiles
+    from lab.store.cache import Cache
 
 # Goes into the key: what this file makes of the same input.
 _FORMAT = 1

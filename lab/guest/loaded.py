@@ -14,7 +14,6 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lab.cache import digest
 from lab.errors import GuestError, HostError
 from lab.guest import qmp
 from lab.guest.machine import clone_seed
@@ -30,16 +29,17 @@ from lab.guest.template import (
     restore,
     seal,
 )
+from lab.store.cache import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from lab.cache import Cache
     from lab.guest.agent import Agent
     from lab.guest.argv import BootSpec
     from lab.guest.machine import Guest
     from lab.progress import Progress
+    from lab.store.cache import Cache
 
 _FORMAT = 2
 _LOAD_SECONDS = 60.0

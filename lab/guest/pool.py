@@ -45,7 +45,7 @@ class Pool:
     ) -> None:
         """Make `waiting` clones of `template`, closed with the pool, ahead; fewer where memory is short.
 
-        `seed` is the run's. `turns`: the CPUs of a clone may take turns, see lab.beside. `loaded`: modules
+        `seed` is the run's. `turns`: CPUs of a clone may take turns, see lab.run.beside. `loaded`: modules
         are in the template already, see lab.guest.loaded. `in_place`: a guest that was well may be followed
         by another in the same QEMU, where that can be.
         """

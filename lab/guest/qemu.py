@@ -15,20 +15,20 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lab.cache import digest, file_digest
 from lab.errors import GuestLost, HostError, UsageError
 from lab.guest import argv, qmp
 from lab.guest.argv import Qemu
 from lab.guest.console import Console, console_pipe
+from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from lab.arch import Architecture
-    from lab.cache import Cache
     from lab.progress import Progress
     from lab.settings import Settings
+    from lab.store.cache import Cache
 
 PANIC_SECONDS = 2.0
 _CHUNK = 256 * 1024

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lab.cache import digest
 from lab.errors import HostError
+from lab.store.cache import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from lab.cache import Cache
     from lab.guest.argv import BootSpec
     from lab.progress import Progress
+    from lab.store.cache import Cache
 
 _CODE = frozenset("tTwW")
 _CODE_FLAGS = 0x2 | 0x4  # SHF_ALLOC | SHF_EXECINSTR

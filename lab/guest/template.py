@@ -20,20 +20,20 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.cache import digest, file_digest
 from lab.errors import BootFailed, GuestError, GuestLost, HostError
 from lab.guest import pci, qemu, qmp, wakes
 from lab.guest.argv import DEVICES, kernel_stub
 from lab.guest.machine import Guest, boot, clone_seed
 from lab.guest.ram import CannotLook, difference, overwritten, ram_digest, reserve
+from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lab.cache import Cache
     from lab.guest.argv import BootSpec, Role
     from lab.guest.qemu import Process
     from lab.progress import Progress
+    from lab.store.cache import Cache
 
 KIND = "template"
 LOADED = "loaded"  # made from another one, see lab.guest.loaded
@@ -370,7 +370,7 @@ async def prepare_async(
     """Start a QEMU that has taken in a template's state and waits to go on.
 
     `ram`: a copy of the template's memory that it may write to, to become another template; `turns`: its
-    CPUs may take turns, see lab.beside. Raises what
+    CPUs may take turns, see lab.run.beside. Raises what
     qemu.start() does, HostError when the state does not fit, GuestLost when QEMU died of it.
     """
     role: Role = "clone" if ram is None else "loading"

@@ -6,19 +6,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lab.cache import digest
 from lab.errors import CacheError, LabError
 from lab.kernels import turbo
+from lab.store.cache import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from lab.arch import Architecture
-    from lab.cache import Cache
     from lab.guest.argv import Qemu
     from lab.kernels.roots import Root
     from lab.progress import Progress
+    from lab.store.cache import Cache
 
 
 def instead(

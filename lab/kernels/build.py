@@ -18,23 +18,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.arch import architecture
-from lab.cache import digest, file_digest
 from lab.errors import BuildFailed, UsageError
 from lab.kernels.kbuild import Kbuild
 from lab.kernels.process import run
 from lab.kernels.sources import patched, read_sources, synchronise
 from lab.kernels.toolchain import compiler, system_includes, tool
+from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lab.arch import Architecture
-    from lab.cache import Cache
     from lab.kernels.kbuild import Built
     from lab.kernels.model import Headers
     from lab.kernels.roots import Root
     from lab.progress import Progress
+    from lab.store.cache import Cache
 
 # Go into the keys: what this file makes of the same input.
 _MODULES_FORMAT = 2

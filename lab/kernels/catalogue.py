@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import tables
 from lab.arch import ARCHITECTURES, DEFAULT, architecture, host
-from lab.cache import digest, file_digest
 from lab.errors import (
     FetchError,
     HashMismatch,
@@ -26,16 +24,18 @@ from lab.errors import (
     UsageError,
 )
 from lab.kernels.model import Kernel, Target
+from lab.pages import tables
+from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lab.cache import Cache
     from lab.kernels.debian_archive import Release
     from lab.kernels.debian_fetch import Fetcher
     from lab.kernels.debian_kernels import Offer
     from lab.progress import Progress
     from lab.settings import Settings
+    from lab.store.cache import Cache
 
 DATA = Path(__file__).parents[2] / "kernels" / "debian.yaml"
 ALL = "all"

@@ -6,9 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from lab import tables
 from lab.arch import architecture, host
-from lab.cache import digest, file_digest
 from lab.errors import FetchError, LabError
 from lab.kernels.catalogue import DATA, entry_name, offer
 from lab.kernels.debian_kernels import Piece
@@ -16,17 +14,19 @@ from lab.kernels.model import Headers, KernelFiles
 from lab.kernels.modules_dep import write_modules_dep
 from lab.kernels.roots import bind_programs, fetch_packages, find_libraries
 from lab.kernels.toolchain import toolchain
+from lab.pages import tables
+from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from lab.cache import Cache
     from lab.kernels.debian_fetch import Item
     from lab.kernels.model import Kernel
     from lab.kernels.roots import Root
     from lab.progress import Progress
     from lab.settings import Settings
+    from lab.store.cache import Cache
 
 MAKER = 1  # to be raised when entries are to be made anew, since this file makes them otherwise
 

@@ -16,9 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import tables
 from lab.errors import FetchError, SignatureError
 from lab.kernels.debian_fetch import Item, NotThere, now
+from lab.pages import tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
-from lab.cache import file_digest
 from lab.errors import FetchError, HashMismatch, HostError
 from lab.progress import Task
+from lab.store.cache import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     import httpx
 
-    from lab.cache import Cache
     from lab.settings import Settings
+    from lab.store.cache import Cache
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from lab.cache import Cache
     from lab.progress import Progress, Task
     from lab.settings import Settings
+    from lab.store.cache import Cache
 
 _INDEX = "main/source/Sources.xz"
 

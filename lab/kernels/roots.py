@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import tables
 from lab.arch import Architecture, host
-from lab.cache import digest, file_digest
 from lab.errors import FetchError, LabError, UsageError
+from lab.pages import tables
+from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lab.cache import Cache
     from lab.kernels.debian_archive import Package
     from lab.kernels.debian_fetch import Item
     from lab.progress import Progress
     from lab.settings import Settings
+    from lab.store.cache import Cache
 
 DATA = Path(__file__).parents[2] / "kernels" / "roots.yaml"
 MAKER = 2  # to be raised when roots are to be made anew, since this file makes them otherwise

@@ -11,10 +11,10 @@ from lab.kernels.roots import Root, root
 
 if TYPE_CHECKING:
     from lab.arch import Architecture
-    from lab.cache import Cache
     from lab.kernels.model import Kernel
     from lab.progress import Progress
     from lab.settings import Settings
+    from lab.store.cache import Cache
 
 
 def toolchain(

@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.arch import ARCHITECTURES, host
-from lab.cache import digest, file_digest
 from lab.errors import LabError
 from lab.kernels.roots import bind_programs, find_libraries
+from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lab.arch import Architecture
-    from lab.cache import Cache
     from lab.kernels.roots import Root
+    from lab.store.cache import Cache
 
 DATA = Path(__file__).parents[2] / "kernels" / "qemu"
 MAKER = 1  # to be raised when builds are to be made anew, since these files make them otherwise

@@ -19,8 +19,6 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from lab.arch import host
-from lab.cache import digest, file_digest
-from lab.disk import free_bytes
 from lab.errors import BuildFailed, CacheError, FetchError
 from lab.kernels import roots, turbo, turbo_wheel
 from lab.kernels.debian_fetch import Item
@@ -28,16 +26,18 @@ from lab.kernels.debian_sources import Source, fetch_source, find_source, source
 from lab.kernels.debian_unpack import unpack_source
 from lab.kernels.process import run
 from lab.kernels.toolchain import tool
+from lab.store.cache import digest, file_digest
+from lab.store.disk import free_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lab.arch import Architecture
-    from lab.cache import Cache
     from lab.kernels.roots import Root
     from lab.progress import Progress, Task
     from lab.settings import Settings
+    from lab.store.cache import Cache
 
 _POLL_SECONDS = 0.2
 # Firmware's sources, two thirds of all: the QEMU root has the firmware itself. Patches of these alone are

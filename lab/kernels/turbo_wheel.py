@@ -19,9 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from lab.arch import host
-from lab.cache import digest, file_digest
 from lab.errors import LabError, UsageError
 from lab.kernels import turbo
+from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.abi import Abi, Structs
-from lab.cache import digest, tree_digest
 from lab.errors import BuildFailed
 from lab.kernels import uapi_headers
 from lab.kernels.toolchain import compiler, system_includes
+from lab.store.cache import digest, tree_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lab.arch import Architecture
-    from lab.cache import Cache
     from lab.kernels.probe import Found, Probe
     from lab.kernels.roots import Root
     from lab.progress import Progress
+    from lab.store.cache import Cache
 
 _FORMAT = 3  # goes into the keys: what this package makes of the same headers
 
@@ -171,10 +171,10 @@ def main(argv: Sequence[str]) -> int:
     """Write lab/abi/names.txt from every compiler that kernels are built with."""
     from lab import abi, settings  # noqa: PLC0415 - only this command makes its own world
     from lab.arch import ARCHITECTURES  # noqa: PLC0415 - the same
-    from lab.cache import Cache  # noqa: PLC0415 - the same
     from lab.kernels.catalogue import nominal  # noqa: PLC0415 - the same
     from lab.kernels.roots import root  # noqa: PLC0415 - the same
     from lab.progress import Progress  # noqa: PLC0415 - the same
+    from lab.store.cache import Cache  # noqa: PLC0415 - the same
 
     if list(argv) != ["--names"]:
         print("usage: python -m lab.kernels.uapi --names", file=sys.stderr)

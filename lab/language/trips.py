@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The head's `trip`: what one round trip of a channel is, for lab.price to tell what it costs.
+"""The head's `trip`: what one round trip of a channel is, for lab.measure.price to tell what it costs.
 
 It is read as a scenario is; a round's steps can be only what one program of an actor can do again and again.
 """

@@ -7,14 +7,14 @@ from typing import Annotated, Any, ClassVar, cast
 
 from lab.abi import known_syscalls
 from lab.abi.layout import nearest
-from lab.cast import Running
 from lab.language.expect import Expectations, Matcher, read_dmesg
 from lab.language.kinds import Kind, TextKind
 from lab.language.nodes import Node
 from lab.language.outcome import OfPending
 from lab.language.reading import Reading
 from lab.language.values import Fixed, Value
-from lab.session import Session
+from lab.run.cast import Running
+from lab.run.session import Session
 from lab.verbs import (
     ActorName,
     Call,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from lab.language.plan import exit_fields
-from lab.session import Session
+from lab.run.session import Session
 from lab.verbs import (
     ActorName,
     Bool,

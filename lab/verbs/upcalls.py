@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from lab.session import Session
+from lab.run.session import Session
 from lab.verbs import Int, NewActor, Outcome, Text, verb
 
 

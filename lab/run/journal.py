@@ -27,7 +27,7 @@ Fields = dict[str, str]  # of one scenario: what it is -> its value
 
 
 def entry(name: str, target: str, result: Any, modules: Sequence[str]) -> dict[str, object]:
-    """Return what is written down of a scenario that ran; `result` is a lab.verdict.Result."""
+    """Return what is written down of a scenario that ran; `result` is a lab.run.verdict.Result."""
     found: Fields = {"verdict": str(result.verdict.value)}
     for number, finding in enumerate(result.findings):
         found[f"finding {number}"] = f"{finding.title} / {finding.where} / {finding.wanted} / {finding.got}"

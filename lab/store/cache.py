@@ -29,10 +29,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.disk import disk_usage, free_bytes, remove_tree, sync
 from lab.errors import CacheError, LabError
-from lab.locks import POLL_SECONDS, flock, is_free, lock_alone, lock_shared
 from lab.progress import Progress
+from lab.store.disk import disk_usage, free_bytes, remove_tree, sync
+from lab.store.locks import POLL_SECONDS, flock, is_free, lock_alone, lock_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

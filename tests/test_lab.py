@@ -13,14 +13,14 @@ import pytest
 from test_guest_argv import spec
 from test_guest_pool import TEMPLATE
 
-from lab.cache import Cache
 from lab.errors import CacheError, GuestHung, LabError
 from lab.guest import loaded
-from lab.prepare import Lab
 from lab.progress import Progress
-from lab.ready import Ready, Wishes
+from lab.run.lab import Lab
+from lab.run.ready import Ready, Wishes
 from lab.scenario import BootOptions, ModuleLoad
 from lab.settings import load
+from lab.store.cache import Cache
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One scenario's life inside one guest: its actors, what its steps bound, what they gave.
 
-The runner makes the steps of a YAML scenario with it, and `Hand` (lab/hand.py) those of a Python test.
+The runner makes the steps of a YAML scenario with it, and `Hand` (lab/run/hand.py) those of a Python test.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lab.cast import Cast, Running, describe
 from lab.errors import GuestError, LabError, Mistake, ScenarioError, UsageError
 from lab.guest import wire
 from lab.language.composites import RecordKind
@@ -23,6 +22,7 @@ from lab.language.outcome import Bound, Outcome
 from lab.language.plan import Call, Plan
 from lab.language.show import show
 from lab.language.steps import Step
+from lab.run.cast import Cast, Running, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lab.guest.agent import Agent
     from lab.guest.kmsg import KernelMessage
     from lab.language.verb import Verb
-    from lab.narrow import Narrow
+    from lab.run.narrow import Narrow
     from lab.scenario import ModuleLoad, Scenario
 
 __all__ = ["LeakedReference", "Session", "StepFailed"]

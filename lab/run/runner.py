@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from lab.errors import GuestError, GuestHung, GuestLost, LabError
 from lab.guest.splat import splats
-from lab.session import LeakedReference, Session, StepFailed
+from lab.run.session import LeakedReference, Session, StepFailed
+from lab.run.verdict import Finding, Result, Verdict
 from lab.verbs import table
-from lab.verdict import Finding, Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lab.guest.machine import Guest
     from lab.guest.splat import Splat
     from lab.guest.symbols import Symbols
-    from lab.ready import Ready
+    from lab.run.ready import Ready
     from lab.scenario import Scenario, SplatWanted
 
 # Taint bits of Documentation/admin-guide/tainted-kernels.rst that loading our own modules sets.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import channel_pages
 from lab.language import reader
+from lab.pages import channels
 from lab.verbs import table
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def read(tmp_path: Path, scenarios: str) -> ScenarioFile:
 
 
 def test_a_channel_is_explained(tmp_path: Path) -> None:
-    page = channel_pages.channels_page([read(tmp_path, "- {name: n, steps: [open: /x]}")])
+    page = channels.channels_page([read(tmp_path, "- {name: n, steps: [open: /x]}")])
     assert "| [x](#x) | What it is. |" in page
     assert page.endswith(
         "## x\n\nWhat it is.\n\n"
@@ -47,7 +47,7 @@ def test_a_channel_is_explained(tmp_path: Path) -> None:
 
 
 def test_files_and_calls_make_a_table(tmp_path: Path) -> None:
-    page = channel_pages.operations_page(
+    page = channels.operations_page(
         read(
             tmp_path,
             """
@@ -76,11 +76,11 @@ def test_files_and_calls_make_a_table(tmp_path: Path) -> None:
 )
 def test_a_pair_is_named_and_made(tmp_path: Path, one: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        channel_pages.operations_page(read(tmp_path, f"- {one}"))
+        channels.operations_page(read(tmp_path, f"- {one}"))
 
 
 def test_each_call_on_each_file_is_shown() -> None:
-    path = channel_pages.HOUSE / "scenarios" / f"{channel_pages.OPERATIONS}.yaml"
-    file = reader.load(path, root=channel_pages.HOUSE, verbs=table())
-    shown = {channel_pages.pair(each) for each in file.scenarios}
-    assert shown == {(kind, call) for kind in channel_pages.FILES for call in channel_pages.CALLS}
+    path = channels.HOUSE / "scenarios" / f"{channels.OPERATIONS}.yaml"
+    file = reader.load(path, root=channels.HOUSE, verbs=table())
+    shown = {channels.pair(each) for each in file.scenarios}
+    assert shown == {(kind, call) for kind in channels.FILES for call in channels.CALLS}

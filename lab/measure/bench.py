@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lab import verbs
-from lab.crew import Crew, rate
 from lab.errors import HostError, LabError
-from lab.figures import (
+from lab.language import reader
+from lab.measure.crew import Crew, rate
+from lab.measure.figures import (
     ANOTHER,
     CLONE,
     COLD,
@@ -27,21 +28,20 @@ from lab.figures import (
     table,
     to_json,
 )
-from lab.language import reader
-from lab.prepare import HOUSE, Lab, Wishes
+from lab.measure.stand import Stand
+from lab.run.lab import HOUSE, Lab, Wishes
 from lab.settings import cpus
-from lab.stand import Stand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from lab.crew import Shift
-    from lab.figures import Figure
     from lab.kernels.model import Target
+    from lab.measure.crew import Shift
+    from lab.measure.figures import Figure
+    from lab.measure.stand import Sample
     from lab.progress import Progress
     from lab.scenario import Scenario
     from lab.settings import Settings
-    from lab.stand import Sample
 
     Table = Callable[[Sequence[str], Iterable[Sequence[str]]], None]
 

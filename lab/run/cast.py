@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from lab import narrow as narrow_
 from lab.errors import GuestError, Unsupported
 from lab.language.outcome import ActorFacts, Outcome
 from lab.language.plan import Call, Plan, exit_fields
+from lab.run import narrow as narrow_
 from lab.scenario import ActorSpec
 
 if TYPE_CHECKING:

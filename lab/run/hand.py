@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from lab.language.steps import Step
     from lab.language.verb import Verb
-    from lab.session import Session
+    from lab.run.session import Session
 
 
 ModulesGiven: TypeAlias = "Sequence[str | Mapping[str, Mapping[str, object]]]"

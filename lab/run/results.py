@@ -7,15 +7,15 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lab.cache import digest
-from lab.verdict import Verdict
+from lab.run.verdict import Verdict
+from lab.store.cache import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from lab.cache import Cache
     from lab.scenario import ScenarioFile
+    from lab.store.cache import Cache
 
 
 @dataclass(frozen=True)

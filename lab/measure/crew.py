@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from lab.errors import HostError, LabError
-from lab.prepare import Lab
 from lab.progress import Progress
-from lab.verdict import Verdict
+from lab.run.lab import Lab
+from lab.run.verdict import Verdict
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lab.guest.machine import Guest
     from lab.kernels.model import Target
-    from lab.ready import Wishes
+    from lab.run.ready import Wishes
     from lab.scenario import Scenario
     from lab.settings import Settings
 

@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab import beside
-from lab.crew import OFTEN
 from lab.errors import HostError, Unsupported
 from lab.guest.cost import Meter
-from lab.verdict import Verdict
+from lab.measure.crew import OFTEN
+from lab.run import beside
+from lab.run.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lab.guest.cost import Cost
     from lab.guest.machine import Guest
     from lab.kernels.model import Target
-    from lab.prepare import Lab
+    from lab.run.lab import Lab
     from lab.scenario import Scenario
 
 _CLONES = "each guest is a clone: "  # as a pool says it
@@ -30,7 +30,7 @@ _CLONES = "each guest is a clone: "  # as a pool says it
 class Sample:
     """What one scenario cost."""
 
-    costs: Mapping[str, float]  # by the names of lab.figures.COSTS
+    costs: Mapping[str, float]  # by the names of lab.measure.figures.COSTS
     life: int  # which guest of its QEMU it was in
 
 

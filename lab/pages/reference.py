@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What verbs and data forms say of themselves, as a page for people and as a JSON Schema for editors.
 
-``python -m lab.reference`` writes docs/verbs.md and docs/scenario.schema.json, and what lab.channel_pages
-makes; a test compares them.
+``python -m lab.pages.reference`` writes docs/verbs.md and docs/scenario.schema.json, and what
+lab.pages.channels makes; a test compares them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import channel_pages
 from lab.errors import LabError
 from lab.language.composites import ListKind, MapKind, RecordKind
 from lab.language.data import FORMS
@@ -23,6 +22,7 @@ from lab.language.outcome import OfPending, Outcome
 from lab.language.scope import kinds_of_outcome
 from lab.language.steps import COMMON
 from lab.language.trips import TRIP_KEYS
+from lab.pages import channels
 from lab.verbs import Verb, table
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
     from lab.language.signature import Parameter, Signature
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 _GENERIC = frozenset(each.name for each in fields(Outcome))
 _HEAD = """\
 # Verbs
 
-Made from the signatures in lab/verbs/ by `python -m lab.reference`; do not edit.
+Made from the signatures in lab/verbs/ by `python -m lab.pages.reference`; do not edit.
 
 A step is a mapping with one verb. The verb's own key holds its first argument. Besides its arguments a
 step may have `by` (the actor), `as` (a name for the result), `background`, `within`, `times` and
@@ -277,7 +277,7 @@ def schema_text() -> str:
 
 def write(directory: Path = DOCS) -> list[Path]:
     """Write all the files."""
-    made = {"verbs.md": page(), "scenario.schema.json": schema_text(), **channel_pages.pages()}
+    made = {"verbs.md": page(), "scenario.schema.json": schema_text(), **channels.pages()}
     for name, text in made.items():
         (directory / name).write_text(text, encoding="utf-8")
     return [directory / name for name in made]

@@ -13,17 +13,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from lab import channel_pages, runner
-from lab import price_list as list_
-from lab import trip as trip_
-from lab.cache import digest, tree_digest
 from lab.errors import BuildFailed, GuestError, LabError, Unsupported, UsageError
 from lab.guest.pool import Pool
 from lab.guest.template import template
 from lab.language import reader
-from lab.prepare import HOUSE, Lab, Wishes
-from lab.price_list import Prices
+from lab.measure import price_list as list_
+from lab.measure import trip as trip_
+from lab.measure.price_list import Prices
+from lab.pages import channels
+from lab.run import runner
+from lab.run.lab import HOUSE, Lab, Wishes
 from lab.scenario import BootOptions
+from lab.store.cache import digest, tree_digest
 from lab.verbs import table
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 
     from lab.kernels.model import Target
     from lab.progress import Progress
-    from lab.ready import Ready
+    from lab.run.ready import Ready
     from lab.scenario import ScenarioFile, Trip
     from lab.settings import Settings
 
     Show = Callable[[Sequence[str], Iterable[Sequence[str]]], None]  # a head and rows
 
-COMMITTED = channel_pages.PRICES
+COMMITTED = channels.PRICES
 AGREE: Final = 0.01  # of a price: by how much two guests may differ, half of the change that is told
 _PATIENCE: Final = 120.0  # seconds for a step: a guest that counts is slower, and nobody hunts hangs here
 _FORMAT: Final = 2
@@ -91,7 +92,7 @@ def main(settings: Settings, progress: Progress, wanted: Wanted, show: Show) -> 
     changes = list(list_.changes(before, found.targets))
     if wanted.write and not found.troubles:  # what failed would be left at its old price
         list_.write(COMMITTED, found.targets)
-        page = channel_pages.pages()["channels.md"]
+        page = channels.pages()["channels.md"]
         (COMMITTED.parent / "channels.md").write_text(page, encoding="utf-8")
     if wanted.as_json:
         told = {"changes": [str(each) for each in changes], "troubles": found.troubles}

@@ -7,19 +7,19 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import price_list
 from lab.language.reader import load
 from lab.language.steps import all_steps
+from lab.measure import price_list
 from lab.verbs import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from lab.language.steps import Step
-    from lab.price_list import Prices
+    from lab.measure.price_list import Prices
     from lab.scenario import Requires, Scenario, ScenarioFile
 
-HOUSE = Path(__file__).resolve().parent.parent
+HOUSE = Path(__file__).resolve().parents[2]
 PRICES = HOUSE / "docs" / "price.json"  # made by `lab price --write`
 OPERATIONS = "operations"  # the file whose scenarios make the table of files and calls
 FILES = ("chardev", "procfs", "sysfs", "debugfs", "relay", "filesystem", "anon_inode")
@@ -28,8 +28,8 @@ _CHANNELS_HEAD = """\
 # The channels
 
 Ways in which a program and the kernel talk, each with a module that shows it and scenarios that prove it.
-Made from the heads of the scenario files by `python -m lab.reference`; do not edit. How the scenarios went on
-each target: `lab channels`.
+Made from the heads of the scenario files by `python -m lab.pages.reference`; do not edit. How the
+scenarios went on each target: `lab channels`.
 
 | channel | what it is |
 | --- | --- |
@@ -67,7 +67,7 @@ _OPERATIONS_HEAD = """\
 # Files and calls
 
 What happens when a call is made on a file of each kind: it works, or which error comes. Made from the
-scenarios of [operations.yaml](../scenarios/operations.yaml) by `python -m lab.reference`; do not edit.
+scenarios of [operations.yaml](../scenarios/operations.yaml) by `python -m lab.pages.reference`; do not edit.
 
 """
 

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from lab import beside, runner
-from lab.cache import Cache
 from lab.errors import (
     BootFailed,
     BuildFailed,
@@ -21,8 +19,10 @@ from lab.errors import (
     Unsupported,
     UsageError,
 )
-from lab.ready import HOUSE, Loads, Ready, Wishes
-from lab.verdict import Finding, Result, Verdict
+from lab.run import beside, runner
+from lab.run.ready import HOUSE, Loads, Ready, Wishes
+from lab.run.verdict import Finding, Result, Verdict
+from lab.store.cache import Cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from lab.guest.pool import Pool
     from lab.guest.symbols import Symbols
     from lab.guest.template import Template
-    from lab.hand import Hand, ModulesGiven
     from lab.kernels.model import Target
     from lab.progress import Progress
-    from lab.results import Row
+    from lab.run.hand import Hand, ModulesGiven
+    from lab.run.results import Row
     from lab.scenario import BootOptions, Scenario
     from lab.settings import Settings
 
@@ -228,7 +228,7 @@ class Lab:
     ) -> Pool:
         """Return where guests of a kind come from, with `modules` in them from the start.
 
-        `narrow`: so is the program of 32-bit actors. `turns`: their CPUs may take turns, see lab.beside.
+        `narrow`: so is the program of 32-bit actors. `turns`: their CPUs may take turns, see lab.run.beside.
         """
         key = (target, boot, modules, narrow, turns)
         if key not in self._pools:
@@ -397,7 +397,7 @@ class Lab:
     def _write_down(
         self, path: Path, target: Target, scenario: Scenario, guest: Guest, result: Result
     ) -> None:
-        from lab import journal  # noqa: PLC0415 - few runs are written down
+        from lab.run import journal  # noqa: PLC0415 - few runs are written down
 
         modules: list[str] = []
         with contextlib.suppress(GuestError, OSError):  # a guest that hangs or is dead has said enough
@@ -421,7 +421,7 @@ class Lab:
     @contextlib.contextmanager
     def hand(self, target: Target, *, modules: ModulesGiven = (), uapi: Sequence[str] = ()) -> Iterator[Hand]:
         """Give a fresh guest of a target to a Python test; raises what ready() and run() do."""
-        from lab.hand import Hand, module_loads  # noqa: PLC0415 - only Python tests need it
+        from lab.run.hand import Hand, module_loads  # noqa: PLC0415 - only Python tests need it
         from lab.scenario import BootOptions, Scenario  # noqa: PLC0415 - as above
 
         boot = BootOptions()
@@ -440,7 +440,7 @@ class Lab:
 
     def record(self, root: Path, rows: Sequence[Row]) -> None:
         """Keep what became of the scenarios of the tree in `root`; raises CacheError."""
-        from lab import results  # noqa: PLC0415 - only at a run's end
+        from lab.run import results  # noqa: PLC0415 - only at a run's end
 
         results.record(self.cache, root, rows)
 

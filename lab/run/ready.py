@@ -14,14 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from lab import narrow as narrow_
 from lab.abi.layout import nearest
 from lab.arch import Architecture, architecture
-from lab.cache import Cache, file_digest
 from lab.errors import BuildFailed, Unsupported, UsageError
 from lab.guest.argv import DEVICES, BootSpec
 from lab.kernels.images import Images
+from lab.run import narrow as narrow_
 from lab.scenario import ModuleLoad
+from lab.store.cache import Cache, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Loads = tuple[ModuleLoad, ...]  # a scenario's, in order
-HOUSE = Path(__file__).resolve().parent.parent  # the tree that holds kmod/ and rootfs/
+HOUSE = Path(__file__).resolve().parents[2]  # the tree that holds kmod/ and rootfs/
 _STEP_SECONDS = 5.0  # a step's deadline on a target that boots as fast as _BOOT_SECONDS
 _BOOT_SECONDS = 2.5
 
@@ -57,7 +57,7 @@ class Wishes:
     source: Path = HOUSE / "kmod"
     patches: tuple[Path, ...] = ()
     qemu: Path | None = None
-    journal: Path | None = None  # where each scenario is written down, see lab.journal
+    journal: Path | None = None  # where each scenario is written down, see lab.run.journal
 
 
 def with_shipped(modules: Loads, built: Collection[str], shipped: ShippedModules, release: str) -> Loads:

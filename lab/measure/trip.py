@@ -15,7 +15,7 @@ from lab.errors import GuestError, UsageError
 from lab.guest.rounds import Rounds
 from lab.guest.splat import splats
 from lab.guest.wire import Program
-from lab.session import LeakedReference, StepFailed
+from lab.run.session import LeakedReference, StepFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from lab.guest.wire import Reply
     from lab.language.plan import Call, Plan
     from lab.language.steps import Step
+    from lab.run.session import Session
     from lab.scenario import Trip
-    from lab.session import Session
 
 PROGRAMS: Final = 5  # one after the other: a timer's interrupt is in some of them
 WINDOW: Final = 32  # rounds whose mean is one figure: what happens in every fifth is in it

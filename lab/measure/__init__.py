@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""What scenarios and round trips cost."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""What is generated for people to read."""
