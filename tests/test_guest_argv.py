@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.arch import ARM64, X86_64
+from lab.arch import ARM64, S390X, X86_64
 from lab.errors import UsageError
 from lab.guest.argv import BootSpec, Qemu, Wiring, argv, command_line, kernel_stub
 from lab.kernels.model import Kernel, KernelFiles
@@ -169,3 +169,10 @@ def test_cpus_may_take_turns_in_a_clone_of_any_template() -> None:
     assert option(argv(spec(), "clone", wiring, turns=True), "-accel") == ["tcg,thread=single"]
     assert option(argv(spec(), "clone", wiring), "-accel") == ["tcg"]
     assert option(argv(spec(accel="kvm"), "clone", wiring, turns=True), "-accel") == ["kvm"]
+
+
+def test_cpus_of_s390x_take_turns_only_where_no_interrupt_is_lost_by_it() -> None:
+    wiring = replace(WIRING, ram=Path("/c/ram"))
+    debians, ours = spec(arch=S390X), spec(arch=S390X, qemu=replace(spec().qemu, patched=True))
+    assert option(argv(debians, "clone", wiring, turns=True), "-accel") == ["tcg"]
+    assert option(argv(ours, "clone", wiring, turns=True), "-accel") == ["tcg,thread=single"]

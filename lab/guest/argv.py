@@ -53,6 +53,7 @@ class Qemu:
     version: str  # as people say it: 10.0.13
     digest: str  # of the packages it came from: part of every template's key
     firmware: tuple[Path, ...] = ()  # for -L; none: where that QEMU looks by itself
+    patched: bool = False  # `lab turbo` built it: what kernels/qemu/ mends is mended
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,11 @@ def argv(spec: BootSpec, role: Role, wiring: Wiring, *, turns: bool = False) -> 
 _RESTORED = ("loading", "clone")
 
 
+def takes_turns(spec: BootSpec) -> bool:
+    """Tell whether CPUs that take turns are as good as those that run at once."""
+    return spec.accel == "tcg" and (spec.arch.turns or (spec.arch.turns_patched and spec.qemu.patched))
+
+
 def machine(spec: BootSpec, *, turns: bool = False) -> list[str]:
     """Return the part of the command line that makes the machine: no path and no descriptor in it.
 
@@ -130,7 +136,7 @@ def machine(spec: BootSpec, *, turns: bool = False) -> list[str]:
     return [
         # A versioned machine: what it is does not change when QEMU is renewed.
         "-machine", f"{spec.arch.machine},memory-backend=ram",
-        "-accel", "tcg,thread=single" if turns and spec.arch.turns and spec.accel == "tcg" else spec.accel,
+        "-accel", "tcg,thread=single" if turns and takes_turns(spec) else spec.accel,
         "-cpu", "host" if spec.accel == "kvm" else spec.arch.counted_cpu if spec.counted else spec.arch.cpu,
         # Each instruction is a nanosecond of the guest's time, whatever the host does meanwhile.
         *(("-icount", "shift=0") if spec.counted else ()),

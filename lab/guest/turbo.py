@@ -52,6 +52,7 @@ def instead(
         stock,
         command=(str(program),),
         version=turbo.upstream(found.about.source),
+        patched=True,
         digest=digest("turbo", own.digest, found.about.digest),
     )
 
