@@ -21,10 +21,11 @@ from lab.guest.rounds import LEAST, Rounds
 from lab.guest.wire import NO_CALL, CallResult, Fault, Op, Program, Reply, Result
 from lab.language import reader
 from lab.measure import price_list
-from lab.measure.price import Disagree, agreed
+from lab.measure.price import _CODE, Disagree, agreed
 from lab.measure.price_list import Prices
 from lab.measure.trip import TripFailed, instructions
 from lab.pages import channels
+from lab.run.lab import HOUSE
 from lab.run.session import Session
 from lab.verbs import table
 
@@ -351,3 +352,7 @@ def test_a_mistake_on_the_command_line_is_told(words: list[str], told: str) -> N
     done = CliRunner().invoke(main, ["price", *words])
     assert done.exit_code != 0
     assert told in done.output
+
+
+def test_what_decides_a_price_is_there() -> None:
+    assert [one for one in _CODE if not list((HOUSE / "lab").glob(one))] == []

@@ -45,8 +45,9 @@ _PATIENCE: Final = 120.0  # seconds for a step: a guest that counts is slower, a
 _FORMAT: Final = 2
 # What decides how a trip becomes a program.
 _CODE = (
-    "trip.py",
-    "session.py",
+    "measure/trip.py",
+    "run/session.py",
+    "run/cast.py",
     "guest/rounds.py",
     "guest/wire.py",
     "language/*.py",
