@@ -231,7 +231,9 @@ class Lab:
         `narrow`: so is the program of 32-bit actors. `turns`: their CPUs may take turns, see lab.run.beside.
         """
         key = (target, boot, modules, narrow, turns)
-        if key not in self._pools:
+        if key in self._pools:
+            self._pools[key] = self._pools.pop(key)  # used last, dropped last: its guest may still be asked
+        else:
             while len(self._pools) >= _POOLS:
                 self._drop(next(iter(self._pools)))
             self._pools[key] = self._foreseen(key) or self._new_pool(*key)
