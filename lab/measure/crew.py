@@ -122,7 +122,7 @@ def _work(pipe: Connection, settings: Settings, wishes: Wishes, target: Target, 
         while True:
             pipe.send(_stretch(lab, target, scenario, pipe.recv()))
     except (EOFError, OSError):  # nobody asks for more
-        if lab.settle():
+        if lab.settle() or lab.left_over:
             sys.exit(_DOUBTED)
     except LabError as error:
         pipe.send(f"a worker of the benchmark: {error}")

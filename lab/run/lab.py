@@ -92,6 +92,7 @@ class Lab:
         # Without findings so far; ids are unique in a file only.
         self._passed: defaultdict[tuple[Target, str], dict[Path, Scenario]] = defaultdict(dict)
         self.doubts: list[str] = []  # verdicts of this run that do not stand
+        self.left_over = False  # whether a guest in place had something of the one before it
 
     def targets(
         self, kernels: Sequence[str], arches: Sequence[str], flavours: Sequence[str], *, fetch: bool = True
@@ -308,6 +309,7 @@ class Lab:
 
     def _prove(self, target: Target, pool: Pool) -> None:
         """Run again, as clones, what was run in guests that may have had something of another one's."""
+        self.left_over = self.left_over or bool(pool.doubted)
         names, pool.doubted[:] = dict.fromkeys(pool.doubted), []
         again = [each for name in names for each in self._passed.pop((target, name), {}).values()]
         for scenario in again:
