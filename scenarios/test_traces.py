@@ -117,9 +117,8 @@ def test_the_devices_of_a_guest_go_on_as_the_first_ones_did(tmp_path: Path, targ
         lab.ready(target, sleeps)
         result = lab.run(target, sleeps, afterwards=look)
         assert result.verdict is Verdict.PASSED, result.report()
-    # A clock that begins anew is off by all that the template's guest had run.
-    allowed = min(lab.target(target).patience, uptimes[0] / 3)
-    assert uptimes == pytest.approx([uptimes[0]] * len(uptimes), abs=allowed)
+    # A clock that begins anew is off by all that the template's guest had run; a busy host by less than that.
+    assert uptimes == pytest.approx([uptimes[0]] * len(uptimes), abs=0.6 * uptimes[0])
     assert max(ticks) < 2 * min(ticks) + FEW
     assert_in_place(lives, lab, target)
 
