@@ -176,8 +176,8 @@ def test_a_template_with_another_program_is_another_one(
     monkeypatch.setattr(loaded, "compose", lambda *_: -1)
     cache = Cache(tmp_path, QUIET)
     for image in (b"", b"1", b"1", b"2", b""):
-        program = loaded.Program("agent32", image, lambda _: None) if image else None
-        loaded.loaded(TEMPLATE, spec(), [("lab_core", b"image", "", False)], cache, QUIET, program)
+        programs = [loaded.Program("agent32", image, lambda _: None)] if image else []
+        loaded.loaded(TEMPLATE, spec(), [("lab_core", b"image", "", False)], cache, QUIET, programs)
     assert made == [[], [b"1"], [b"2"]]
     cache.close()
 

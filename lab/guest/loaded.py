@@ -66,14 +66,13 @@ def loaded(
     modules: Sequence[Load],
     cache: Cache,
     progress: Progress,
-    program: Program | None = None,
+    programs: Sequence[Program] = (),
 ) -> Template | None:
-    """Return a template in which modules are loaded, in order, and a program is; it is the caller's to close.
+    """Return a template in which modules are loaded, in order, and programs are; it is the caller's to close.
 
     None where loading fails or makes the kernel complain: the scenario's own report shall say so. Raises
     GuestError, BootFailed, HostError and CacheError when there is no such template for another reason.
     """
-    programs = [program] if program is not None else []
     names = "-".join([*(name for name, *_ in modules), *(each.name for each in programs)])
     content: list[tuple[str, ...]] = [
         (name, hashlib.sha256(image).hexdigest(), params) for name, image, params, _ in modules

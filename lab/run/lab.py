@@ -283,8 +283,8 @@ class Lab:
             return None
         loads = [(module.name, images[module.name], module.text, module.shipped) for module in modules]
         try:
-            program = parts.narrow_program() if narrow else None
-            return loaded(base, spec, loads, self.cache, self.progress, program)
+            programs = [parts.narrow_program()] if narrow else []
+            return loaded(base, spec, loads, self.cache, self.progress, programs)
         except CacheError:
             raise
         except (GuestError, BootFailed, HostError) as error:
