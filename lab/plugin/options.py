@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""What the command line and the ini file may say, and how many workers that makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.arch import ARCHITECTURES, DEFAULT
+
+DEFAULT_KERNEL = "6.12"  # the line that Debian's stable release ships
+SCENARIOS = "scenarios"  # YAML files below a directory of this name are scenario files
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the lab's options, and its settings as ini options of the same names."""
+    group = parser.getgroup("chanlab", "guests under QEMU")
+    group.addoption(
+        "--kernel",
+        action="append",
+        default=None,
+        metavar="SPEC",
+        help="6.12, 6.12.107, '>=6.1', oldest, newest or all; repeatable "
+        f"(default: {DEFAULT_KERNEL}; `lab kernels` lists what there is)",
+    )
+    group.addoption(
+        "--arch",
+        action="append",
+        default=None,
+        metavar="ARCH",
+        help=f"{', '.join(ARCHITECTURES)} or all; repeatable (default: {DEFAULT})",
+    )
+    group.addoption(
+        "--flavour",
+        action="append",
+        default=None,
+        metavar="NAME",
+        help="stock, cloud, rt … or all (default: stock)",
+    )
+    group.addoption(
+        "--cold", action="store_true", help="boot a guest for each scenario instead of cloning one"
+    )
+    group.addoption(
+        "--seed", type=int, default=None, help="the run's seed (default: a new one, which is printed)"
+    )
+    group.addoption(
+        "--journal",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="append what each scenario's steps and the kernel gave, for `lab compare`",
+    )
+    group.addoption("--qemu", type=Path, default=None, metavar="PATH", help="a QEMU of your own")
+    group.addoption(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="apply kmod/faults/NAME.patch to a copy of the modules, to see a scenario fail; repeatable",
+    )
+    group.addoption(
+        "--stress",
+        action="store_true",
+        help="let the CPUs of guests lag behind one another at random while twice as many workers run as "
+        "there are CPUs (or -n)",
+    )
+    from lab.settings import SETTINGS  # noqa: PLC0415 - pytest starts without the lab's parts
+
+    for setting in SETTINGS:
+        parser.addini(setting.name, f"{setting.meaning} (default: {setting.default})", default="")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Decide how many workers there are where -n does not; before xdist looks at it."""
+    option = config.option
+    # A worker of xdist's comes by here too, with the option reset: it must not start workers of its own.
+    if hasattr(config, "workerinput") or getattr(option, "numprocesses", 0) is not None:
+        return
+    if option.dist != "no" or _by_hand(option):
+        return
+    from lab import workers  # noqa: PLC0415 - only a process that may start some needs it
+
+    if option.stress:
+        option.numprocesses = workers.crowd()
+        return
+    # What -k and --lf leave is known when all is read; mostly it is little.
+    chosen = option.keyword and not option.keyword.startswith("not ")
+    if chosen or getattr(option, "lf", False):  # -p no:cacheprovider: there is no --lf
+        return
+    places = [Path(arg) for arg in config.args if "::" not in arg]
+    targets = workers.targets(option.kernel or "", option.arch or "", option.flavour or "")
+    count = workers.roughly([place for place in places if holds_scenarios(place)], targets)
+    count += len(config.args) - len(places)
+    if (found := workers.number(count)) > 1:
+        option.numprocesses = found
+
+
+def _by_hand(option: Any) -> bool:
+    """Whether somebody is looking at what one process does, or nothing is run."""
+    return bool(option.collectonly or option.usepdb or option.trace or option.capture == "no")
+
+
+def holds_scenarios(place: Path) -> bool:
+    """Tell whether a place on the command line is one of scenarios."""
+    return SCENARIOS in place.absolute().parts or place.suffix in (".yaml", ".yml")

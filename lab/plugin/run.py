@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""What one pytest process knows of the lab, from its beginning to its end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import Counter
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.arch import DEFAULT
+from lab.errors import LabError
+from lab.plugin.options import DEFAULT_KERNEL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.guest.stress import Stress
+    from lab.kernels.model import Target
+    from lab.progress import Progress
+    from lab.relay import Hub
+    from lab.run.lab import Lab
+    from lab.run.results import Row
+
+RUN = pytest.StashKey["Run"]()
+PROGRESS = "chanlab_progress"  # a worker of xdist's is told by it where to say what it does
+
+
+class Run:
+    """What one pytest process knows of the lab; everything is made when first needed."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._lab: Lab | None = None
+        self._targets: tuple[Target, ...] | None = None
+        self.heard: list[str] = []  # what xdist's workers want said
+        self.doubts: list[str] = []  # verdicts that do not stand
+        self.lags = Counter[str]()  # what --stress did, here and in workers
+        self._stress: Stress | None = None
+        self._hub: Hub | None = None
+        self.reported = False  # whether there is a line of dots
+        # Nothing is captured yet: what is shown here reaches whoever waits, and not a report.
+        self._stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self._config.option.seed)
+
+    @property
+    def lab(self) -> Lab:
+        """The lab of this process."""
+        if self._lab is None:
+            from lab import settings  # noqa: PLC0415 - only runs that have scenarios pay for it
+            from lab.run import lab as run_lab  # noqa: PLC0415 - as above
+
+            option = self._config.option
+            ini = {setting.name: str(self._config.getini(setting.name)) for setting in settings.SETTINGS}
+            wishes = run_lab.Wishes(
+                seed=self.seed,
+                cold=option.cold,
+                patches=tuple(run_lab.fault(name) for name in option.fault),
+                qemu=option.qemu,
+                journal=option.journal.absolute() if option.journal is not None else None,
+            )
+            self._lab = run_lab.Lab(settings.load(ini), wishes, self.progress)
+        return self._lab
+
+    @cached_property
+    def progress(self) -> Progress:
+        """Where this process says what takes long: a worker of xdist's to the one with the terminal."""
+        from lab.progress import Progress  # noqa: PLC0415 - as above
+
+        worker = getattr(self._config, "workerinput", {})
+        if PROGRESS in worker:
+            from lab.relay import Remote  # noqa: PLC0415 - as above
+
+            return Remote(worker[PROGRESS], worker["workerid"])
+        return Progress(
+            self._stderr, quiet=self._config.option.verbose < 0 or bool(worker), fresh=self._fresh
+        )
+
+    def _fresh(self) -> None:
+        """End the line of dots, if there is one."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None and self.reported:
+            self.reported = False
+            # With workers it does not know that there is one.
+            terminal.currentfspath = terminal.currentfspath or -2
+            terminal.ensure_newline()
+
+    def hub(self) -> Hub:
+        """Return where workers say what takes them long."""
+        if self._hub is None:
+            from lab.relay import Hub  # noqa: PLC0415 - only where there are workers
+
+            self._hub = Hub(self.progress)
+        return self._hub
+
+    def verdict(self) -> None:
+        """Take note that there is something to see: what takes long has to take longer to be told."""
+        self.reported = True
+        if self._hub is not None:
+            from lab.relay import LATE  # noqa: PLC0415 - as above
+
+            self._hub.patience = LATE
+
+    def targets(self) -> tuple[Target, ...]:
+        """Return the targets that the command line asks for.
+
+        Raises pytest.UsageError with the lab's own words where it asks for what is not there.
+        """
+        if self._targets is None:
+            option = self._config.option
+            try:
+                self._targets = self.lab.targets(
+                    option.kernel or [DEFAULT_KERNEL],
+                    option.arch or [DEFAULT],
+                    option.flavour or ["stock"],
+                    fetch=not option.collectonly,
+                )
+            except LabError as error:
+                raise pytest.UsageError(str(error)) from error
+        return self._targets
+
+    def again(self, nodeid: str, target: Target) -> str:
+        """Return the one line that runs an item again as it ran here."""
+        option = self._config.option
+        words = ["pytest", nodeid, "--kernel", target.name]
+        if target.kernel.arch != DEFAULT:
+            words += ["--arch", target.kernel.arch]
+        if target.kernel.flavour != "stock":
+            words += ["--flavour", target.kernel.flavour]
+        words += ["--seed", str(self.seed)]
+        words += ["--cold"] if option.cold else []
+        words += ["--qemu", str(option.qemu)] if option.qemu is not None else []
+        words += ["--stress"] if option.stress else []
+        words += [word for name in option.fault for word in ("--fault", name)]
+        return shlex.join(words)
+
+    def disturb(self) -> None:
+        """Begin what --stress asks for, until close().
+
+        Raises pytest.UsageError where that is impossible.
+        """
+        from lab.guest.stress import Stress  # noqa: PLC0415 - only --stress needs it
+
+        worker = getattr(self._config, "workerinput", {}).get("workerid", "")
+        try:
+            self._stress = Stress(f"{self.seed} {worker}", self.lags).__enter__()
+        except LabError as error:
+            raise pytest.UsageError(str(error)) from error
+
+    def calm(self) -> None:
+        """End what disturb() began."""
+        if self._stress is not None:
+            self._stress.close()
+
+    def record(self, rows: Sequence[Row]) -> None:
+        """Keep what became of each scenario, for `lab channels`."""
+        try:
+            self.lab.record(self._config.rootpath, rows)
+        except LabError as error:
+            self.heard.append(f"what became of the scenarios is not kept: {error.message}")
+
+    def notes(self) -> list[str]:
+        """Return what the lab wants said once at the end of a run."""
+        own = self._lab.notes() if self._lab is not None else []
+        return list(dict.fromkeys([*self.heard, *own]))
+
+    def settle(self) -> None:
+        """End the guests, and hear which verdicts do not stand."""
+        if self._lab is not None:
+            self.doubts += self._lab.settle()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.calm()
+        if self._lab is not None:
+            self._lab.close()
+            self._lab = None
+        if self._hub is not None:
+            self._hub.close()
+        if "progress" in self.__dict__:
+            self.progress.close()
+        self._stderr.close()
