@@ -261,7 +261,7 @@ def channels(*, as_json: bool) -> None:
     import json  # noqa: PLC0415 - as above
 
     from lab.language import reader  # noqa: PLC0415 - as above
-    from lab.run import results  # noqa: PLC0415 - as above
+    from lab.run.results import Records, cells  # noqa: PLC0415 - as above
     from lab.verbs import table  # noqa: PLC0415 - as above
 
     _, cache, _ = _open(quiet=as_json)
@@ -269,14 +269,15 @@ def channels(*, as_json: bool) -> None:
     paths = sorted(root.glob("scenarios/*.yaml"))
     if not paths:
         raise click.UsageError("no scenario files in scenarios/: run it where they are")
-    cells = results.cells(cache, root, [reader.load(path, root=root, verbs=table()) for path in paths])
+    files = [reader.load(path, root=root, verbs=table()) for path in paths]
+    found = cells(Records(cache, root), files)
     if as_json:
-        click.echo(json.dumps([cell.to_json() for cell in cells], indent=1))
+        click.echo(json.dumps([cell.to_json() for cell in found], indent=1))
         return
-    if not cells:
+    if not found:
         click.echo("nothing was run here yet: pytest scenarios/ --kernel 6.12")
         return
-    _show_channels(cells)
+    _show_channels(found)
 
 
 def _show_channels(cells: Sequence[Cell]) -> None:

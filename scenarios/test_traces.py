@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.language import reader
-from lab.run.verdict import Verdict
+from lab.run.record import Verdict
 from lab.scenario import BootOptions
 from lab.verbs import table
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lab.guest.machine import Guest
     from lab.kernels.model import Target
     from lab.run.lab import Lab
-    from lab.run.verdict import Result
+    from lab.run.record import Record
     from lab.scenario import Scenario
 
 FILE = """
@@ -84,7 +84,7 @@ def test_nothing_of_a_guest_is_in_the_next_one(pair: tuple[Scenario, ...], targe
     leaves, looks = pair
     lives: list[int] = []
 
-    def run(which: Scenario) -> Result:
+    def run(which: Scenario) -> Record:
         lab.ready(target, which)
         result = lab.run(target, which, afterwards=lambda guest: lives.append(guest.process.life))
         assert result.verdict is Verdict.PASSED, result.report()

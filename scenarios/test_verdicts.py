@@ -14,7 +14,7 @@ import pytest
 from lab import scenario
 from lab.language import reader
 from lab.run import ready, runner
-from lab.run.verdict import Verdict
+from lab.run.record import Verdict
 from lab.verbs import table
 
 if TYPE_CHECKING:

@@ -133,10 +133,10 @@ class FakeLab:
 
     def run(self, target: Any, scenario: Any, *, afterwards: Any) -> Any:
         afterwards(SimpleNamespace(process=SimpleNamespace(life=4), private_kib=lambda: 51200))
-        from lab.run.verdict import Finding, Result, Verdict
+        from lab.run.record import Finding, Identity, Record, Seconds, Verdict
 
         findings = (Finding(Verdict.HUNG, self.problem),) if self.problem else ()
-        return Result(findings, seconds=0.25)
+        return Record(Identity("x", "a", "x.yaml", 1, "here"), findings, seconds=Seconds(steps=0.25))
 
     def target(self, target: Any) -> Any:
         return self

@@ -11,7 +11,7 @@ from lab.cli import main
 from lab.errors import UsageError
 from lab.language.outcome import Outcome
 from lab.run import journal
-from lab.run.verdict import Finding, Result, Verdict
+from lab.run.record import Finding, Identity, Record, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,16 +19,17 @@ class Read(Outcome):
     data: bytes | None = None
 
 
-def written(path: Path, *, data: bytes = b"hello", verdict: str = "", name: str = "x: a") -> Path:
+def written(path: Path, *, data: bytes = b"hello", verdict: str = "", name: str = "a") -> Path:
     findings = (Finding(Verdict.STEP_FAILED, verdict),) if verdict else ()
-    result = Result(findings, outcomes=(Read(returns=len(data), data=data),), said=("one", "two"))
-    journal.write(path, journal.entry(name, "6.12-x86_64", result, ["lab_core"]))
+    here = Identity("x", name, "x.yaml", 1, "6.12-x86_64")
+    record = Record(here, findings, outcomes=(Read(returns=len(data), data=data),), said=("one", "two"))
+    journal.write(path, record, ["lab_core"])
     return path
 
 
 def test_what_a_scenario_gave_is_written_down(tmp_path: Path) -> None:
     path = written(tmp_path / "j")
-    written(path, name="x: b", verdict="wrong", data=bytes(100))
+    written(path, name="b", verdict="wrong", data=bytes(100))
     found = journal.read(path)
     assert found["x: a [6.12-x86_64]"] == {
         "verdict": "passed",

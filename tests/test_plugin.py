@@ -3,22 +3,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from lab import plugin, settings, workers
-from lab.errors import BuildFailed, HostError, Unsupported
+from lab.errors import BuildFailed, HostError, LabError, Unsupported
 from lab.guest import pool
 from lab.kernels.model import Kernel, Target
 from lab.run import lab as run_lab
-from lab.run.verdict import Finding, Result, Verdict
+from lab.run.record import Finding, Identity, Record, Verdict, refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from lab.run.results import Row
     from lab.scenario import Scenario
 
 pytest_plugins = ["pytester"]
@@ -64,17 +65,27 @@ class Lab:
         if scenario.name == "elsewhere":
             raise Unsupported("CONFIG_ELSEWHERE is not set")
 
-    def run(self, _target: Target, scenario: Scenario) -> Result:
+    def run(self, target: Target, scenario: Scenario) -> Record:
+        here = Identity.of(scenario, target)
         if scenario.name.startswith("broken"):
-            return Result((Finding(Verdict.STEP_FAILED, "not as wanted"),))
+            return Record(here, (Finding(Verdict.STEP_FAILED, "not as wanted"),))
         if scenario.name == "the host":
-            return Result((Finding(Verdict.LAB_ERROR, HostError("disk full").message),))
-        return Result()
+            return Record(here, (Finding(Verdict.LAB_ERROR, HostError("disk full").message),))
+        return Record(here)
 
-    recorded: ClassVar[list[Row]] = []
+    def refused(self, target: Target, scenario: Scenario, error: LabError | Unsupported) -> Record:
+        return refused(Identity.of(scenario, target), error)
 
-    def record(self, _root: Path, rows: Sequence[Row]) -> None:
-        self.recorded.extend(rows)
+    recorded: ClassVar[list[Record]] = []
+
+    def records(self, _root: Path) -> Lab:
+        return self
+
+    def shorten(self) -> None:
+        pass
+
+    def add(self, record: Record) -> None:
+        self.recorded.append(record)
 
     def settle(self) -> list[str]:
         return []
@@ -122,16 +133,11 @@ def test_the_line_that_shows_it_again_has_what_the_run_was_told(house: pytest.Py
 
 def test_what_became_of_the_scenarios_is_kept(house: pytest.Pytester) -> None:
     run(house, "-k", "fine or broken or elsewhere", "--deselect", "scenarios/ioctl.yaml::fine[6.12-x86_64]")
-    assert {(row.scenario, row.verdict, row.reason) for row in Lab.recorded} == {
+    assert {(each.identity.scenario, each.verdict.value, each.title) for each in Lab.recorded} == {
         ("broken", "step failed", "not as wanted"),
         ("broken: with (a, b) and [brackets]", "step failed", "not as wanted"),
         ("elsewhere", "unsupported", "CONFIG_ELSEWHERE is not set"),
     }
-
-
-def test_a_fault_says_nothing_about_a_channel(house: pytest.Pytester) -> None:
-    run(house, "--fault", "poll-no-hangup").assert_outcomes(passed=1, failed=2, skipped=1, errors=1)
-    assert Lab.recorded == []
 
 
 def test_only_a_target_can_be_unable(house: pytest.Pytester) -> None:
@@ -210,6 +216,22 @@ def test_workers_notes_reach_the_terminal(house: pytest.Pytester, monkeypatch: p
     result = house.runpytest_subprocess("-n", "2", "scenarios", "--kernel", "6.12", "-k", "fine or broken")
     result.assert_outcomes(passed=1, failed=2)
     assert result.stdout.str().count("every guest is booted, none restored: a reason") == 1
+
+
+def test_workers_have_the_seed_that_is_printed(crowd: pytest.Pytester) -> None:
+    crowd.path.joinpath("test_seed.py").write_text(
+        "def test_a(request): assert request.config.option.seed == 7\n"
+        "def test_b(request): print(request.config.option.chanlab_run)\n"
+        "def test_c(request): print(request.config.option.chanlab_run)\n"
+    )
+    crowd.runpytest_subprocess("-n", "2", "test_seed.py", "--seed", "7").assert_outcomes(passed=3)
+    result = crowd.runpytest_subprocess("-n", "2", "test_seed.py", "-rP")
+    result.assert_outcomes(passed=2, failed=1)
+    text = result.stdout.str()
+    printed = re.search(r"chanlab: seed (\d+)", text)
+    assert printed is not None
+    assert f"assert {printed[1]} == 7" in text
+    assert len(set(re.findall(r"\d{8}T\d{6}Z-\w{6}", text))) == 1
 
 
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]])
@@ -358,3 +380,19 @@ def test_workers_are_as_many_as_cpus_and_memory_and_work_allow(monkeypatch: pyte
     assert workers.number(1500) == 1
     monkeypatch.setattr(pool, "available_mib", lambda: None)
     assert workers.number(1500) == 8
+
+
+@pytest.mark.parametrize("workers", [["-p", "no:xdist"], ["-n", "2"]])
+def test_junit_says_what_a_record_says(crowd: pytest.Pytester, workers: list[str]) -> None:
+    crowd.runpytest_subprocess(*workers, "scenarios", "--kernel", "6.12", "--junitxml=j.xml")
+    tree = ET.parse(crowd.path / "j.xml")  # noqa: S314 - it is ours
+    cases = tree.getroot().iter("testcase")
+    found = {
+        case.attrib["name"]: {each.attrib["name"]: each.attrib["value"] for each in case.iter("property")}
+        for case in cases
+    }
+    assert len(found) == 5
+    fine, elsewhere = found["fine[6.12-x86_64]"], found["elsewhere[6.12-x86_64]"]
+    assert (fine["verdict"], fine["target"], "title" in fine) == ("passed", "6.12-x86_64", False)
+    assert (elsewhere["verdict"], elsewhere["title"]) == ("unsupported", "CONFIG_ELSEWHERE is not set")
+    assert found["the host[6.12-x86_64]"]["verdict"] == "lab error"

@@ -10,9 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from lab import cli
+from lab.errors import CacheError
 from lab.language import reader
 from lab.run import results
-from lab.run.results import Cell, Row
+from lab.run.record import Finding, Identity, Place, Provenance, Record, Verdict
+from lab.run.results import Cell, Records, cells
 from lab.store.cache import Cache
 from lab.verbs import table
 
@@ -26,11 +28,19 @@ scenarios:
   - {name: broken, steps: [open: /dev/null]}
   - {name: elsewhere, steps: [open: /dev/null]}
 """
-ROWS = [
-    Row("6.12-x86_64", "ioctl", "fine", "passed"),
-    Row("6.12-x86_64", "ioctl", "broken", "step failed", "not as wanted"),
-    Row("6.12-x86_64", "ioctl", "gone", "passed"),
-    Row("6.12-s390x", "ioctl", "elsewhere", "unsupported", "no PCI"),
+
+
+def record(target: str, name: str, wrong: str = "", unsupported: str = "", *, fault: str = "") -> Record:
+    findings = (Finding(Verdict.STEP_FAILED, wrong, Place("read", "ioctl.yaml", 3)),) if wrong else ()
+    made = Provenance("0", "6.12", "6.12-1", "here", "gcc-14", 7, (fault,) if fault else ())
+    return Record(Identity("ioctl", name, "ioctl.yaml", 1, target), findings, unsupported, provenance=made)
+
+
+RECORDS = [
+    record("6.12-x86_64", "fine"),
+    record("6.12-x86_64", "broken", "not as wanted"),
+    record("6.12-x86_64", "gone"),
+    record("6.12-s390x", "elsewhere", unsupported="no PCI"),
 ]
 
 
@@ -49,9 +59,14 @@ def house(tmp_path: Path) -> Path:
 
 
 def found(cache: Cache, house: Path) -> list[Cell]:
-    return results.cells(
-        cache, house, [reader.load(house / "scenarios/ioctl.yaml", root=house, verbs=table())]
-    )
+    files = [reader.load(house / "scenarios/ioctl.yaml", root=house, verbs=table())]
+    return cells(Records(cache, house), files)
+
+
+def keep(cache: Cache, root: Path, *records: Record) -> None:
+    kept = Records(cache, root)
+    for each in records:
+        kept.add(each)
 
 
 def test_nothing_was_run(cache: Cache, house: Path) -> None:
@@ -59,18 +74,18 @@ def test_nothing_was_run(cache: Cache, house: Path) -> None:
 
 
 def test_each_scenarios_last_verdict_counts(cache: Cache, house: Path) -> None:
-    results.record(cache, house, ROWS)
+    keep(cache, house, *RECORDS)
     amd, ibm = found(cache, house)
     assert amd == Cell("ioctl", "6.12-x86_64", 1, {}, {"broken": "step failed: not as wanted"}, not_run=1)
     assert str(amd) == "1 FAILED 1 1?"
     assert ibm == Cell("ioctl", "6.12-s390x", 0, {"no PCI": 1}, {}, not_run=2)
     assert str(ibm) == "1u 2?"
-    results.record(cache, house, [Row("6.12-x86_64", "ioctl", "broken", "passed")])
+    keep(cache, house, record("6.12-x86_64", "broken"))
     assert str(found(cache, house)[0]) == "2 1?"
 
 
 def test_another_tree_has_results_of_its_own(cache: Cache, house: Path, tmp_path: Path) -> None:
-    results.record(cache, tmp_path / "other", ROWS)
+    keep(cache, tmp_path / "other", *RECORDS)
     assert found(cache, house) == []
 
 
@@ -79,7 +94,7 @@ def test_the_command(cache: Cache, house: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("CHANLAB_CACHE", str(cache.root))
     none = CliRunner().invoke(cli.main, ["channels"])
     assert "nothing was run here yet" in none.output
-    results.record(cache, house, ROWS)
+    keep(cache, house, *RECORDS)
     told = CliRunner().invoke(cli.main, ["channels"])
     assert told.exit_code == 0
     assert "unsupported: ioctl: no PCI: 6.12-s390x (1)" in told.output
@@ -89,3 +104,41 @@ def test_the_command(cache: Cache, house: Path, monkeypatch: pytest.MonkeyPatch)
         ("ioctl", "6.12-x86_64", 1),
         ("ioctl", "6.12-s390x", 0),
     ]
+
+
+def test_a_fault_says_nothing_about_a_channel(cache: Cache, house: Path) -> None:
+    keep(cache, house, record("6.12-x86_64", "fine"), record("6.12-x86_64", "fine", "wrong", fault="bad"))
+    assert [str(cell) for cell in found(cache, house)] == ["1 2?"]
+
+
+def test_cleaning_leaves_records_alone(cache: Cache, house: Path) -> None:
+    keep(cache, house, *RECORDS)
+    cache.remember("fact", 1)
+    cache.clean()
+    assert len(found(cache, house)) == 2
+
+
+def test_very_many_records_become_the_last_ones(
+    cache: Cache, house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(cache, house, *RECORDS, *RECORDS, record("6.12-x86_64", "broken", "else", fault="bad"))
+    before, kept = found(cache, house), Records(cache, house)
+    kept.shorten()
+    assert len(kept.path.read_text().splitlines()) == 11
+    monkeypatch.setattr(results, "_MOST_BYTES", 100)
+    kept.shorten()
+    assert len(kept.path.read_text().splitlines()) == 5
+    assert found(cache, house) == before
+
+
+def test_records_of_another_format_are_left_out(cache: Cache, house: Path) -> None:
+    keep(cache, house, *RECORDS)
+    path = Records(cache, house).path
+    path.write_text(path.read_text().replace('"format":1', '"format":0'))
+    assert found(cache, house) == []
+
+
+def test_a_disk_that_takes_nothing_is_told(cache: Cache, house: Path) -> None:
+    Records(cache, house).path.mkdir()
+    with pytest.raises(CacheError, match="cannot be written: Is a directory"):
+        keep(cache, house, *RECORDS)

@@ -13,8 +13,8 @@ from lab.errors import GuestHung, GuestLost
 from lab.guest.kmsg import KernelMessage
 from lab.language.steps import Step
 from lab.run import runner
+from lab.run.record import Finding, Identity, Record, Verdict
 from lab.run.session import LeakedReference, StepFailed
-from lab.run.verdict import Finding, Result, Verdict
 from lab.scenario import Scenario, SplatWanted
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Agent:
 @dataclass
 class Guest:
     agent: Agent = field(default_factory=Agent)
-    restored: bool = True
+    how: str = "clone"
     hello: Any = None
     dead: str = ""
     console: str = ""
@@ -110,11 +110,11 @@ def trial(
     finish: Callable[[Session], None] = lambda _: None,
     guest: Guest | None = None,
     **about: Any,
-) -> Result:
+) -> Record:
     session = Session(does or {}, finish)
     monkeypatch.setattr(runner, "session", lambda *_, **__: session)
     monkeypatch.setattr(runner, "_REPORT_SECONDS", 0.0)
-    ready: Any = type("Ready", (), {"patience": 1.0})()
+    ready: Any = type("Ready", (), {"patience": 1.0, "target": "6.12-x86_64"})()
     scenario = Scenario("x", "x", Path("x.yaml"), 1, "x", steps=steps(), **about)
     there: Any = guest or Guest()
     symbols: Any = lambda: None  # noqa: E731 - stands for what is never asked
@@ -151,7 +151,7 @@ def test_a_step_that_fails_is_told_with_its_place(monkeypatch: pytest.MonkeyPatc
 def test_a_splat_ends_the_scenario_at_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
     result = trial(monkeypatch, {1: warns, 2: fails})
     assert [each.verdict for each in result.findings] == [Verdict.SPLAT]
-    assert result.findings[0].where == "x.yaml:1: step 1"
+    assert str(result.findings[0].place) == "x.yaml:1: step 1"
 
 
 def test_a_splat_that_made_the_step_fail_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ def test_a_leaked_reference_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
     result = trial(monkeypatch, finish=leaks)
     assert result.verdict is Verdict.STEP_FAILED
-    assert result.findings[0].where == "unloading the modules"
+    assert str(result.findings[0].place) == "unloading the modules"
 
 
 def test_a_hang_says_where_everybody_stands(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,8 @@ def test_a_failed_step_is_not_the_hang_that_was_expected(monkeypatch: pytest.Mon
 
 
 def test_a_long_log_is_cut_at_its_beginning() -> None:
-    found = Result((Finding(Verdict.LOST, "gone"),), messages=tuple(f"line {n}" for n in range(100)))
+    here = Identity("x", "x", "x.yaml", 1, "6.12-x86_64")
+    found = Record(here, (Finding(Verdict.LOST, "gone"),), messages=tuple(f"line {n}" for n in range(100)))
     report = found.report()
     assert "the last 60 of 100" in report
     assert "line 39" not in report

@@ -120,6 +120,11 @@ def argv(spec: BootSpec, role: Role, wiring: Wiring, *, turns: bool = False) -> 
     ]
 
 
+def described(spec: BootSpec, *, turns: bool = False) -> tuple[str, ...]:
+    """Return the command line of a guest that is booted, without what each process has its own of."""
+    return (*spec.qemu.command, *machine(spec, turns=turns), *_memory(spec, "cold", None), *_kernel(spec))
+
+
 _RESTORED = ("loading", "clone")
 
 

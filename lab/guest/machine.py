@@ -83,6 +83,13 @@ class Guest:
         return self._process.pid
 
     @property
+    def how(self) -> str:
+        """How it came about: 'booted', 'clone', or 'in place' of another one."""
+        if not self.restored:
+            return "booted"
+        return "in place" if self._process.life > 1 else "clone"
+
+    @property
     def console(self) -> Console:
         """The serial console."""
         return self._console

@@ -38,13 +38,13 @@ from lab.guest.splat_words import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["KINDS", "Record", "Splat", "cut", "splats"]
+__all__ = ["KINDS", "Message", "Splat", "cut", "splats"]
 
 _MOST_LINES = 600  # of one report: a deep stack overflow prints hundreds
 _MESSAGE_LINES = 12  # between "cut here" and the line that says what it is
 
 
-class Record(Protocol):
+class Message(Protocol):
     """A record of /dev/kmsg: lab.guest.kmsg.KernelMessage."""
 
     @property
@@ -67,6 +67,18 @@ class Splat:
     kind: str  # one of KINDS
     title: str  # one line, stable across runs: no addresses, no numbers
     lines: tuple[str, ...]  # as they were printed
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """The functions of its call traces, the innermost first: 'tm_init [tm]'."""
+        found, tracing = [], False
+        for line in self.lines:
+            text = PREFIX.sub("", line, count=1)
+            tracing = tracing or text.startswith(TRACE)
+            match = FRAME.match(text) if tracing else None
+            if match:
+                found.append(_function(match))
+        return tuple(found)
 
     def matches(self, pattern: str) -> bool:
         """Return whether a regular expression is found in the title or in one of the lines."""
@@ -105,7 +117,7 @@ class _Report:
         return Splat(self.kind, title, tuple(self.lines))
 
 
-def splats(lines: Iterable[str | Record]) -> list[Splat]:
+def splats(lines: Iterable[str | Message]) -> list[Splat]:
     """Return the reports in what the kernel printed, in order.
 
     `lines`: lines of a console, with their time stamps or without, or records of /dev/kmsg.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from lab.errors import HostError, LabError
 from lab.progress import Progress
 from lab.run.lab import Lab
-from lab.run.verdict import Verdict
+from lab.run.record import Verdict
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

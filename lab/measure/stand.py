@@ -12,7 +12,7 @@ from lab.errors import HostError, Unsupported
 from lab.guest.cost import Meter
 from lab.measure.crew import OFTEN
 from lab.run import beside
-from lab.run.verdict import Verdict
+from lab.run.record import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,14 +77,14 @@ class Stand:
             told.append((time.perf_counter() - asked, cost, mib, guest.process.life))
 
         started = time.perf_counter()
-        result = self.lab.run(self._target, scenario, afterwards=afterwards)
+        record = self.lab.run(self._target, scenario, afterwards=afterwards)
         took = time.perf_counter() - started
-        if result.verdict is not Verdict.PASSED:
-            raise HostError(f"a scenario that is timed did not pass: {scenario.id}\n{result.report()}")
+        if record.verdict is not Verdict.PASSED:
+            raise HostError(f"a scenario that is timed did not pass: {scenario.id}\n{record.report()}")
         ((asking, cost, mib, life),) = told
         measured = {
             "wall_ms": (took - asking) * 1000,
-            "steps_ms": result.seconds * 1000,
+            "steps_ms": record.seconds.steps * 1000,
             "cpu_ms": cost.cpu_seconds * 1000,
             "blocks": float(cost.blocks),
             "private_mib": mib,

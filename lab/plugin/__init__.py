@@ -6,7 +6,8 @@ The only room of the lab that imports pytest. What pytest calls is named here an
 
 from __future__ import annotations
 
-import random
+import secrets
+import time
 from typing import TYPE_CHECKING
 
 from lab.plugin.collect import (
@@ -19,7 +20,7 @@ from lab.plugin.collect import (
 from lab.plugin.fixtures import guest, lab
 from lab.plugin.items import pytest_runtest_makereport
 from lab.plugin.options import pytest_addoption, pytest_cmdline_main
-from lab.plugin.run import RUN, Run
+from lab.plugin.run import RECORD, RUN, RUN_ID, SEED, Run
 from lab.plugin.terminal import (
     pytest_configure_node,
     pytest_report_header,
@@ -27,6 +28,7 @@ from lab.plugin.terminal import (
     pytest_terminal_summary,
     pytest_testnodedown,
 )
+from lab.run.record import Record
 
 if TYPE_CHECKING:
     import pytest
@@ -38,11 +40,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register what is known before anything is collected; nothing is fetched here."""
     config.addinivalue_line("markers", "scenario: a scenario from a YAML file, run in a guest")
     config.addinivalue_line("markers", "guest: a Python test that is given a guest")
-    if config.option.seed is None:
-        # Made here, in the controller, so that the workers of one run share it.
-        config.option.seed = random.SystemRandom().getrandbits(_SEED_BITS)
+    worker = getattr(config, "workerinput", {})
+    # A worker of xdist's is told: it reads the command line by itself, and would make a seed of its own.
+    if SEED in worker:
+        config.option.seed = worker[SEED]
+    elif config.option.seed is None:
+        config.option.seed = secrets.randbits(_SEED_BITS)
+    now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    config.option.chanlab_run = worker.get(RUN_ID) or f"{now}-{secrets.token_hex(3)}"
     config.stash[RUN] = run = Run(config)
-    config.pluginmanager.register(_Verdicts(run))
+    config.pluginmanager.register(_Reports(run, keeps=not worker))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -52,14 +59,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         run.close()
 
 
-class _Verdicts:
-    """Tells a run that there is one: pytest gives a report without its config."""
+class _Reports:
+    """Hands a run what is reported: pytest gives a report without its config."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, *, keeps: bool) -> None:
         self._run = run
+        self._keeps = keeps  # a worker of xdist's hands its records on with its reports
 
-    def pytest_runtest_logreport(self) -> None:
-        self._run.verdict()
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._run.seen()
+        found = getattr(report, RECORD, None)
+        if found is not None and self._keeps:
+            self._run.keep(Record.from_json(found))
 
 
 __all__ = [

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.errors import BootFailed, BuildFailed, LabError, Unsupported
-from lab.plugin.run import RUN
-from lab.run.verdict import Result, Verdict
+from lab.errors import LabError, Unsupported
+from lab.plugin.run import RECORD, RUN
+from lab.run.record import TROUBLE, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
     from pathlib import Path
 
     from lab.kernels.model import Target
+    from lab.run.record import Record
     from lab.scenario import Scenario
 
 
@@ -58,18 +59,6 @@ def _mark(config: pytest.Config, channel: str) -> pytest.MarkDecorator:
     return mark
 
 
-class Failed(Exception):  # noqa: N818 - an outcome, not an error
-    """A scenario did not pass; pytest shows the result's own report."""
-
-    def __init__(self, result: Result, again: str) -> None:
-        super().__init__(result.title)
-        self.result = result
-        self.again = again
-
-
-_ERRORS = {BuildFailed: Verdict.BUILD_FAILED, BootFailed: Verdict.BOOT_FAILED}
-
-
 class ScenarioItem(pytest.Item):
     """One scenario on one target."""
 
@@ -77,73 +66,45 @@ class ScenarioItem(pytest.Item):
         super().__init__(**kwargs)
         self.scenario = scenario
         self.target = target
+        self.record: Record | None = None  # what became of it, once that is known
 
     def setup(self) -> None:
         """Make what the target needs; what fails here is no verdict on the scenario."""
-        run = self.config.stash[RUN]
-        for name, value in (
-            ("target", str(self.target)),
-            ("channel", self.scenario.channel),
-            ("scenario", self.scenario.id),
-            ("kernel", self.target.kernel.release),
-            ("seed", str(run.seed)),
-        ):
-            self.user_properties.append((name, value))
+        lab = self.config.stash[RUN].lab
         try:
-            run.lab.ready(self.target, self.scenario)
-        except Unsupported as error:
-            raise _skipped(error) from error.with_traceback(None)
-        except LabError as error:
-            self._verdict(_ERRORS.get(type(error), Verdict.LAB_ERROR))
-            self.user_properties.append(("title", error.message))
-            # Of any other exception in a setup pytest makes a report with the source of every frame, a tenth
-            # of a second each, and one error may stop a thousand scenarios: each would add frames to it.
-            raise pytest.fail.Exception(str(error), pytrace=False) from error.with_traceback(None)
+            lab.ready(self.target, self.scenario)
+        except (LabError, Unsupported) as error:
+            self._ends(lab.refused(self.target, self.scenario, error))
 
     def runtest(self) -> None:
         """Run the scenario in a guest of its own."""
-        run = self.config.stash[RUN]
+        lab = self.config.stash[RUN].lab
         try:
-            result = run.lab.run(self.target, self.scenario)
+            record = lab.run(self.target, self.scenario)
         except Unsupported as error:
-            raise _skipped(error) from error.with_traceback(None)
-        self._verdict(result.verdict)
-        self.user_properties.append(("guest", "clone" if result.restored else "booted"))
-        if result.findings:
-            self.user_properties.append(("title", result.title))
-            raise Failed(result, run.again(self.nodeid, self.target))
+            record = lab.refused(self.target, self.scenario, error)
+        self._ends(record)
 
-    def _verdict(self, verdict: Verdict) -> None:
-        self.user_properties.append(("verdict", verdict.value))
+    def _ends(self, record: Record) -> None:
+        """Keep the record, and tell pytest what it cannot see of it."""
+        self.record = record
+        self.user_properties += record.properties()
+        # Of an exception that it does not know pytest makes a report with the source of every frame, a tenth
+        # of a second each, and one error may stop a thousand scenarios.
+        if record.verdict is Verdict.UNSUPPORTED:
+            raise pytest.skip.Exception(record.title) from None
+        if record.verdict is not Verdict.PASSED:
+            raise pytest.fail.Exception(record.title, pytrace=False) from None
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Show the scenario's own report; a traceback only for a mistake of the lab's."""
-        error = _told(excinfo)
-        if isinstance(error, Failed):
-            return error.result.report(error.again)
-        if isinstance(error, LabError):
-            verdict = next((v for k, v in reversed(self.user_properties) if k == "verdict"), "lab error")
-            again = self.config.stash[RUN].again(self.nodeid, self.target)
-            return f"{verdict}: {error}\nsee it again:\n  {again}"
+        """Show the record's own report; a traceback only for a mistake of the lab's."""
+        if self.record is not None and isinstance(excinfo.value, pytest.fail.Exception):
+            return self.record.report(self.config.stash[RUN].again(self.nodeid, self.target))
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Return where the scenario stands, so that -v and editors lead there."""
         return self.path, self.scenario.line - 1, self.name
-
-
-def _skipped(error: Unsupported) -> BaseException:
-    """Return what says that to pytest: of an error it does not know it reports each frame's source."""
-    return pytest.skip.Exception(error.reason)
-
-
-def _told(excinfo: pytest.ExceptionInfo[BaseException]) -> BaseException:
-    """Return what was raised; of a scenario that was stopped, the lab's own error."""
-    cause = excinfo.value.__cause__
-    stopped = isinstance(excinfo.value, (pytest.fail.Exception, pytest.skip.Exception))
-    if stopped and isinstance(cause, (LabError, Unsupported)):
-        return cause
-    return excinfo.value
 
 
 @pytest.hookimpl(wrapper=True)
@@ -155,27 +116,34 @@ def pytest_runtest_makereport(
     The latter says nothing about the module.
     """
     report = yield
-    error = _told(call.excinfo) if call.excinfo is not None else None
-    target = target_of(item)
-    if isinstance(error, Unsupported) and target is not None:  # elsewhere it is an error like any other
-        path, line, _ = item.reportinfo()
-        report.outcome = "skipped"
-        report.longrepr = (str(path), (line or 0) + 1, f"unsupported on {target}: {error.reason}")
-        if isinstance(item, ScenarioItem):
-            report.user_properties.append(("verdict", Verdict.UNSUPPORTED.value))
-            report.user_properties.append(("title", error.reason))
-        return report
-    ours = isinstance(error, LabError) or (
-        isinstance(error, Failed)
-        and error.result.verdict in (Verdict.LAB_ERROR, Verdict.BOOT_FAILED, Verdict.BUILD_FAILED)
-    )
-    if ours and call.excinfo is not None:
-        if call.when == "setup":  # pytest asks for repr_failure() in the call alone
-            scenario = isinstance(item, ScenarioItem)
-            report.longrepr = item.repr_failure(call.excinfo) if scenario else str(error)
-        elif isinstance(item, ScenarioItem):
-            report.when = "setup"  # what pytest and its junitxml count as an error instead of a failure
+    if isinstance(item, ScenarioItem):
+        _scenario_report(item, call, report)
+    elif call.excinfo is not None and (target := target_of(item)) is not None:
+        error = call.excinfo.value
+        if isinstance(error, Unsupported):
+            _skipped(item, report, f"unsupported on {target}: {error.reason}")
+        elif isinstance(error, LabError) and call.when == "setup":
+            report.longrepr = str(error)
     return report
+
+
+def _scenario_report(item: ScenarioItem, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    record = item.record
+    if record is None or call.when == "teardown":
+        return
+    if call.excinfo is not None or call.when == "call":
+        setattr(report, RECORD, record.to_json())
+    if record.verdict is Verdict.UNSUPPORTED:
+        _skipped(item, report, f"unsupported on {item.target}: {record.title}")
+    elif record.verdict in TROUBLE and call.excinfo is not None:
+        report.longrepr = item.repr_failure(call.excinfo)  # pytest asks for it in the call alone
+        report.when = "setup"  # what pytest and its junitxml count as an error instead of a failure
+
+
+def _skipped(item: pytest.Item, report: pytest.TestReport, why: str) -> None:
+    path, line, _ = item.reportinfo()
+    report.outcome = "skipped"
+    report.longrepr = (str(path), (line or 0) + 1, why)
 
 
 def target_of(item: pytest.Item) -> Target | None:

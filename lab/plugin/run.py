@@ -16,17 +16,18 @@ from lab.errors import LabError
 from lab.plugin.options import DEFAULT_KERNEL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.guest.stress import Stress
     from lab.kernels.model import Target
     from lab.progress import Progress
     from lab.relay import Hub
     from lab.run.lab import Lab
-    from lab.run.results import Row
+    from lab.run.record import Record
+    from lab.run.results import Records
 
 RUN = pytest.StashKey["Run"]()
-PROGRESS = "chanlab_progress"  # a worker of xdist's is told by it where to say what it does
+RECORD = "chanlab_record"  # what a report has of a scenario's record, as JSON
+# What a worker of xdist's is told: the run's id and seed, and where to say what it does.
+RUN_ID, SEED, PROGRESS = "chanlab_run", "chanlab_seed", "chanlab_progress"
 
 
 class Run:
@@ -38,6 +39,8 @@ class Run:
         self._targets: tuple[Target, ...] | None = None
         self.heard: list[str] = []  # what xdist's workers want said
         self.doubts: list[str] = []  # verdicts that do not stand
+        self.verdicts: dict[str, Counter[str]] = {}  # how many scenarios had which, by target
+        self._records: Records | None = None
         self.lags = Counter[str]()  # what --stress did, here and in workers
         self._stress: Stress | None = None
         self._hub: Hub | None = None
@@ -61,6 +64,7 @@ class Run:
             ini = {setting.name: str(self._config.getini(setting.name)) for setting in settings.SETTINGS}
             wishes = run_lab.Wishes(
                 seed=self.seed,
+                run=option.chanlab_run,
                 cold=option.cold,
                 patches=tuple(run_lab.fault(name) for name in option.fault),
                 qemu=option.qemu,
@@ -100,7 +104,7 @@ class Run:
             self._hub = Hub(self.progress)
         return self._hub
 
-    def verdict(self) -> None:
+    def seen(self) -> None:
         """Take note that there is something to see: what takes long has to take longer to be told."""
         self.reported = True
         if self._hub is not None:
@@ -159,12 +163,17 @@ class Run:
         if self._stress is not None:
             self._stress.close()
 
-    def record(self, rows: Sequence[Row]) -> None:
-        """Keep what became of each scenario, for `lab channels`."""
+    def keep(self, record: Record) -> None:
+        """Count a verdict, and keep the record for `lab channels`."""
+        verdicts = self.verdicts.setdefault(record.identity.target, Counter())
+        verdicts[record.verdict.value] += 1
         try:
-            self.lab.record(self._config.rootpath, rows)
+            if self._records is None:
+                self._records = self.lab.records(self._config.rootpath)
+                self._records.shorten()
+            self._records.add(record)
         except LabError as error:
-            self.heard.append(f"what became of the scenarios is not kept: {error.message}")
+            self.heard.append(f"what became of scenarios is not kept: {error.message}")
 
     def notes(self) -> list[str]:
         """Return what the lab wants said once at the end of a run."""

@@ -3,16 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from lab.plugin.run import PROGRESS, RUN
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lab.run.results import Row
+from lab.plugin.run import PROGRESS, RUN, RUN_ID, SEED
 
 _NOTES, _LAGS, _DOUBTS = "chanlab_notes", "chanlab_lags", "chanlab_doubts"
 _HYPOTHESIS = "hypothesispytest"
@@ -55,7 +50,9 @@ def _only_scenarios(terminalreporter: pytest.TerminalReporter) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker where to say what it does."""
+    """Tell a worker of what run it is, and where to say what it does."""
+    option = node.config.option
+    node.workerinput[RUN_ID], node.workerinput[SEED] = option.chanlab_run, option.seed
     node.workerinput[PROGRESS] = node.config.stash[RUN].hub().address
 
 
@@ -72,36 +69,17 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say once what the reader should know: the accelerator and why, cold boots and why."""
     run = config.stash[RUN]
-    rows = list(_rows(terminalreporter))
-    if rows and not config.option.fault:  # a module that is wrong on purpose says nothing about a channel
-        run.record(rows)
     notes = [*(f"NOT TO BE BELIEVED: {doubt}" for doubt in run.doubts), *run.notes()]
-    if config.option.stress and rows:
+    if config.option.stress and run.verdicts:
         from lab.guest.stress import told  # noqa: PLC0415 - only --stress needs it
 
         notes.append(told(run.lags))
-    counts: dict[str, dict[str, int]] = {}
-    for row in rows:
-        verdicts = counts.setdefault(row.target, {})
-        verdicts[row.verdict] = verdicts.get(row.verdict, 0) + 1
-    if not notes and not counts:
+    if not notes and not run.verdicts:
         return
     terminalreporter.section("chanlab", sep="-")
-    for target, verdicts in sorted(counts.items()):
+    for target, verdicts in sorted(run.verdicts.items()):
         terminalreporter.write_line(
             f"{target}: " + ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
         )
     for note in notes:
         terminalreporter.write_line(note)
-
-
-def _rows(terminalreporter: pytest.TerminalReporter) -> Iterator[Row]:
-    """Yield what became of each scenario of this run, on each target."""
-    from lab.run.results import Row  # noqa: PLC0415 - only runs that have scenarios pay for it
-
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            facts = dict(getattr(report, "user_properties", ()))
-            if "verdict" in facts and getattr(report, "when", "") in ("call", "setup"):
-                names = {key: facts[key] for key in ("target", "channel", "scenario", "verdict")}
-                yield Row(**names, reason=facts.get("title", ""))

@@ -10,32 +10,42 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import UsageError
+from lab.run.record import Record
+from lab.store import lines
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _SHORT = 64  # bytes that are written as they are
 _DEEP = 6
+_VALUES = "values"  # of a line, beside what a record has
 Fields = dict[str, str]  # of one scenario: what it is -> its value
 
 
-def entry(name: str, target: str, result: Any, modules: Sequence[str]) -> dict[str, object]:
-    """Return what is written down of a scenario that ran; `result` is a lab.run.verdict.Result."""
-    found: Fields = {"verdict": str(result.verdict.value)}
-    for number, finding in enumerate(result.findings):
-        found[f"finding {number}"] = f"{finding.title} / {finding.where} / {finding.wanted} / {finding.got}"
-    for number, outcome in enumerate(result.outcomes):
+def write(path: Path, record: Record, modules: Sequence[str]) -> None:
+    """Append a record with the values that it gave; several processes may do so at once.
+
+    `modules` are loaded at its end. Raises UsageError where writing is impossible.
+    """
+    try:
+        lines.append(path, [record.to_json() | {_VALUES: _values(record, modules)}])
+    except OSError as error:
+        raise UsageError(f"the journal {path} cannot be written: {error.strerror}") from error
+
+
+def _values(record: Record, modules: Sequence[str]) -> Fields:
+    found: Fields = {"verdict": record.verdict.value}
+    for number, finding in enumerate(record.findings):
+        found[f"finding {number}"] = f"{finding.title} / {finding.place} / {finding.wanted} / {finding.got}"
+    for number, outcome in enumerate(record.outcomes):
         found |= {f"step {number}{key}": value for key, value in _flat(outcome)}
-    found["messages"] = "\n".join(result.said)
-    found["modules"] = " ".join(modules)
-    return {"scenario": name, "target": target, "fields": found}
+    return found | {"messages": "\n".join(record.said), "modules": " ".join(modules)}
 
 
 def _flat(value: Any, key: str = "", depth: int = 0) -> list[tuple[str, str]]:
@@ -59,18 +69,6 @@ def _flat(value: Any, key: str = "", depth: int = 0) -> list[tuple[str, str]]:
     ]
 
 
-def write(path: Path, line: Mapping[str, object]) -> None:
-    """Append a line; several processes may do so at once. Raises UsageError where that is impossible."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            os.write(descriptor, json.dumps(line).encode() + b"\n")
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise UsageError(f"the journal {path} cannot be written: {error.strerror}") from error
-
-
 def read(path: Path) -> dict[str, Fields]:
     """Return what a journal has, by scenario and target. Raises UsageError when it is none."""
     found: dict[str, Fields] = {}
@@ -79,7 +77,7 @@ def read(path: Path) -> dict[str, Fields]:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):  # noqa: B007 - the error tells which
                 one = json.loads(line)
-                found[f"{one['scenario']} [{one['target']}]"] = dict(one["fields"])
+                found[str(Record.from_json(one).identity)] = dict(one[_VALUES])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{path}:{number}: this is no journal: {error}", hint="`pytest --journal FILE` writes one"

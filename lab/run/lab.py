@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from lab.errors import (
 )
 from lab.run import beside, runner
 from lab.run.ready import HOUSE, Loads, Ready, Wishes
-from lab.run.verdict import Finding, Result, Verdict
+from lab.run.record import Finding, Identity, Provenance, Record, Seconds, Verdict, refused
 from lab.store.cache import Cache
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from lab.kernels.model import Target
     from lab.progress import Progress
     from lab.run.hand import Hand, ModulesGiven
-    from lab.run.results import Row
+    from lab.run.results import Records
     from lab.scenario import BootOptions, Scenario
     from lab.settings import Settings
 
@@ -91,6 +92,7 @@ class Lab:
         self._notes: dict[str, None] = {}  # in order, each once
         # Without findings so far; ids are unique in a file only.
         self._passed: defaultdict[tuple[Target, str], dict[Path, Scenario]] = defaultdict(dict)
+        self._readying = 0.0  # seconds that the last ready() took
         self.doubts: list[str] = []  # verdicts of this run that do not stand
         self.left_over = False  # whether a guest in place had something of the one before it
 
@@ -185,6 +187,13 @@ class Lab:
 
         Raises Unsupported, BuildFailed, BootFailed and other LabErrors; what failed once is not tried again.
         """
+        started = time.monotonic()
+        try:
+            self._make_ready(target, scenario)
+        finally:
+            self._readying = time.monotonic() - started
+
+    def _make_ready(self, target: Target, scenario: Scenario) -> None:
         with self._once(target, None):
             parts = self.target(target)
             # A guest that begin() began is of the same kind, as a rule.
@@ -313,16 +322,16 @@ class Lab:
         names, pool.doubted[:] = dict.fromkeys(pool.doubted), []
         again = [each for name in names for each in self._passed.pop((target, name), {}).values()]
         for scenario in again:
-            result = self._alone(target, scenario)
-            if result.findings:
+            record = self._alone(target, scenario)
+            if record.findings:
                 self.doubts.append(
                     f"{scenario.id} on {target} passed in a guest that another one had left something to; "
-                    f"in a clone: {result.verdict.value}: {result.title}"
+                    f"in a clone: {record.verdict.value}: {record.title}"
                 )
         if again:
             self._notes[f"{pool.name}: {len(again)} scenarios were run again as clones for that"] = None
 
-    def _alone(self, target: Target, scenario: Scenario) -> Result:
+    def _alone(self, target: Target, scenario: Scenario) -> Record:
         """Run a scenario in a guest that nobody was before."""
         from lab.guest.pool import Pool  # noqa: PLC0415 - as in pool()
 
@@ -334,7 +343,7 @@ class Lab:
             try:
                 guest = pool.take(scenario.id)
             except LabError as error:
-                return runner.lab_error(error)
+                return self.refused(target, scenario, error)
             with guest:
                 return self._run(target, scenario, guest, parts.images)
 
@@ -345,35 +354,54 @@ class Lab:
         *,
         patches: Sequence[Path] = (),
         afterwards: Callable[[Guest], None] | None = None,
-    ) -> Result:
+    ) -> Record:
         """Run a scenario in a guest of its own, after ready(); raises Unsupported.
 
         `patches` change the modules of this run alone. `afterwards` is called with the guest before it ends.
         """
-        parts = self.target(target)
+        parts, started = self.target(target), time.monotonic()
         try:
             images = parts.patched(patches) if patches else parts.images
             modules, narrow = ((), False) if patches else self._ahead(target, scenario)
             turns = beside.alone(scenario, images)
             pool = self.pool(target, scenario.boot, modules, narrow, turns=turns)
             guest = pool.take(scenario.id)
-        except BootFailed as error:
-            return Result((Finding(Verdict.BOOT_FAILED, error.message, notes=(error.console,)),))
         except LabError as error:
-            return runner.lab_error(error)
+            return self.refused(target, scenario, error)
+        taken = time.monotonic() - started
         with guest:
-            result = self._run(target, scenario, guest, images, loaded=guest.restored and pool.loaded)
+            record = self._run(target, scenario, guest, images, loaded=guest.restored and pool.loaded)
+            record = replace(
+                record,
+                run=self.wishes.run,
+                seconds=replace(record.seconds, ready=self._readying, guest=taken),
+                provenance=parts.provenance(pool.spec, turns=turns, patches=patches),
+            )
+            if self.wishes.journal is not None:
+                self._write_down(self.wishes.journal, target, guest, record)
             if afterwards is not None:
                 afterwards(guest)
-            if not result.findings and not patches:
+            if not record.findings and not patches:
                 self._passed[target, scenario.id][scenario.file] = scenario
-            if result.well:
+            if record.well:
                 pool.give_back(guest)
         self._prove(target, pool)
         if self.doubts:
             doubts, self.doubts = self.doubts, []
-            return Result((Finding(Verdict.LAB_ERROR, doubts[0], notes=tuple(doubts[1:]), hint=_DOUBTED),))
-        return result
+            doubt = Finding(Verdict.LAB_ERROR, doubts[0], notes=tuple(doubts[1:]), hint=_DOUBTED)
+            return replace(record, findings=(doubt,))
+        return record
+
+    def refused(self, target: Target, scenario: Scenario, error: LabError | Unsupported) -> Record:
+        """Return the record of a scenario that came to no guest, for what ready() or run() raised."""
+        found = refused(Identity.of(scenario, target), error)
+        return replace(
+            found,
+            run=self.wishes.run,
+            began=time.time(),
+            seconds=Seconds(ready=self._readying),
+            provenance=Provenance.of(target, self.wishes.seed, self.wishes.patches),
+        )
 
     def _run(
         self,
@@ -383,9 +411,9 @@ class Lab:
         images: Mapping[str, bytes],
         *,
         loaded: bool = False,
-    ) -> Result:
+    ) -> Record:
         parts = self.target(target)
-        result = runner.run(
+        return runner.run(
             replace(scenario, modules=parts.loads(scenario.modules)),
             parts,
             guest,
@@ -394,21 +422,16 @@ class Lab:
             symbols=lambda: self._symbols(target, scenario.boot),
             loaded=loaded,
         )
-        if self.wishes.journal is not None:
-            self._write_down(self.wishes.journal, target, scenario, guest, result)
-        return result
 
-    def _write_down(
-        self, path: Path, target: Target, scenario: Scenario, guest: Guest, result: Result
-    ) -> None:
+    def _write_down(self, path: Path, target: Target, guest: Guest, record: Record) -> None:
         from lab.run import journal  # noqa: PLC0415 - few runs are written down
 
         modules: list[str] = []
         with contextlib.suppress(GuestError, OSError):  # a guest that hangs or is dead has said enough
-            if result.well:
+            if record.well:
                 text = guest.agent.read_file("/proc/modules", self.target(target).patience).decode()
                 modules = sorted(line.split()[0] for line in text.splitlines())
-        journal.write(path, journal.entry(f"{scenario.channel}: {scenario.id}", str(target), result, modules))
+        journal.write(path, record, modules)
 
     def _symbols(self, target: Target, boot: BootOptions) -> Symbols:
         """Return the kernel's symbols, asked from a guest that is well; the package does not have them."""
@@ -442,11 +465,11 @@ class Lab:
             if found is not None:
                 raise Unwell(found)
 
-    def record(self, root: Path, rows: Sequence[Row]) -> None:
-        """Keep what became of the scenarios of the tree in `root`; raises CacheError."""
-        from lab.run import results  # noqa: PLC0415 - only at a run's end
+    def records(self, root: Path) -> Records:
+        """Return where the records of the tree in `root` are kept."""
+        from lab.run.results import Records  # noqa: PLC0415 - not for xdist's workers
 
-        results.record(self.cache, root, rows)
+        return Records(self.cache, root)
 
     def settle(self) -> list[str]:
         """End all guests, none is wanted any more; returns what nobody can be told of as a verdict."""

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, TypeVar
 from lab.abi.layout import nearest
 from lab.arch import Architecture, architecture
 from lab.errors import BuildFailed, Unsupported, UsageError
-from lab.guest.argv import DEVICES, BootSpec
+from lab.guest.argv import DEVICES, BootSpec, described
 from lab.kernels.images import Images
 from lab.run import narrow as narrow_
+from lab.run.record import Provenance
 from lab.scenario import ModuleLoad
 from lab.store.cache import Cache, file_digest
 
@@ -58,6 +59,7 @@ class Wishes:
     patches: tuple[Path, ...] = ()
     qemu: Path | None = None
     journal: Path | None = None  # where each scenario is written down, see lab.run.journal
+    run: str = ""  # the id of the run
 
 
 def with_shipped(modules: Loads, built: Collection[str], shipped: ShippedModules, release: str) -> Loads:
@@ -108,6 +110,7 @@ class Ready:
         self._abis: dict[tuple[str, ...], Abi] = {}
         self._narrow_abis: dict[tuple[str, ...], Abi] = {}
         self._templates: dict[BootOptions, Template] = {}
+        self._provenances: dict[tuple[object, ...], Provenance] = {}
         # As many threads as there are jobs: some wait for others.
         self._jobs = ThreadPoolExecutor(max_workers=9, thread_name_prefix=f"prepare {target}")
         submit = self._jobs.submit
@@ -326,6 +329,28 @@ class Ready:
         found = accelerator(self._settings, spec, self._cache, self._progress)
         self.accel = found
         return replace(spec, accel=found.name)
+
+    def provenance(self, spec: BootSpec, *, turns: bool = False, patches: Sequence[Path] = ()) -> Provenance:
+        """Return what guests of a kind are made of, after they were."""
+        key = (spec.devices, spec.cmdline, turns, tuple(patches))
+        if key not in self._provenances:
+            every = (*self._wishes.patches, *patches)
+            self._provenances[key] = replace(
+                Provenance.of(self.target, self._wishes.seed, every),
+                qemu=spec.qemu.version,
+                accel=spec.accel,
+                argv=described(spec, turns=turns),
+                digests={
+                    "kernel": self.kernel.digest,
+                    "headers": self._headers.result().digest,
+                    "toolchain": self._toolchain.result().digest,
+                    "qemu": spec.qemu.digest,
+                    "initrd": spec.initrd_digest,
+                    "modules": self.modules.digest,
+                    **{path.name: file_digest(path) for path in every},
+                },
+            )
+        return self._provenances[key]
 
     def check(self, scenario: Scenario) -> None:
         """Raise Unsupported where this target cannot do what a scenario requires, with what was found."""

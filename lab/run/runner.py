@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from lab.errors import GuestError, GuestHung, GuestLost, LabError
 from lab.guest.splat import splats
+from lab.run.record import Finding, Identity, Place, Record, Seconds, Verdict
 from lab.run.session import LeakedReference, Session, StepFailed
-from lab.run.verdict import Finding, Result, Verdict
 from lab.verbs import table
 
 if TYPE_CHECKING:
@@ -48,21 +48,23 @@ def run(
     images: Mapping[str, bytes],
     symbols: Callable[[], Symbols],
     loaded: bool = False,
-) -> Result:
+) -> Record:
     """Run one scenario in a guest that is its own, and return what became of it.
 
     `images` are the modules by name, `loaded`: the guest has the scenario's already, `symbols` makes the
     kernel's when they are needed. The guest is the caller's to close. Raises Unsupported; what happens in
-    the guest is in the result.
+    the guest is in the record.
     """
     trial = Trial(scenario, ready, guest, seed, images, symbols, loaded)
-    started = time.monotonic()
+    began, started = time.time(), time.monotonic()
     trial.go()
-    return Result(
+    return Record(
+        Identity.of(scenario, ready.target),
         findings=tuple(trial.findings),
         messages=tuple(trial.kernel_lines()) if trial.findings else (),
-        seconds=time.monotonic() - started,
-        restored=guest.restored,
+        began=began,
+        seconds=Seconds(steps=time.monotonic() - started),
+        guest=guest.how,
         well=trial.well,
         outcomes=tuple(trial.outcomes),
         said=tuple(message.text for message in trial.session.messages),
@@ -81,7 +83,7 @@ class Trial:
     symbols: Callable[[], Symbols]
     loaded: bool = False
     findings: list[Finding] = field(default_factory=list)
-    where: str = "loading the modules"
+    place: Place = Place("loading the modules")  # noqa: RUF009 - frozen
     looked: int = 0  # at so many kernel messages
     told: int = 0  # splats of the log that are findings already
     met: bool = False  # the splat that is wanted has come
@@ -104,7 +106,7 @@ class Trial:
         except LeakedReference as error:
             self._splats()
             first, *rest = str(error).splitlines()
-            self.findings.append(Finding(Verdict.STEP_FAILED, first, where=self.where, notes=tuple(rest)))
+            self.findings.append(Finding(Verdict.STEP_FAILED, first, self.place, notes=tuple(rest)))
         except GuestHung as error:
             reports = self._last_words()
             self.findings.append(self._hung(error, reports))
@@ -114,7 +116,7 @@ class Trial:
             pass
         except LabError as error:
             self._splats()
-            self.findings.append(Finding(Verdict.LAB_ERROR, error.message, where=self.where, hint=error.hint))
+            self.findings.append(Finding(Verdict.LAB_ERROR, error.message, self.place, hint=error.hint))
         self._judge()
 
     def _steps(self) -> None:
@@ -123,13 +125,13 @@ class Trial:
         if self.scenario.expect_verdict == "hung":
             self.guest.learn_modules(self.ready.patience)  # afterwards nobody may be there to answer
         for step in self.scenario.steps:
-            self.where = step.where
+            self.place = Place.of(step)
             self.outcomes.append(self.session.step(step))
             self._check()
-        self.where = "unloading the modules"
+        self.place = Place("unloading the modules")
         self.session.finish()
         self._check()
-        self.where = "the health check after the last step"
+        self.place = Place("the health check after the last step")
         self._taint()
         self.healthy = True
 
@@ -168,7 +170,7 @@ class Trial:
             if self.died and splat.kind == "WARNING" and splat.matches(_AFTER_DEATH):
                 continue  # arm64 has one each time: the context tracking of a thread that never left
             unwanted = True
-            self.findings.append(finding(splat, self.where))
+            self.findings.append(finding(splat, self.place))
         return unwanted
 
     def _wanted(self, splat: Splat) -> bool:
@@ -194,13 +196,13 @@ class Trial:
     def _taint(self) -> None:
         found = taint(self.guest, timeout=self.ready.patience, forgive=_SPLAT_TAINT if self.met else 0)
         if found is not None:
-            self.findings.append(replace(found, where=self.where))
+            self.findings.append(replace(found, place=self.place))
 
     def _failed(self, error: StepFailed) -> Finding:
         return Finding(
             Verdict.STEP_FAILED,
             error.title,
-            where=error.step.where,
+            Place.of(error.step),
             wanted=error.wanted,
             got=error.got,
             notes=tuple(error.notes),
@@ -229,7 +231,7 @@ class Trial:
         except LabError as trouble:
             notes.append(f"the kernel's symbols are not to be had: {trouble.message}")
             notes += self.guest.cpus()
-        return Finding(Verdict.HUNG, error.message, where=self.where, notes=tuple(notes), hint=error.hint)
+        return Finding(Verdict.HUNG, error.message, self.place, notes=tuple(notes), hint=error.hint)
 
     def _lost(self, error: GuestLost) -> None:
         before = len(self.findings)
@@ -239,7 +241,7 @@ class Trial:
         del self.findings[before:]
         why = self.guest.death()
         self.findings.append(
-            Finding(Verdict.LOST, why or error.message, where=self.where, notes=tuple(last), hint=error.hint)
+            Finding(Verdict.LOST, why or error.message, self.place, notes=tuple(last), hint=error.hint)
         )
 
     def _judge(self) -> None:
@@ -253,7 +255,7 @@ class Trial:
                     Finding(
                         Verdict.STEP_FAILED,
                         f"the guest was to be {verdict} and was not",
-                        where=f"{self.scenario.file}:{self.scenario.line}",
+                        Place("", str(self.scenario.file), self.scenario.line),
                         wanted=f"expect_verdict: {verdict}",
                         got="every step did what it says, and the guest is well",
                     )
@@ -263,7 +265,7 @@ class Trial:
             missing = Finding(
                 Verdict.STEP_FAILED,
                 "the splat that was expected did not come",
-                where=f"{self.scenario.file}:{self.scenario.line}",
+                Place("", str(self.scenario.file), self.scenario.line),
                 wanted=f"expect_splat: {wanted}",
                 got=", ".join(item.title for item in self.findings) or "no splat",
             )
@@ -312,7 +314,7 @@ def look_after(guest: Guest, session: Session) -> Finding | None:
     """Return what is wrong with a guest after a Python test, None when it is well."""
     found = splats(session.messages)
     if found:
-        return finding(found[0], "during the test")
+        return finding(found[0], Place("during the test"))
     return taint(guest, timeout=session.patience)
 
 
@@ -321,20 +323,14 @@ def matches(wanted: SplatWanted, splat: Splat) -> bool:
     return wanted.kind.lower() == splat.kind.lower() and splat.matches(wanted.matches)
 
 
-def finding(splat: Splat, where: str) -> Finding:
+def finding(splat: Splat, place: Place) -> Finding:
     """Return a splat as a finding of the step during which it came."""
-    return Finding(Verdict.SPLAT, splat.title, where=where, notes=splat.lines, kind=splat.kind)
-
-
-def lab_error(error: LabError) -> Result:
-    """Return the result of a scenario that the lab could not run."""
-    return Result((Finding(Verdict.LAB_ERROR, error.message, hint=error.hint),))
+    return Finding(Verdict.SPLAT, splat.title, place, notes=splat.lines, kind=splat.kind, frames=splat.frames)
 
 
 __all__ = [
     "Trial",
     "finding",
-    "lab_error",
     "look_after",
     "matches",
     "run",

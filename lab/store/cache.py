@@ -7,6 +7,7 @@
     ROOT/v1/tmp/            entries being made; renamed whole into place
     ROOT/v1/locks/          one lock an entry: who makes or removes it holds it
     ROOT/v1/facts/          small JSON values by name
+    ROOT/v1/records/        what became of scenarios (lab.run.results); clean() leaves it alone
 
 Whoever uses an entry holds a shared lock on its manifest, and who removes one takes that lock alone. Locks
 are flock(2): the kernel gives them up when a process dies, however it dies.
@@ -42,6 +43,7 @@ MANIFEST = ".chanlab.json"
 # What says that the place is the trouble, not the maker.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_ROOMS = ("tmp", "locks", "facts", "records")  # beside the kinds of entries
 _TOUCH_SECONDS = 600.0  # how exact "last used" is: a hit shall write nothing
 
 
@@ -118,7 +120,7 @@ class Cache:
         self._mutex = threading.Lock()
         self._interrupted = threading.Event()
         with self._explained():
-            for name in ("tmp", "locks", "facts"):
+            for name in _ROOMS:
                 try:
                     (self._base / name).mkdir(parents=True, exist_ok=True)
                 except FileNotFoundError as error:  # a place like /proc, where nobody can make anything
@@ -304,8 +306,13 @@ class Cache:
                 fact.unlink(missing_ok=True)
         return Freed(size, entries, kept)
 
+    @property
+    def records(self) -> Path:
+        """Where files of records are, which nothing here writes or removes."""
+        return self._base / "records"
+
     def _place(self, kind: str, key: str) -> Path:
-        if not re.fullmatch(r"[a-z][a-z0-9_-]*", kind) or kind in ("tmp", "locks", "facts"):
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", kind) or kind in _ROOMS:
             raise ValueError(f"not a kind of cache entry: {kind!r}")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._~-]*", key):
             raise ValueError(f"not a key of a cache entry: {key!r}")
@@ -316,7 +323,7 @@ class Cache:
         return self._base / "facts" / f"{name if plain else digest(name)}.json"
 
     def _entries(self) -> list[Path]:
-        kinds = [path for path in self._base.iterdir() if path.name not in ("tmp", "locks", "facts")]
+        kinds = [path for path in self._base.iterdir() if path.name not in _ROOMS]
         return [entry for kind in kinds if kind.is_dir() for entry in kind.iterdir()]
 
     def _hold(self, final: Path, *, patient: bool = False) -> bool:
