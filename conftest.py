@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: MIT
-"""Everything that pytest learns here comes from the lab's plugin."""
+"""What pytest learns of the lab where it is not installed; where it is, this registers nothing twice."""
 
-pytest_plugins = ["lab.plugin"]
+pytest_plugins = ["lab.plugin", "lab.plugin.fixtures"]

@@ -101,7 +101,7 @@ class Lab:
 def house(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     monkeypatch.setattr(run_lab, "Lab", Lab)
     Lab.recorded.clear()
-    pytester.makeconftest('pytest_plugins = ["lab.plugin"]')
+    pytester.makeconftest('pytest_plugins = ["lab.plugin", "lab.plugin.fixtures"]')
     directory = pytester.mkdir("scenarios")
     (directory / "ioctl.yaml").write_text(FILE)
     return pytester
@@ -118,16 +118,16 @@ def test_verdicts_become_outcomes(house: pytest.Pytester) -> None:
         [
             "lab error: disk full",
             "step failed: not as wanted",
-            "  pytest 'scenarios/ioctl.yaml::broken?6.12-x86_64?' --kernel 6.12 --seed *",
+            "  pytest 'scenarios/ioctl.yaml::broken?6.12-x86_64?' --kernel 6.12 --lab-seed *",
             "6.12-x86_64: 1 passed, 2 step failed, 1 unsupported, 1 lab error",
         ]
     )
 
 
 def test_the_line_that_shows_it_again_has_what_the_run_was_told(house: pytest.Pytester) -> None:
-    options = ("--cold", "--qemu", "/opt/my qemu", "--fault", "poll-no-hangup", "--seed", "7")
+    options = ("--cold", "--qemu", "/opt/my qemu", "--fault", "poll-no-hangup", "--lab-seed", "7")
     run(house, *options, "-k", "broken and not brackets").stdout.fnmatch_lines(
-        ["  pytest * --kernel 6.12 --seed 7 --cold --qemu '/opt/my qemu' --fault poll-no-hangup"]
+        ["  pytest * --kernel 6.12 --lab-seed 7 --cold --qemu '/opt/my qemu' --fault poll-no-hangup"]
     )
 
 
@@ -138,6 +138,56 @@ def test_what_became_of_the_scenarios_is_kept(house: pytest.Pytester) -> None:
         ("broken: with (a, b) and [brackets]", "step failed", "not as wanted"),
         ("elsewhere", "unsupported", "CONFIG_ELSEWHERE is not set"),
     }
+
+
+def test_another_project_may_have_what_the_lab_has_too(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+
+        def pytest_addoption(parser):
+            parser.addoption("--seed", default="theirs")
+
+        @pytest.fixture
+        def guest(): return "Ann"
+
+        @pytest.fixture
+        def lab(): return "chemistry"
+
+        @pytest.fixture
+        def target(guest): return f"a present for {guest}"
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def test_theirs(target, lab, request):
+            assert (target, lab) == ("a present for Ann", "chemistry")
+            assert request.config.option.seed == "theirs"
+
+        @pytest.mark.parametrize("target", ["the moon"])
+        def test_parameters(target):
+            assert target == "the moon"
+        """
+    )
+    (pytester.mkdir("scenarios") / "play.yaml").write_text("acts: [one, two]\n")
+    pytester.runpytest_inprocess("-p", "lab.plugin", "-p", "no:xdist").assert_outcomes(passed=2)
+
+
+def test_scenarios_are_where_the_ini_file_says(house: pytest.Pytester) -> None:
+    house.makeini("[pytest]\nchanlab_scenarios = mine\n")
+    (house.mkdir("mine") / "a.yaml").write_text(FILE)
+    result = house.runpytest_inprocess("-p", "no:xdist")
+    result.assert_outcomes(passed=1, failed=2, skipped=1, errors=1)
+    assert "mine/a.yaml" in result.stdout.str()
+    assert "scenarios/ioctl.yaml" not in result.stdout.str()
+
+
+def test_the_plugin_is_registered_once_however_often_it_is_named(crowd: pytest.Pytester) -> None:
+    words = ("-p", "lab.plugin", "-p", "no:xdist", "scenarios", "--kernel", "6.12", "-k", "fine")
+    result = crowd.runpytest_subprocess(*words, "--collect-only", "-q")
+    result.stdout.fnmatch_lines(["scenarios/ioctl.yaml::fine*"])
 
 
 def test_only_a_target_can_be_unable(house: pytest.Pytester) -> None:
@@ -220,11 +270,11 @@ def test_workers_notes_reach_the_terminal(house: pytest.Pytester, monkeypatch: p
 
 def test_workers_have_the_seed_that_is_printed(crowd: pytest.Pytester) -> None:
     crowd.path.joinpath("test_seed.py").write_text(
-        "def test_a(request): assert request.config.option.seed == 7\n"
+        "def test_a(request): assert request.config.option.lab_seed == 7\n"
         "def test_b(request): print(request.config.option.chanlab_run)\n"
         "def test_c(request): print(request.config.option.chanlab_run)\n"
     )
-    crowd.runpytest_subprocess("-n", "2", "test_seed.py", "--seed", "7").assert_outcomes(passed=3)
+    crowd.runpytest_subprocess("-n", "2", "test_seed.py", "--lab-seed", "7").assert_outcomes(passed=3)
     result = crowd.runpytest_subprocess("-n", "2", "test_seed.py", "-rP")
     result.assert_outcomes(passed=2, failed=1)
     text = result.stdout.str()
@@ -346,14 +396,14 @@ def test_few_scenarios_and_watched_ones_are_run_by_one_process(
 
 
 def test_stress_starts_workers_that_start_none_and_says_what_it_did(crowd: pytest.Pytester) -> None:
-    words = ("scenarios", "--kernel", "6.12", "--stress", "--seed", "3")
+    words = ("scenarios", "--kernel", "6.12", "--stress", "--lab-seed", "3")
     result = crowd.runpytest_subprocess(*words, timeout=120)
     result.assert_outcomes(passed=1, failed=2, skipped=1, errors=1)
     result.stdout.fnmatch_lines(
         [
             "chanlab: stress by that seed, 2 workers, * CPUs: *",
             "2 workers *",
-            "*pytest * --seed 3 --stress",
+            "*pytest * --lab-seed 3 --stress",
             "--stress: no guest ran long enough to be disturbed",
         ]
     )

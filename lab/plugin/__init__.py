@@ -15,9 +15,7 @@ from lab.plugin.collect import (
     pytest_collection,
     pytest_collection_finish,
     pytest_collection_modifyitems,
-    pytest_generate_tests,
 )
-from lab.plugin.fixtures import guest, lab
 from lab.plugin.items import pytest_runtest_makereport
 from lab.plugin.options import pytest_addoption, pytest_cmdline_main
 from lab.plugin.run import RECORD, RUN, RUN_ID, SEED, Run
@@ -43,9 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = getattr(config, "workerinput", {})
     # A worker of xdist's is told: it reads the command line by itself, and would make a seed of its own.
     if SEED in worker:
-        config.option.seed = worker[SEED]
-    elif config.option.seed is None:
-        config.option.seed = secrets.randbits(_SEED_BITS)
+        config.option.lab_seed = worker[SEED]
+    elif config.option.lab_seed is None:
+        config.option.lab_seed = secrets.randbits(_SEED_BITS)
     now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     config.option.chanlab_run = worker.get(RUN_ID) or f"{now}-{secrets.token_hex(3)}"
     config.stash[RUN] = run = Run(config)
@@ -74,8 +72,6 @@ class _Reports:
 
 
 __all__ = [
-    "guest",
-    "lab",
     "pytest_addoption",
     "pytest_cmdline_main",
     "pytest_collect_file",
@@ -84,7 +80,6 @@ __all__ = [
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_configure_node",
-    "pytest_generate_tests",
     "pytest_report_header",
     "pytest_runtest_makereport",
     "pytest_sessionfinish",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.plugin.items import ScenarioItem, YamlFile, target_of
-from lab.plugin.options import SCENARIOS, holds_scenarios
+from lab.plugin.options import holds_scenarios, is_scenario_file
 from lab.plugin.run import RUN
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 def _prepare(session: pytest.Session) -> None:
     config = session.config
     places = [Path(arg.partition("::")[0]) for arg in config.args]
-    if any(map(holds_scenarios, places)):
+    if any(holds_scenarios(config, place) for place in places):
         run = config.stash[RUN]
         targets = run.targets()
         if targets and not config.option.collectonly and not config.pluginmanager.has_plugin(_CONTROLLER):
@@ -53,10 +53,9 @@ def _prepare(session: pytest.Session) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Collect YAML files below a directory named scenarios, and those named on the command line."""
-    if file_path.suffix not in (".yaml", ".yml"):
-        return None
-    if SCENARIOS in file_path.parent.parts or parent.session.isinitpath(file_path):
+    """Collect YAML files in directories of scenarios, and those named on the command line."""
+    named = file_path.suffix in (".yaml", ".yml") and parent.session.isinitpath(file_path)
+    if named or is_scenario_file(parent.config, file_path):
         return YamlFile.from_parent(parent, path=file_path)
     return None
 
@@ -78,10 +77,3 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             run.lab.expect(item.target, item.scenario)
     if session.items and session.config.option.stress and not session.config.option.collectonly:
         run.disturb()
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a Python test that asks for a guest once per target."""
-    if "target" in metafunc.fixturenames:
-        targets = metafunc.config.stash[RUN].targets()
-        metafunc.parametrize("target", targets, ids=[str(target) for target in targets], scope="session")

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What Python tests may ask for: a guest, a target, the lab itself."""
+"""What Python tests may ask for: a guest, a target, the lab itself.
+
+Whoever wants these names says so in a conftest.py: ``pytest_plugins = ["lab.plugin.fixtures"]``. Other
+projects may have fixtures of the same names.
+"""
 
 from __future__ import annotations
 
@@ -34,3 +38,10 @@ def guest(target: Target, request: pytest.FixtureRequest) -> Iterator[Hand]:
     wants = dict(mark.kwargs) if mark is not None else {}
     with run.lab.hand(target, **wants) as hand:
         yield hand
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a Python test that asks for a guest once per target."""
+    if "target" in metafunc.fixturenames:
+        targets = metafunc.config.stash[RUN].targets()
+        metafunc.parametrize("target", targets, ids=[str(target) for target in targets], scope="session")

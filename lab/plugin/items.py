@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.errors import LabError, Unsupported
+from lab.kernels.model import Target
 from lab.plugin.run import RECORD, RUN
 from lab.run.record import TROUBLE, Verdict
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
     from pathlib import Path
 
-    from lab.kernels.model import Target
     from lab.run.record import Record
     from lab.scenario import Scenario
 
@@ -151,5 +151,5 @@ def target_of(item: pytest.Item) -> Target | None:
     if isinstance(item, ScenarioItem):
         return item.target
     callspec = getattr(item, "callspec", None)
-    found: Target | None = callspec.params.get("target") if callspec is not None else None
-    return found
+    found = callspec.params.get("target") if callspec is not None else None
+    return found if isinstance(found, Target) else None

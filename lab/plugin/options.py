@@ -11,7 +11,8 @@ import pytest
 from lab.arch import ARCHITECTURES, DEFAULT
 
 DEFAULT_KERNEL = "6.12"  # the line that Debian's stable release ships
-SCENARIOS = "scenarios"  # YAML files below a directory of this name are scenario files
+_SCENARIOS = "scenarios"  # what a directory of them is called
+_YAML = (".yaml", ".yml")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--cold", action="store_true", help="boot a guest for each scenario instead of cloning one"
     )
     group.addoption(
-        "--seed", type=int, default=None, help="the run's seed (default: a new one, which is printed)"
+        "--lab-seed", type=int, default=None, help="the run's seed (default: a new one, which is printed)"
     )
     group.addoption(
         "--journal",
@@ -68,6 +69,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     from lab.settings import SETTINGS  # noqa: PLC0415 - pytest starts without the lab's parts
 
+    parser.addini(
+        "chanlab_scenarios",
+        "directories whose YAML files are scenario files (default: one called scenarios, where that and a "
+        "kernel are named on the command line)",
+        type="paths",
+        default=[],
+    )
     for setting in SETTINGS:
         parser.addini(setting.name, f"{setting.meaning} (default: {setting.default})", default="")
 
@@ -92,7 +100,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     places = [Path(arg) for arg in config.args if "::" not in arg]
     targets = workers.targets(option.kernel or "", option.arch or "", option.flavour or "")
-    count = workers.roughly([place for place in places if holds_scenarios(place)], targets)
+    count = workers.roughly([place for place in places if holds_scenarios(config, place)], targets)
     count += len(config.args) - len(places)
     if (found := workers.number(count)) > 1:
         option.numprocesses = found
@@ -103,6 +111,21 @@ def _by_hand(option: Any) -> bool:
     return bool(option.collectonly or option.usepdb or option.trace or option.capture == "no")
 
 
-def holds_scenarios(place: Path) -> bool:
+def holds_scenarios(config: pytest.Config, place: Path) -> bool:
     """Tell whether a place on the command line is one of scenarios."""
-    return SCENARIOS in place.absolute().parts or place.suffix in (".yaml", ".yml")
+    return place.suffix in _YAML or _below(config, place.absolute())
+
+
+def is_scenario_file(config: pytest.Config, path: Path) -> bool:
+    """Tell whether a file in a directory is one of scenarios: others have YAML files of their own."""
+    return path.suffix in _YAML and _below(config, path)
+
+
+def _below(config: pytest.Config, path: Path) -> bool:
+    """Tell whether a path is in a directory that the ini file names, or the command line asks for."""
+    places: list[Path] = list(config.getini("chanlab_scenarios"))
+    option = config.option
+    if option.kernel or option.arch or option.flavour:
+        named = (Path(arg.partition("::")[0]).absolute() for arg in config.args)
+        places += [place for place in named if _SCENARIOS in place.parts]
+    return any(place == path or place in path.parents for place in places)

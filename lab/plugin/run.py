@@ -51,7 +51,7 @@ class Run:
     @property
     def seed(self) -> int:
         """The run's seed."""
-        return int(self._config.option.seed)
+        return int(self._config.option.lab_seed)
 
     @property
     def lab(self) -> Lab:
@@ -138,7 +138,7 @@ class Run:
             words += ["--arch", target.kernel.arch]
         if target.kernel.flavour != "stock":
             words += ["--flavour", target.kernel.flavour]
-        words += ["--seed", str(self.seed)]
+        words += ["--lab-seed", str(self.seed)]
         words += ["--cold"] if option.cold else []
         words += ["--qemu", str(option.qemu)] if option.qemu is not None else []
         words += ["--stress"] if option.stress else []

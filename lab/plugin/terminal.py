@@ -52,7 +52,7 @@ def _only_scenarios(terminalreporter: pytest.TerminalReporter) -> bool:
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker of what run it is, and where to say what it does."""
     option = node.config.option
-    node.workerinput[RUN_ID], node.workerinput[SEED] = option.chanlab_run, option.seed
+    node.workerinput[RUN_ID], node.workerinput[SEED] = option.chanlab_run, option.lab_seed
     node.workerinput[PROGRESS] = node.config.stash[RUN].hub().address
 
 

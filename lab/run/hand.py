@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Steps from Python: every verb as a method, with the checks and the report that a scenario file has.
 
-::
+With ``pytest_plugins = ["lab.plugin.fixtures"]`` in its conftest.py, a project has the fixture `guest`::
 
     def test_square(guest):
         dev = guest.open("/dev/lab_ioctl", flags="O_RDWR")
