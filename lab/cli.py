@@ -144,10 +144,11 @@ def doctor() -> None:
 def _kvm(settings: Settings, progress: Progress) -> Diagnosis:
     """Find out by trying whether KVM really works: a guest has to boot with it."""
     from lab.doctor import Diagnosis  # noqa: PLC0415 - as above
-    from lab.run.lab import Lab, Wishes  # noqa: PLC0415 - as above
+    from lab.house import WISHES  # noqa: PLC0415 - as above
+    from lab.run.lab import Lab  # noqa: PLC0415 - as above
     from lab.scenario import BootOptions  # noqa: PLC0415 - as above
 
-    lab = Lab(settings, Wishes(seed=0), progress)
+    lab = Lab(settings, WISHES, progress)
     try:
         (target,) = lab.targets(["6.12"], [host().name], ["stock"])
         parts = lab.target(target)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.house import HOUSE, SCENARIOS
 from lab.language import reader
 from lab.pages import channels
 from lab.verbs import table
@@ -80,7 +81,7 @@ def test_a_pair_is_named_and_made(tmp_path: Path, one: str, why: str) -> None:
 
 
 def test_each_call_on_each_file_is_shown() -> None:
-    path = channels.HOUSE / "scenarios" / f"{channels.OPERATIONS}.yaml"
-    file = reader.load(path, root=channels.HOUSE, verbs=table())
+    path = SCENARIOS / f"{channels.OPERATIONS}.yaml"
+    file = reader.load(path, root=HOUSE, verbs=table())
     shown = {channels.pair(each) for each in file.scenarios}
     assert shown == {(kind, call) for kind in channels.FILES for call in channels.CALLS}

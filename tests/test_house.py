@@ -233,3 +233,23 @@ def test_imports_point_one_way() -> None:
             todo += graph[here] - reached
             reached |= graph[here]
     assert sorted(found) == []
+
+
+def test_only_command_lines_know_where_our_own_things_are() -> None:
+    """Modules, kernels and agents are handed down: the rest works for those of others too."""
+    graph = python_graph()
+    knows = {module for module, imported in graph.items() if "lab.house" in imported}
+    allowed = ("lab.cli", "lab.plugin", "lab.measure", "lab.pages")
+    assert "lab.plugin.run" in knows
+    assert [module for module in sorted(knows) if not f"{module}.".startswith(allowed)] == []
+    inner = [
+        path
+        for room in ("run", "language", "verbs", "guest")
+        for path in (HOUSE / "lab" / room).rglob("*.py")
+    ]
+    assert len(inner) > 50
+    assert [
+        path.name
+        for path in inner
+        if re.search(r"__file__\)|import debian|lab\.kernels\.debian", path.read_text())
+    ] == []

@@ -15,9 +15,10 @@ from test_guest_pool import TEMPLATE
 
 from lab.errors import CacheError, GuestHung, LabError
 from lab.guest import loaded
+from lab.house import WISHES
 from lab.progress import Progress
 from lab.run.lab import Lab
-from lab.run.ready import Ready, Wishes
+from lab.run.ready import Ready
 from lab.scenario import BootOptions, ModuleLoad
 from lab.settings import load
 from lab.store.cache import Cache
@@ -32,7 +33,7 @@ MODULES = (ModuleLoad("lab_core"),)
 @pytest.fixture
 def ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what tries to load ahead and meets an error (None: loading is refused), and gives the notes."""
-    house = Lab(load({"CHANLAB_CACHE": str(tmp_path)}), Wishes(seed=0), QUIET)
+    house = Lab(load({"CHANLAB_CACHE": str(tmp_path)}), WISHES, QUIET)
     base, kind = SimpleNamespace(refused=""), SimpleNamespace(name="6.12-x86_64")
     parts = SimpleNamespace(images={"lab_core": b"image"})
 
@@ -75,7 +76,7 @@ class Begun:
 @pytest.fixture
 def foreseeing(tmp_path: Path) -> tuple[Any, Any, Future[Any]]:
     """Return a lab that began a pool, its kind, and the pool to come."""
-    house: Any = Lab(load({"CHANLAB_CACHE": str(tmp_path)}), Wishes(seed=0), QUIET)
+    house: Any = Lab(load({"CHANLAB_CACHE": str(tmp_path)}), WISHES, QUIET)
     kind, future = ("6.12", BootOptions(), (), False, True), Future[Any]()
     house._early = (kind, future)
     house._new_pool = lambda *_: "made when asked for"
@@ -186,7 +187,7 @@ def test_a_template_with_another_program_is_another_one(
 def test_the_program_of_32_bit_actors_is_brought_ahead_where_enough_scenarios_want_it(
     tmp_path: Path, times: int, ahead: tuple[Any, bool]
 ) -> None:
-    house: Any = Lab(load({"CHANLAB_CACHE": str(tmp_path)}), Wishes(seed=0), QUIET)
+    house: Any = Lab(load({"CHANLAB_CACHE": str(tmp_path)}), WISHES, QUIET)
     house.target = lambda _: SimpleNamespace(loads=lambda modules: modules)
     narrow = SimpleNamespace(boot=BootOptions(), modules=MODULES, narrow=True, loads=("lab_core",))
     wide = SimpleNamespace(boot=BootOptions(), modules=MODULES, narrow=False, loads=("lab_core",))
@@ -199,7 +200,7 @@ def test_the_program_of_32_bit_actors_is_brought_ahead_where_enough_scenarios_wa
 def test_a_target_that_was_begun_early_builds_what_is_expected_while_a_guest_boots() -> None:
     parts = Ready.__new__(Ready)
     parts._only, parts._jobs, parts._modules = frozenset(), Jobs(), None  # type: ignore[assignment]
-    parts._wishes, parts._first, parts._ahead = Wishes(seed=0), None, None
+    parts._wishes, parts._first, parts._ahead = WISHES, None, None
     parts.cover(["lab_core"], ["lab_core", "lab_poll"], BootOptions())
     assert parts._only == {"lab_core", "lab_poll"}
     assert parts._jobs.asked == ["_build_modules", "_boot_ahead"]  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ import pytest
 from lab import plugin, settings, workers
 from lab.errors import BuildFailed, HostError, LabError, Unsupported
 from lab.guest import pool
+from lab.house import HOUSE
 from lab.kernels.model import Kernel, Target
 from lab.run import lab as run_lab
 from lab.run.record import Finding, Identity, Record, Verdict, refused
@@ -247,7 +248,7 @@ def test_mistakes_in_a_file_are_its_own_error(house: pytest.Pytester) -> None:
 
 
 def test_workers_notes_reach_the_terminal(house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(run_lab.HOUSE))  # the workers are processes of their own
+    monkeypatch.setenv("PYTHONPATH", str(HOUSE))  # the workers are processes of their own
     house.makeconftest(
         """
         import pytest
@@ -288,7 +289,7 @@ def test_workers_have_the_seed_that_is_printed(crowd: pytest.Pytester) -> None:
 def test_a_doubt_at_the_end_fails_the_run(
     house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: list[str]
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(run_lab.HOUSE))
+    monkeypatch.setenv("PYTHONPATH", str(HOUSE))
     house.makeconftest(
         """
         from lab.run import lab as run_lab
@@ -347,7 +348,7 @@ def test_hypothesis_has_its_say_only_where_other_tests_were_run(
 @pytest.fixture
 def crowd(house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """Give a house whose processes have the stand-in too, and where two workers are a crowd."""
-    monkeypatch.setenv("PYTHONPATH", str(run_lab.HOUSE))
+    monkeypatch.setenv("PYTHONPATH", str(HOUSE))
     house.makeconftest(
         """
         from lab import workers

@@ -19,13 +19,13 @@ from lab.errors import UsageError
 from lab.guest.answers import Actor
 from lab.guest.rounds import LEAST, Rounds
 from lab.guest.wire import NO_CALL, CallResult, Fault, Op, Program, Reply, Result
+from lab.house import HOUSE
 from lab.language import reader
 from lab.measure import price_list
 from lab.measure.price import _CODE, Disagree, agreed
 from lab.measure.price_list import Prices
 from lab.measure.trip import TripFailed, instructions
 from lab.pages import channels
-from lab.run.lab import HOUSE
 from lab.run.session import Session
 from lab.verbs import table
 
@@ -311,7 +311,7 @@ def test_the_cheapest_come_first_and_the_larger_say_how_much_a_byte_is(tmp_path:
 
 @cache
 def files() -> list[ScenarioFile]:
-    house = channels.HOUSE
+    house = HOUSE
     return [
         reader.load(path, root=house, verbs=table()) for path in sorted((house / "scenarios").glob("*.yaml"))
     ]

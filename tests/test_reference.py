@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.house import DOCS
 from lab.language import data
 from lab.language import verb as verb_
 from lab.language.outcome import OfPending, Outcome
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_the_files_are_what_the_signatures_say(name: str, made: str) -> None:
-    there = (reference.DOCS / name).read_text(encoding="utf-8")
+    there = (DOCS / name).read_text(encoding="utf-8")
     assert there == made, f"docs/{name} is old: python -m lab.pages.reference"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lab import verbs
 from lab.errors import HostError, LabError
+from lab.house import HOUSE, SCENARIOS, WISHES
 from lab.language import reader
 from lab.measure.crew import Crew, rate
 from lab.measure.figures import (
@@ -29,7 +30,7 @@ from lab.measure.figures import (
     to_json,
 )
 from lab.measure.stand import Stand
-from lab.run.lab import HOUSE, Lab, Wishes
+from lab.run.lab import Lab
 from lab.settings import cpus
 
 if TYPE_CHECKING:
@@ -40,12 +41,13 @@ if TYPE_CHECKING:
     from lab.measure.figures import Figure
     from lab.measure.stand import Sample
     from lab.progress import Progress
+    from lab.run.ready import Wishes
     from lab.scenario import Scenario
     from lab.settings import Settings
 
     Table = Callable[[Sequence[str], Iterable[Sequence[str]]], None]
 
-SUBJECTS = HOUSE / "scenarios" / "ioctl.yaml"  # its first scenario is the one that is run over and over
+SUBJECTS = SCENARIOS / "ioctl.yaml"  # its first scenario is the one that is run over and over
 _TURN = 5  # scenarios in one mode before another has its turn
 _COLD = 3  # boots, each of some seconds
 _SETTLE_SECONDS = 0.5  # until what one mode does ahead, behind its scenarios, is done
@@ -73,9 +75,9 @@ def modes(settings: Settings, *, stock: bool) -> dict[str, tuple[Settings, Wishe
     """
     without = replace(settings, qemu=None if stock else settings.qemu, turbo=False)
     return {
-        COLD: (without, Wishes(seed=0, cold=True, in_place=False)),
-        CLONE: (without, Wishes(seed=0, in_place=False)),
-        IN_PLACE: (settings, Wishes(seed=0)),
+        COLD: (without, replace(WISHES, cold=True, in_place=False)),
+        CLONE: (without, replace(WISHES, in_place=False)),
+        IN_PLACE: (settings, WISHES),
     }
 
 
@@ -115,7 +117,7 @@ def measure(settings: Settings, progress: Progress, plan: Plan) -> Iterator[Repo
 
     Raises LabError where no target can be had, or the only one not be measured.
     """
-    lab = Lab(settings, Wishes(seed=0), progress)
+    lab = Lab(settings, WISHES, progress)
     try:
         targets = lab.targets([plan.kernel], plan.arches, ["stock"])
     finally:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 from lab.errors import BuildFailed, GuestError, LabError, Unsupported, UsageError
 from lab.guest.pool import Pool
 from lab.guest.template import template
+from lab.house import HOUSE, SCENARIOS, TREE, WISHES
 from lab.language import reader
 from lab.measure import price_list as list_
 from lab.measure import trip as trip_
 from lab.measure.price_list import Prices
 from lab.pages import channels
 from lab.run import runner
-from lab.run.lab import HOUSE, Lab, Wishes
+from lab.run.lab import Lab
 from lab.scenario import BootOptions
 from lab.store.cache import digest, tree_digest
 from lab.verbs import table
@@ -126,7 +127,7 @@ def _print(
 
 def _files(channels: Sequence[str]) -> list[ScenarioFile]:
     """Return the scenario files of the channels; raises UsageError for one that is not or has no trip."""
-    paths = {path.stem: path for path in sorted((HOUSE / "scenarios").glob("*.yaml"))}
+    paths = {path.stem: path for path in sorted(SCENARIOS.glob("*.yaml"))}
     for name in channels:
         if name not in paths:
             raise UsageError(f"no channel is called {name!r}", hint=f"there are: {', '.join(paths)}")
@@ -143,7 +144,7 @@ def _files(channels: Sequence[str]) -> list[ScenarioFile]:
 
 def _measure(settings: Settings, progress: Progress, wanted: Wanted, files: Sequence[ScenarioFile]) -> _Found:
     found = _Found()
-    lab = Lab(settings, Wishes(seed=0, patches=wanted.patches), progress)
+    lab = Lab(settings, replace(WISHES, patches=wanted.patches), progress)
     try:
         for target in lab.targets(wanted.kernels, wanted.arches, ["stock"]):
             _target(lab, target, files, found)
@@ -236,7 +237,7 @@ def _count(pool: Pool, parts: Ready, trip: Trip, number: int) -> int:
 def _ingredients(parts: Ready, trip: Trip) -> Iterator[Any]:
     """Yield what a price depends on besides the guest: the modules, the trip and how it is made."""
     yield [(load.name, load.text, digest(parts.images[load.name])) for load in trip.scenario.modules]
-    yield [tree_digest(HOUSE / "kmod" / "uapi" / name) for name in trip.scenario.uapi]
+    yield [tree_digest(TREE.uapi / name) for name in trip.scenario.uapi]
     yield trip.text, trip.bytes
     yield [tree_digest(path) for pattern in _CODE for path in sorted((HOUSE / "lab").glob(pattern))]
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.house import DOCS, HOUSE, SCENARIOS
 from lab.language.reader import load
 from lab.language.steps import all_steps
 from lab.measure import price_list
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from lab.measure.price_list import Prices
     from lab.scenario import Requires, Scenario, ScenarioFile
 
-HOUSE = Path(__file__).resolve().parents[2]
-PRICES = HOUSE / "docs" / "price.json"  # made by `lab price --write`
+PRICES = DOCS / "price.json"  # made by `lab price --write`
 OPERATIONS = "operations"  # the file whose scenarios make the table of files and calls
 FILES = ("chardev", "procfs", "sysfs", "debugfs", "relay", "filesystem", "anon_inode")
 CALLS = ("open", "read", "write", "lseek", "ioctl", "mmap", "poll", "fsync")
@@ -74,7 +73,7 @@ scenarios of [operations.yaml](../scenarios/operations.yaml) by `python -m lab.p
 
 def pages() -> dict[str, str]:
     """Return the pages by the names of their files in docs/."""
-    files = [load(path, root=HOUSE, verbs=table()) for path in sorted((HOUSE / "scenarios").glob("*.yaml"))]
+    files = [load(path, root=HOUSE, verbs=table()) for path in sorted(SCENARIOS.glob("*.yaml"))]
     made = {"channels.md": channels_page(files, price_list.read(PRICES))}
     for file in files:
         if file.path.stem == OPERATIONS:

@@ -11,10 +11,10 @@ import inspect
 import json
 import sys
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import LabError
+from lab.house import DOCS
 from lab.language.composites import ListKind, MapKind, RecordKind
 from lab.language.data import FORMS
 from lab.language.kinds import DurationKind, IntKind, Kind
@@ -27,10 +27,10 @@ from lab.verbs import Verb, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from lab.language.signature import Parameter, Signature
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 _GENERIC = frozenset(each.name for each in fields(Outcome))
 _HEAD = """\
 # Verbs

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections import Counter
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -58,15 +59,17 @@ class Run:
         """The lab of this process."""
         if self._lab is None:
             from lab import settings  # noqa: PLC0415 - only runs that have scenarios pay for it
+            from lab.house import TREE, WISHES  # noqa: PLC0415 - as above
             from lab.run import lab as run_lab  # noqa: PLC0415 - as above
 
             option = self._config.option
             ini = {setting.name: str(self._config.getini(setting.name)) for setting in settings.SETTINGS}
-            wishes = run_lab.Wishes(
+            wishes = replace(
+                WISHES,
                 seed=self.seed,
                 run=option.chanlab_run,
                 cold=option.cold,
-                patches=tuple(run_lab.fault(name) for name in option.fault),
+                patches=tuple(TREE.fault(name) for name in option.fault),
                 qemu=option.qemu,
                 journal=option.journal.absolute() if option.journal is not None else None,
             )

@@ -18,10 +18,9 @@ from lab.errors import (
     HostError,
     LabError,
     Unsupported,
-    UsageError,
 )
 from lab.run import beside, runner
-from lab.run.ready import HOUSE, Loads, Ready, Wishes
+from lab.run.ready import Loads, Ready, Wishes
 from lab.run.record import Finding, Identity, Provenance, Record, Seconds, Verdict, refused
 from lab.store.cache import Cache
 
@@ -49,18 +48,6 @@ _POOLS = 3  # kinds of guest kept waiting side by side
 _DOUBTED = "CHANLAB_TURBO=0 runs everything in clones; please report what was left"
 
 
-def fault(name: str) -> Path:
-    """Return the patch of a deliberate mistake in kmod/faults/.
-
-    Raises UsageError naming those there are.
-    """
-    path = HOUSE / "kmod" / "faults" / f"{name}.patch"
-    if not path.is_file():
-        known = ", ".join(sorted(patch.stem for patch in path.parent.glob("*.patch")))
-        raise UsageError(f"no fault is called {name!r}", hint=f"there are: {known}")
-    return path
-
-
 def _close(pool: Future[Pool]) -> None:
     """Close a pool that nobody wants, as soon as it is there."""
     if not pool.cancelled() and pool.exception() is None:
@@ -82,6 +69,7 @@ class Lab:
         self.wishes = wishes
         self.progress = progress
         self.cache = Cache(settings.cache, progress)
+        self.source = wishes.source(settings, self.cache, progress)
         self._ready: dict[Target, Ready] = {}
         self._broken: dict[tuple[Target, BootOptions | None], LabError] = {}
         self._pools: dict[Kind, Pool] = {}
@@ -103,19 +91,13 @@ class Lab:
 
         Raises UsageError, KernelNotOffered among them.
         """
-        from lab.kernels import catalogue  # noqa: PLC0415 - `lab clean` needs none
-
-        names = catalogue.arch_names(arches)
-        found = catalogue.load(self.settings, self.cache, self.progress, fetch=fetch, arches=names)
-        return tuple(found.select(kernels, arches, flavours))
+        return self.source.select(kernels, arches, flavours, fetch=fetch)
 
     def plan(self, targets: Sequence[Target]) -> list[str]:
         """Return in words what a run of several targets will need, before any of it is fetched or built."""
-        from lab.kernels import catalogue, debian  # noqa: PLC0415 - as above
-
         wanted = [target.kernel for target in targets]
-        missing = [kernel for kernel in wanted if not catalogue.is_cached(kernel, self.cache)]
-        size = sum(debian.download_size(kernel, self.settings, self.cache) for kernel in missing)
+        missing = [kernel for kernel in wanted if not self.source.is_cached(kernel)]
+        size = sum(map(self.source.download_bytes, missing))
         tools = sorted({kernel.compiler for kernel in wanted})
         arches = list(dict.fromkeys(kernel.arch for kernel in wanted))
         lines = [f"{len(targets)} targets: {' '.join(map(str, targets))}"]
@@ -142,13 +124,11 @@ class Lab:
         `guest`: start QEMU too, for the most usual kind of guest. Only where the kernel is there already: a
         scenario that cannot be read shall not have it fetched.
         """
-        from lab.kernels import catalogue  # noqa: PLC0415 - as above
-
-        if not catalogue.is_cached(target.kernel, self.cache):
+        if not self.source.is_cached(target.kernel):
             return
         parts = self._begun(target, early=True)
         if guest and not self.wishes.cold:
-            from lab.scenario import BootOptions  # noqa: PLC0415 - as above
+            from lab.scenario import BootOptions  # noqa: PLC0415 - only runs that start guests need it
 
             kind = (target, BootOptions(), (), False, True)
             self._early = kind, parts.background(lambda: self._new_pool(*kind))
@@ -165,6 +145,7 @@ class Lab:
                 self.settings,
                 self.cache,
                 self.progress,
+                self.source,
                 only=None if early else self._names[target],
                 boot=next(iter(expected), None),
             )
@@ -458,7 +439,7 @@ class Lab:
         loads = parts.loads(loads)
         with self.pool(target, boot).take() as guest:
             session = runner.session(parts, guest, uapi, seed=self.wishes.seed, images=parts.images)
-            headers = [self.wishes.source / "uapi" / name for name in uapi]
+            headers = [self.wishes.tree.uapi / name for name in uapi]
             with Hand(session, modules=loads, uapi=headers) as hand:
                 yield hand
             found = runner.look_after(guest, session)
@@ -507,4 +488,4 @@ class Lab:
         self.cache.close()
 
 
-__all__ = ["HOUSE", "Lab", "Ready", "Unsupported", "Wishes", "fault"]
+__all__ = ["Lab", "Ready", "Unsupported", "Wishes"]

@@ -11,7 +11,6 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lab.abi.layout import nearest
@@ -27,6 +26,7 @@ from lab.store.cache import Cache, file_digest
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from concurrent.futures import Future
+    from pathlib import Path
 
     from lab.abi import Abi
     from lab.guest.accel import Accel
@@ -37,13 +37,14 @@ if TYPE_CHECKING:
     from lab.kernels.model import Headers, KernelFiles, Target
     from lab.kernels.roots import Root
     from lab.kernels.shipped_modules import ShippedModules
+    from lab.kernels.source import Source, SourceMaker
+    from lab.kernels.tree import Tree
     from lab.progress import Progress
     from lab.scenario import BootOptions, Scenario
     from lab.settings import Settings
 
 T = TypeVar("T")
 Loads = tuple[ModuleLoad, ...]  # a scenario's, in order
-HOUSE = Path(__file__).resolve().parents[2]  # the tree that holds kmod/ and rootfs/
 _STEP_SECONDS = 5.0  # a step's deadline on a target that boots as fast as _BOOT_SECONDS
 _BOOT_SECONDS = 2.5
 
@@ -53,9 +54,11 @@ class Wishes:
     """What the command line says about how to run, the same for every target."""
 
     seed: int
+    tree: Tree  # the modules
+    agent: Path  # the sources of the agent
+    source: SourceMaker  # of kernels
     cold: bool = False
     in_place: bool = True  # a guest may be the QEMU of the last one, see lab.guest.lives
-    source: Path = HOUSE / "kmod"
     patches: tuple[Path, ...] = ()
     qemu: Path | None = None
     journal: Path | None = None  # where each scenario is written down, see lab.run.journal
@@ -91,6 +94,7 @@ class Ready:
         settings: Settings,
         cache: Cache,
         progress: Progress,
+        source: Source,
         *,
         only: Collection[str] | None = (),
         boot: BootOptions | None = None,
@@ -106,6 +110,7 @@ class Ready:
         self._settings = settings
         self._cache = cache
         self._progress = progress
+        self._source = source
         self.accel: Accel | None = None  # once a guest's kind was decided
         self._abis: dict[tuple[str, ...], Abi] = {}
         self._narrow_abis: dict[tuple[str, ...], Abi] = {}
@@ -127,22 +132,16 @@ class Ready:
         self._ahead = submit(self._boot_ahead, self._first) if self._first is not None else None
 
     def _fetch_kernel(self) -> KernelFiles:
-        from lab.kernels import debian  # noqa: PLC0415 - a thread's own
-
-        return debian.fetch_kernel(self.target.kernel, self._settings, self._cache, self._progress)
+        return self._source.kernel(self.target.kernel)
 
     def _fetch_toolchain(self) -> Root:
-        from lab.kernels import toolchain  # noqa: PLC0415 - as above
-
-        return toolchain.toolchain(self.target.kernel, self._settings, self._cache, self._progress)
+        return self._source.toolchain(self.target.kernel)
 
     def _fetch_headers(self) -> Headers:
-        from lab.kernels import debian  # noqa: PLC0415 - as above
-
-        return debian.fetch_headers(self.target.kernel, self._settings, self._cache, self._progress)
+        return self._source.headers(self.target.kernel)
 
     def _fetch_qemu(self) -> Qemu:
-        from lab.guest import qemu  # noqa: PLC0415 - as above
+        from lab.guest import qemu  # noqa: PLC0415 - a thread's own
 
         path = self._wishes.qemu or self._settings.qemu
         settings = replace(self._settings, qemu=path)
@@ -153,7 +152,7 @@ class Ready:
         from lab.kernels.build import build_agent  # noqa: PLC0415 - as above
 
         toolchain = self._toolchain.result()
-        agent = build_agent(HOUSE / "rootfs", toolchain, self.arch, self._cache, self._progress)
+        agent = build_agent(self._wishes.agent, toolchain, self.arch, self._cache, self._progress)
         return initramfs(agent, self._kernel.result(), self._cache)
 
     def _build_modules(self) -> Modules:
@@ -162,7 +161,7 @@ class Ready:
         headers, toolchain = self._headers.result(), self._toolchain.result()
         wishes = self._wishes
         return build_modules(
-            wishes.source, headers, toolchain, self._cache, self._progress, wishes.patches, self._only
+            wishes.tree.path, headers, toolchain, self._cache, self._progress, wishes.patches, self._only
         )
 
     def _boot_ahead(self, boot: BootOptions) -> Template:
@@ -248,7 +247,7 @@ class Ready:
 
         headers, toolchain = self._headers.result(), self._toolchain.result()
         built = build_modules(
-            self._wishes.source, headers, toolchain, self._cache, self._progress, tuple(patches)
+            self._wishes.tree.path, headers, toolchain, self._cache, self._progress, tuple(patches)
         )
         for name, output in built.failed.items():
             raise BuildFailed(
@@ -268,7 +267,7 @@ class Ready:
             return system
         from lab.kernels.uapi import header_abi  # noqa: PLC0415 - only scenarios with headers need it
 
-        directory = self._wishes.source / "uapi"
+        directory = self._wishes.tree.uapi
         headers = [directory / name for name in names]
         return system.merged(
             header_abi(headers, directory, toolchain, system.arch, self._cache, self._progress)
@@ -276,12 +275,11 @@ class Ready:
 
     def _make_narrow(self) -> tuple[Root, bytes, Abi]:
         from lab.kernels.build import build_agent  # noqa: PLC0415 - a thread's own
-        from lab.kernels.toolchain import toolchain  # noqa: PLC0415 - as above
         from lab.kernels.uapi import system_abi  # noqa: PLC0415 - as above
 
         arch = architecture(self.arch.compat.arch)
-        found = toolchain(self.target.kernel, self._settings, self._cache, self._progress, arch=arch)
-        agent = build_agent(HOUSE / "rootfs", found, arch, self._cache, self._progress)
+        found = self._source.toolchain(self.target.kernel, arch)
+        agent = build_agent(self._wishes.agent, found, arch, self._cache, self._progress)
         return found, agent.read_bytes(), system_abi(found, arch, self._cache, self._progress)
 
     def narrow(self, uapi: Sequence[str]) -> narrow_.Narrow:
@@ -398,4 +396,4 @@ class Ready:
         self._jobs.shutdown(wait=False, cancel_futures=True)
 
 
-__all__ = ["HOUSE", "Loads", "Ready", "Wishes", "with_shipped"]
+__all__ = ["Loads", "Ready", "Wishes", "with_shipped"]

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+"""This project's own modules, agent, scenarios and pages: what a command line means that names no others.
+
+For those who read command lines, and for measurements and pages that are about just these.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lab.kernels.debian_source import Debian
+from lab.kernels.tree import Tree
+from lab.run.ready import Wishes
+
+HOUSE = Path(__file__).resolve().parents[1]
+TREE = Tree(HOUSE / "kmod")
+AGENT = HOUSE / "rootfs"  # the sources of the program that is every guest's init
+SCENARIOS = HOUSE / "scenarios"
+DOCS = HOUSE / "docs"
+# Those that nobody else has; a command line says the rest.
+WISHES = Wishes(seed=0, tree=TREE, agent=AGENT, source=Debian)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""Debian's archive as a source of kernels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.arch import Architecture
+    from lab.kernels.model import Headers, Kernel, KernelFiles, Target
+    from lab.kernels.roots import Root
+    from lab.progress import Progress
+    from lab.settings import Settings
+    from lab.store.cache import Cache
+
+
+class Debian:
+    """See lab.kernels.source.Source. What is imported where it is used, a warm run does not pay for."""
+
+    def __init__(self, settings: Settings, cache: Cache, progress: Progress) -> None:
+        self._have = settings, cache, progress
+
+    def select(
+        self, kernels: Sequence[str], arches: Sequence[str], flavours: Sequence[str], *, fetch: bool
+    ) -> tuple[Target, ...]:
+        """Return the targets that a user's words mean."""
+        from lab.kernels import catalogue  # noqa: PLC0415 - see above
+
+        names = catalogue.arch_names(arches)
+        found = catalogue.load(*self._have, fetch=fetch, arches=names)
+        return tuple(found.select(kernels, arches, flavours))
+
+    def is_cached(self, kernel: Kernel) -> bool:
+        """Tell whether a kernel and its headers are at hand."""
+        from lab.kernels import catalogue  # noqa: PLC0415 - see above
+
+        return catalogue.is_cached(kernel, self._have[1])
+
+    def download_bytes(self, kernel: Kernel) -> int:
+        """Return how much has to be fetched, by the archive's own index."""
+        from lab.kernels import debian  # noqa: PLC0415 - see above
+
+        settings, cache, _ = self._have
+        return debian.download_size(kernel, settings, cache)
+
+    def kernel(self, kernel: Kernel) -> KernelFiles:
+        """Return what a guest boots, fetched if need be."""
+        from lab.kernels import debian  # noqa: PLC0415 - see above
+
+        return debian.fetch_kernel(kernel, *self._have)
+
+    def headers(self, kernel: Kernel) -> Headers:
+        """Return what modules are built against, fetched if need be."""
+        from lab.kernels import debian  # noqa: PLC0415 - see above
+
+        return debian.fetch_headers(kernel, *self._have)
+
+    def toolchain(self, kernel: Kernel, arch: Architecture | None = None) -> Root:
+        """Return the root with the compiler that the kernel was built with."""
+        from lab.kernels import toolchain  # noqa: PLC0415 - see above
+
+        return toolchain.toolchain(kernel, *self._have, arch=arch)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""A source tree of modules: where the sources, their headers and the deliberate faults are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - a record's field
+
+from lab.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A directory with a Kbuild; nothing is ever written to it."""
+
+    path: Path
+
+    @property
+    def uapi(self) -> Path:
+        """Where the headers are that user space includes."""
+        return self.path / "uapi"
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """The names of the modules that it makes: lab_X of every X.c."""
+        return frozenset(f"lab_{path.stem}" for path in self.path.glob("*.c"))
+
+    def fault(self, name: str) -> Path:
+        """Return the patch of a deliberate mistake; raises UsageError naming those there are."""
+        path = self.path / "faults" / f"{name}.patch"
+        if not path.is_file():
+            known = ", ".join(sorted(patch.stem for patch in path.parent.glob("*.patch")))
+            raise UsageError(f"no fault is called {name!r}", hint=f"there are: {known}")
+        return path
