@@ -3,15 +3,11 @@
 
 The kernel's own uapi headers (linux-libc-dev) come first: they describe what a raw system call takes. The C
 library's are only asked for what these leave to it.
-
-``python -m lab.kernels.uapi --names`` writes lab/abi/names.txt anew, from all compilers' headers.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +67,12 @@ def header_abi(
     return Abi.from_json((cache.entry("abi", key, make) / "abi.json").read_text(), arch)
 
 
+def macros(headers: Sequence[str], toolchain: Root, arch: Architecture) -> list[str]:
+    """Return the names of the macros without arguments that system headers define."""
+    with tempfile.TemporaryDirectory(prefix="chanlab-probe-") as scratch:
+        return _probe(_includes(headers), toolchain, arch, scratch).macros()
+
+
 def _headers_digest() -> str:
     words = (uapi_headers.KERNEL, uapi_headers.KERNEL_WITH_LIBRARY, uapi_headers.LIBRARY)
     return digest(words, uapi_headers.EXTRA, uapi_headers.ALIASES)
@@ -128,67 +130,3 @@ def _user(names: Sequence[str], include: Path, toolchain: Root, arch: Architectu
                 hint="a uapi header includes <linux/types.h> for __u32 and nothing that programs do not have",
             ) from None
     return Abi(arch, found.constants, found.strings, Structs(found.structs))
-
-
-# --- lab/abi/names.txt -----------------------------------------------------------------------------------
-
-
-def write_names(path: Path, targets: Sequence[tuple[Root, Architecture]], cache: Cache) -> None:
-    """Write the names that any of these targets has, by family."""
-    from lab.progress import Progress  # noqa: PLC0415 - only this command talks by itself
-
-    families: dict[str, set[str]] = {
-        name: set() for name in ("errno", "signal", "constant", "string", "syscall")
-    }
-    structs: dict[str, dict[str, None]] = {}
-    for toolchain, arch in targets:
-        abi = system_abi(toolchain, arch, cache, Progress())
-        with tempfile.TemporaryDirectory(prefix="chanlab-probe-") as scratch:
-            for family, header, start in (
-                ("errno", "linux/errno.h", "E"),
-                ("signal", "linux/signal.h", "SIG"),
-            ):
-                macros = _probe(_includes([header]), toolchain, arch, scratch).macros()
-                families[family].update(name for name in macros if name.startswith(start) and name.isalnum())
-        families["constant"].update(abi.constants)
-        families["string"].update(abi.strings)
-        families["syscall"].update(abi.syscalls)
-        for name in abi.structs:
-            structs.setdefault(name, {}).update(dict.fromkeys(f.name for f in abi.structs[name].fields))
-    families["signal"] -= {"SIGSTKSZ"}
-    families["constant"] -= families["errno"] | families["signal"]
-    lines = [
-        "# SPDX-License-Identifier: MIT",
-        "# Names that system headers define on some target, made by: python -m lab.kernels.uapi --names",
-    ]
-    for family, names in families.items():
-        lines += [f"[{family}]", *textwrap.wrap(" ".join(sorted(names)), 110, break_on_hyphens=False)]
-    lines += ["[struct]", *(f"{name}: {' '.join(structs[name])}" for name in sorted(structs))]
-    path.write_text("\n".join(lines) + "\n", encoding="ascii")
-
-
-def main(argv: Sequence[str]) -> int:
-    """Write lab/abi/names.txt from every compiler that kernels are built with."""
-    from lab import abi, settings  # noqa: PLC0415 - only this command makes its own world
-    from lab.arch import ARCHITECTURES  # noqa: PLC0415 - the same
-    from lab.kernels.catalogue import nominal  # noqa: PLC0415 - the same
-    from lab.kernels.roots import root  # noqa: PLC0415 - the same
-    from lab.progress import Progress  # noqa: PLC0415 - the same
-    from lab.store.cache import Cache  # noqa: PLC0415 - the same
-
-    if list(argv) != ["--names"]:
-        print("usage: python -m lab.kernels.uapi --names", file=sys.stderr)
-        return 2
-    chosen = settings.load()
-    cache = Cache(chosen.cache, Progress())
-    targets = [
-        (root(compiler, chosen, cache, Progress(), target=arch), arch)
-        for arch in ARCHITECTURES.values()
-        for compiler in dict.fromkeys(kernel.compiler for kernel in nominal(arch.name).kernels)
-    ]
-    write_names(Path(abi.__file__).with_name("names.txt"), targets, cache)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
