@@ -16,6 +16,7 @@ import pytest
 from lab.abi import Abi, Structs
 from lab.arch import X86_64
 from lab.errors import BuildFailed, LabError
+from lab.kernels import uapi
 from lab.kernels.dwarf import Types, read_array, read_types
 from lab.kernels.probe import could_be_integer
 from lab.kernels.roots import Root
@@ -160,3 +161,65 @@ def test_a_header_that_no_program_could_include(tmp_path: Path) -> None:
     with pytest.raises(BuildFailed, match=r"missing\.h: no program could include it on x86_64") as caught:
         FakeToolchain(tmp_path).ask("missing.h")
     assert "fatal error: missing.h" in caught.value.output
+
+
+class Asked:
+    """Counts how often a compiler would be asked about one.h."""
+
+    def __init__(self, base: Path, patch: pytest.MonkeyPatch) -> None:
+        self.times = 0
+        patch.setattr(uapi, "_user", self._user)
+        patch.setattr("lab.store.cache.sync", lambda *_, **__: None)  # a busy disk is not what this is about
+        self._toolchain = FakeToolchain(base)
+        self.root, self.include = self._toolchain.root.path, self._toolchain.include
+
+    def _user(self, *_: object) -> Abi:
+        self.times += 1
+        return Abi(X86_64)
+
+    def __call__(self, name: str, text: str) -> int:
+        """Write a header, ask for one.h, and return how often compilers have been asked by now."""
+        path = self.include / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        self._toolchain.ask("one.h")
+        return self.times
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    return Asked(tmp_path, monkeypatch)
+
+
+def test_a_header_is_read_anew_when_what_it_includes_changes(asked: Asked) -> None:
+    assert asked("one.h", '#include <linux/types.h>\n#include "two.h"\n') == 1
+    assert asked("other.h", "1") == 1
+    assert asked("two.h", "1") == 2  # was not there, or the system's
+    assert asked("other.h", "2") == 2
+    assert asked("two.h", '#include "three.h"\n') == 3
+    assert asked("three.h", "1") == 4
+    assert asked("linux/types.h", "1") == 5  # was the system's until now
+    assert asked("other.h", "3") == 5
+    assert asked("three.h", "#include OTHER\n") == 6
+    assert asked("other.h", "4") == 7  # it could be that one
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "include",
+        "include/{gnu}",
+        "{gnu}/include",
+        "lib/gcc/{gnu}/14/include",
+        "lib/gcc-cross/{gnu}/14/include",
+    ],
+)
+def test_what_system_headers_get_instead_of_their_own_counts(asked: Asked, place: str) -> None:
+    assert asked("one.h", "#include <bits/two.h>\n") == 1
+    assert asked("bits/odd.h", "1") == 1
+    system = asked.root / "usr" / place.format(gnu=X86_64.gnu) / "bits"
+    system.mkdir(parents=True)
+    assert asked("bits/odd.h", "2") == 1
+    (system / "odd.h").write_text("")
+    assert asked("bits/odd.h", "3") == 2
+    assert asked("bits/odd.h", "4") == 3

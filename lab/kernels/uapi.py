@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.abi import Abi, Structs
+from lab.abi.includes import included
 from lab.errors import BuildFailed
 from lab.kernels import uapi_headers
 from lab.kernels.toolchain import compiler, system_includes
@@ -63,8 +64,32 @@ def header_abi(
         with progress.task(f"reading {', '.join(names)} for {arch.name}"):
             (building / "abi.json").write_text(_user(names, include, toolchain, arch).to_json())
 
-    key = digest("header-abi", _FORMAT, names, tree_digest(include), arch.name, toolchain.digest)
+    key = digest(
+        "header-abi", _FORMAT, names, _taken_in(names, include, toolchain, arch), arch.name, toolchain.digest
+    )
     return Abi.from_json((cache.entry("abi", key, make) / "abi.json").read_text(), arch)
+
+
+def _taken_in(
+    names: Sequence[str], include: Path, toolchain: Root, arch: Architecture
+) -> str | dict[str, bytes]:
+    """Return the files that headers are made of: all of the tree's where that cannot be told."""
+    read = included(names, include)
+    return tree_digest(include) if read is None or _hides(include, toolchain, arch) else read
+
+
+def _hides(include: Path, toolchain: Root, arch: Architecture) -> bool:
+    """Whether a file of a tree has a system header's name: those that include that one are given this."""
+    root = toolchain.path / "usr"
+    places = [root / "include", root / "include" / arch.gnu, root / arch.gnu / "include"]
+    places += root.glob(f"lib/gcc*/{arch.gnu}/*/include*")
+    own = {path.name for path in include.iterdir()}
+    for place in filter(Path.is_dir, places):
+        for name in own.intersection(path.name for path in place.iterdir()):
+            files = [include / name, *(include / name).rglob("*")]
+            if any(path.is_file() and (place / path.relative_to(include)).exists() for path in files):
+                return True
+    return False
 
 
 def macros(headers: Sequence[str], toolchain: Root, arch: Architecture) -> list[str]:
