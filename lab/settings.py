@@ -272,6 +272,7 @@ def _one_line(text: str) -> Iterator[tuple[str, str, list[str]]]:
 
 
 def _deb822(text: str) -> Iterator[tuple[str, str, list[str]]]:
+    # Not by python-debian: every run comes by here, and importing that takes longer than all of settings.
     lines = (line for line in text.splitlines() if not line.startswith("#"))
     for stanza in re.split(r"\n\s*\n", "\n".join(lines)):
         fields: dict[str, list[str]] = {}

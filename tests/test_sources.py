@@ -100,6 +100,15 @@ def test_an_index_that_is_not_the_signed_one_is_refused(tiny: TinyArchive, cache
         find(tiny, cache)
 
 
+@pytest.mark.parametrize("sums", [" ffff 1 q.dsc", "\n ffff 1", "\n ffff one q.dsc"])
+def test_a_source_without_good_sums_is_told(tiny: TinyArchive, cache: Cache, sums: str) -> None:
+    tiny.sources["trixie-security"] = [f"Package: qemu\nVersion: 1\nDirectory: d\nChecksums-Sha256:{sums}\n"]
+    tiny.publish("trixie-security")
+    tiny.publish("trixie")
+    with pytest.raises(FetchError, match="says nothing useful of the source qemu"):
+        find(tiny, cache)
+
+
 def test_no_source_at_all_is_told(tiny: TinyArchive, cache: Cache) -> None:
     publish(tiny)
     with pytest.raises(FetchError, match="have no source package qemu"):

@@ -55,11 +55,8 @@ class Package:
 
     name: str
     version: str
-    arch: str
-    suite: str
     item: Item
     depends: str  # Pre-Depends and Depends, joined
-    source: str
 
 
 @dataclass(frozen=True)
@@ -131,10 +128,12 @@ def release(suite: Suite, fetcher: Fetcher, certificates: Sequence[Any]) -> Rele
 
     Raises SignatureError when it is unsigned, of another suite, or past its date where the suite is alive.
     """
+    from debian import deb822  # noqa: PLC0415 - see keys()
+
     path = f"dists/{suite.name}/InRelease"
     what = fetcher.url(suite.tree, path)
     text = verify(fetcher.read(suite.tree, path), certificates, what).decode()
-    fields = dict(re.findall(r"^([\w-]+): *(\S.*)$", text, re.MULTILINE))
+    fields = deb822.Release(text)
     if fields.get("Codename") != suite.name:
         raise SignatureError(f"{what} is signed, but for {fields.get('Codename')!r}", hint=_UNSIGNED)
     note = ""
@@ -150,10 +149,7 @@ def release(suite: Suite, fetcher: Fetcher, certificates: Sequence[Any]) -> Rele
                 f"{note}: the mirror is behind, or this host's clock is wrong",
                 hint="CHANLAB_CHECK_VALID_UNTIL=0 accepts a list that is old and signed",
             )
-    sums = text.partition("\nSHA256:")[2]
-    listed = re.match(r"(?:\s*\n [0-9a-f]{64} +\d+ \S+)*", sums)
-    lines = [line.split() for line in (listed[0] if listed else "").strip().splitlines()]
-    files = {name: (sha256, int(size)) for sha256, size, name in lines}
+    files = {each["name"]: (each["sha256"], int(each["size"])) for each in fields.get("SHA256", ())}
     return Release(suite, fields.get("Date", ""), files, fields.get("Acquire-By-Hash") == "yes", note)
 
 
@@ -197,20 +193,13 @@ class Index:
         return list(re.finditer(rb"\nProvides: ([^\n]*)", self._text))
 
     def _package(self, at: int) -> Package:
+        from debian import deb822  # noqa: PLC0415 - see keys()
+
         end = self._text.find(b"\n\n", at + 1)
-        stanza = self._text[at + 1 : end if end >= 0 else None].decode()
-        fields = dict(re.findall(r"^([A-Z][\w-]*): *(.*)$", stanza, re.MULTILINE))
+        fields = deb822.Packages(self._text[at + 1 : end if end >= 0 else None])
         depends = ", ".join(fields[name] for name in ("Pre-Depends", "Depends") if fields.get(name))
         item = Item(self.suite.tree, fields["Filename"], int(fields["Size"]), fields["SHA256"])
-        return Package(
-            name=fields["Package"],
-            version=fields["Version"],
-            arch=fields["Architecture"],
-            suite=self.suite.name,
-            item=item,
-            depends=depends,
-            source=str(fields.get("Source", fields["Package"])).partition(" ")[0],
-        )
+        return Package(fields["Package"], fields["Version"], item, depends)
 
 
 def has_index(found: Release, arch: str) -> bool:

@@ -124,14 +124,16 @@ def _named(text: str, name: str, tree: str) -> list[Source]:
 
 
 def _parse(stanza: str, name: str, tree: str) -> Source:
-    fields = dict(re.findall(r"^([A-Z][\w-]*): *(.*(?:\n[ \t].*)*)", stanza, re.MULTILINE))
+    from debian import deb822  # noqa: PLC0415 - see _best()
+
+    fields = deb822.Sources(stanza)
     try:
-        lines = [line.split() for line in fields["Checksums-Sha256"].strip().splitlines()]
         items = tuple(
-            Item(tree, f"{fields['Directory']}/{file}", int(size), sha256) for sha256, size, file in lines
+            Item(tree, f"{fields['Directory']}/{each['name']}", int(each["size"]), each["sha256"])
+            for each in fields["Checksums-Sha256"]
         )
         return Source(name, fields["Version"], items)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise FetchError(
             f"the index says nothing useful of the source {name}: {error}", hint="report this"
         ) from error
