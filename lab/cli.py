@@ -48,36 +48,14 @@ def main() -> None:
     """Look after the lab; scenarios are run by pytest."""
 
 
-def _ini() -> dict[str, str]:
-    """Return the settings that the tree's pytest ini file makes, as pytest itself would find it."""
-    import configparser  # noqa: PLC0415 - each command pays for what it uses
-    import tomllib  # noqa: PLC0415 - as above
-
-    for directory in (Path.cwd(), *Path.cwd().parents):
-        pyproject = directory / "pyproject.toml"
-        for name in ("pytest.ini", "tox.ini", "setup.cfg"):
-            if (directory / name).is_file():
-                parser = configparser.ConfigParser(interpolation=None)
-                parser.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep case
-                parser.read(directory / name, encoding="utf-8")
-                section = "tool:pytest" if name == "setup.cfg" else "pytest"
-                if parser.has_section(section):
-                    return dict(parser.items(section))
-        if pyproject.is_file():
-            table = tomllib.loads(pyproject.read_text(encoding="utf-8"))
-            options = table.get("tool", {}).get("pytest", {}).get("ini_options")
-            if options is not None:
-                return {key: str(value) for key, value in options.items()}
-    return {}
-
-
 def _open(*, quiet: bool = False) -> tuple[Settings, Cache, Progress]:
     from lab import settings as settings_  # noqa: PLC0415 - each command pays for what it uses
+    from lab.plugin import ini  # noqa: PLC0415 - as above
     from lab.progress import Progress  # noqa: PLC0415 - as above
     from lab.store.cache import Cache  # noqa: PLC0415 - as above
 
     progress = Progress(quiet=quiet)
-    settings = settings_.load(_ini())
+    settings = settings_.load(ini.here())
     return settings, Cache(settings.cache, progress), progress
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from lab.arch import DEFAULT
 from lab.errors import LabError
+from lab.plugin import ini
 from lab.plugin.options import DEFAULT_KERNEL
 
 if TYPE_CHECKING:
@@ -63,7 +64,6 @@ class Run:
             from lab.run import lab as run_lab  # noqa: PLC0415 - as above
 
             option = self._config.option
-            ini = {setting.name: str(self._config.getini(setting.name)) for setting in settings.SETTINGS}
             wishes = replace(
                 WISHES,
                 seed=self.seed,
@@ -73,7 +73,7 @@ class Run:
                 qemu=option.qemu,
                 journal=option.journal.absolute() if option.journal is not None else None,
             )
-            self._lab = run_lab.Lab(settings.load(ini), wishes, self.progress)
+            self._lab = run_lab.Lab(settings.load(ini.of(self._config)), wishes, self.progress)
         return self._lab
 
     @cached_property
