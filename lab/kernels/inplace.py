@@ -58,7 +58,11 @@ class _Segment:
 
 
 class _Elf:
-    """The few things of a 64-bit little-endian ELF file that matter here."""
+    """The few things of a 64-bit little-endian ELF file that matter here.
+
+    pyelftools does not write, and takes 2.5 ms to read what is read here in a sixteenth of that: a root has
+    five hundred such files, and each is read three times.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
