@@ -303,6 +303,19 @@ def test_finish_tells_where_the_actor_sleeps(bench: Bench) -> None:
     assert "waiting in lab_read" in failed.notes[0]
 
 
+def test_a_finish_that_says_no_time_waits_as_long_as_any_step(bench: Bench) -> None:
+    text = OPEN + "- {read: $f, size: 5, background: true, as: p}\n- {finish: $p}"
+    failed = bench.failure(text, result(3), None)
+    assert (failed.title, failed.wanted) == ("read did not end in time", "an answer of read within 0.2s")
+    assert "waiting in lab_read" in failed.notes[0]
+
+
+def test_the_time_of_a_scenario_is_its_finishes(bench: Bench) -> None:
+    text = OPEN + "- {read: $f, size: 5, background: true, as: p}\n- {finish: $p}"
+    failed = bench.failure(text, result(3), None, head="    within: 3s\n")
+    assert failed.wanted == "an answer of read within 3s"
+
+
 def test_without_a_time_given_a_call_that_does_not_end_is_hung(bench: Bench) -> None:
     with pytest.raises(GuestHung) as caught:
         bench.run(OPEN, None)

@@ -96,11 +96,12 @@ def finish(session: Session, pending: Pending) -> OfPending:
     """Take the result of a call in the background.
 
     `expect` is about that call's result. `within` is the longest it may take from now on, measured in the
-    guest; a call that goes on sleeping fails the step, which then tells where it sleeps.
+    guest (default: as long as any step, by how slow the target is): say it where the time is what is tested.
+    A call that goes on sleeping fails the step, which then tells where it sleeps.
     """
-    running = _running(pending)
+    running, within = _running(pending), session.within(session.current)
     # Of whichever verb it was: OfPending only stands for it.
-    return cast("OfPending", session.take(running, session.within(session.current)))
+    return cast("OfPending", session.take(running, session.patience if within is None else within))
 
 
 def _running(pending: object) -> Running:
