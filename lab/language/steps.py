@@ -8,17 +8,18 @@ from pathlib import Path  # noqa: TC003 - a record's field
 from typing import TYPE_CHECKING
 
 from lab.abi.layout import nearest
-from lab.language.composites import ActorKind
+from lab.language.composites import ActorKind, ListKind, RecordKind
 from lab.language.expect import Expectations, read_expectations
 from lab.language.kinds import BoolKind, DurationKind, IntKind
-from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, line_of, text_of
+from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, line_of, text_of
 from lab.language.outcome import OfPending
 from lab.language.scope import Known, Scope
-from lab.language.values import Fixed, Reference, Value
+from lab.language.values import REFERENCE, Fixed, Reference, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from lab.language.kinds import Kind
     from lab.language.verb import Verb
 
 COMMON = ("by", "as", "background", "within", "times", "expect")
@@ -155,15 +156,50 @@ def _actor(verb: Verb, own: Node, pairs: Pairs, scope: Scope) -> str:
         if name is not None:
             scope.need_actor(name, pairs["by"][1])
             by = name
-    elif verb.gives_to and isinstance(own, ScalarNode):
-        known = scope.bound.get(own.value.lstrip("$").partition(".")[0])
-        if known is not None and known.owners and by not in known.owners:
-            by = min(known.owners)  # who hands a file descriptor over is who has it
-    elif scope.default_by is None and (verb.plans or verb.inherits):
-        actors = ", ".join(name for name in scope.actors)
-        scope.mistakes.add(own, f"who makes this step? Say `by` ({actors}), or have an actor main")
+    elif verb.plans or verb.inherits or verb.gives_to:
+        by = _owner(own, verb.signature.first.kind, scope)
     scope.actor = by
     return by
+
+
+def _owner(own: Node, kind: Kind, scope: Scope) -> str:
+    """Return whose step it is that does not say: his who alone has its descriptor or mapping.
+
+    Who makes such steps anyway makes it where he has them too. It is a mistake where nobody can tell.
+    """
+    names = list(dict.fromkeys(_owned(own, kind, scope)))
+    default = scope.default_by
+    who = set(scope.actors).intersection(*(scope.bound[name].owners for name in names))
+    if default is not None and (not names or not who or default in who):
+        return default  # of descriptors that nobody has together each is told when it is read
+    if names and len(who) == 1:
+        return who.pop()
+    asked = f"Say `by` ({', '.join(scope.actors)})"
+    if names and who:
+        owners = " and ".join(sorted(who))
+        scope.mistakes.add(own, f"who makes this step? {asked}: ${names[0]} belongs to {owners}")
+        return min(who)  # so that this is the only mistake
+    scope.mistakes.add(own, f"who makes this step? {asked}, or have an actor main")
+    return "main"
+
+
+def _owned(node: Node, kind: Kind, scope: Scope) -> Iterator[str]:
+    """Yield the names in a verb's own value that stand for descriptors or mappings of an actor."""
+    node = scope.given(node)
+    if isinstance(kind, ListKind) and isinstance(node, SequenceNode):
+        for item in node.value:
+            yield from _owned(item, kind.of, scope)
+    elif isinstance(kind, RecordKind) and isinstance(node, MappingNode):
+        for key, value in node.value:
+            if key.value in kind.parts:
+                yield from _owned(value, kind.parts[key.value][0], scope)
+    elif kind.wants in ("fd", "address") and isinstance(node, ScalarNode):
+        for name, part in REFERENCE.findall(node.value):
+            known = scope.bound.get(name)
+            if known is not None and not known.pending and not known.unread:
+                bare = getattr(known.outcome, "bare", {})
+                if kind.wants == "fd" or ("address" in bare and not part):
+                    yield name
 
 
 def _background(verb: Verb, pairs: Pairs, scope: Scope) -> bool:
