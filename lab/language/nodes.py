@@ -56,7 +56,16 @@ class Mistakes:
     def add(self, where: Node | int, message: str) -> None:
         """Note a mistake; the same one twice (a step read for each value of `with`) counts once."""
         line = where if isinstance(where, int) else line_of(where)
-        self._found[Mistake(self.file, line, message)] = None
+        self.note(Mistake(self.file, line, message))
+
+    def note(self, mistake: Mistake) -> None:
+        """Note a mistake that was found elsewhere."""
+        self._found[mistake] = None
+
+    @property
+    def found(self) -> tuple[Mistake, ...]:
+        """All so far, each once."""
+        return tuple(self._found)
 
     def raise_any(self) -> None:
         """Raise ScenarioError when there are any."""

@@ -14,6 +14,7 @@ from lab.abi.layout import nearest
 from lab.errors import Mistake, ScenarioError
 from lab.guest.argv import DEVICES
 from lab.language.actors import read_actors, who_makes_steps
+from lab.language.before import Before
 from lab.language.kinds import DurationKind
 from lab.language.nodes import (
     MappingNode,
@@ -44,8 +45,17 @@ if TYPE_CHECKING:
 # What the head says for all scenarios, and a scenario may say itself.
 _COMMON_KEYS = ("modules", "uapi", "requires", "actors", "boot", "within")
 _GUIDE_KEYS = ("choose", "price", "read")  # for who does not know the channel, see docs/channels.md
-_FILE_KEYS = ("channel", "about", *_GUIDE_KEYS, "not_applicable", "trip", *_COMMON_KEYS, "scenarios")
-_SCENARIO_KEYS = ("name", "about", "with", *_COMMON_KEYS, "expect_splat", "expect_verdict", "steps")
+_FILE_KEYS = (
+    "channel",
+    "about",
+    *_GUIDE_KEYS,
+    "not_applicable",
+    "trip",
+    *_COMMON_KEYS,
+    "before",
+    "scenarios",
+)
+_SCENARIO_KEYS = ("name", "about", "with", *_COMMON_KEYS, "before", "expect_splat", "expect_verdict", "steps")
 
 
 def load(
@@ -115,6 +125,7 @@ class Reader:
         modules, uapi = self._modules(head, None), self._headers(head)
         words = self._words(uapi)
         self.requires = read_requires(head, self.mistakes)
+        self.before = self._before(head)
         scenarios: list[Scenario] = []
         names: dict[str, int] = {}
         if "scenarios" in head:
@@ -122,6 +133,7 @@ class Reader:
                 scenarios += self._scenarios(item, head, words, names, channel)
         notes = self._notes(head)
         trips, no_trip = self._trips(head, words, channel)
+        self.before.close()
         self.mistakes.raise_any()
         about = self._text(head, "about")
         guide = {key: self._text(head, key) for key in _GUIDE_KEYS}
@@ -234,7 +246,10 @@ class Reader:
             requires=self.requires.merged(read_requires(given, self.mistakes)),
             boot=self._boot(common),
         )
-        return read_trips(given, node, common, base, words, self.mistakes, self.verbs)
+        return read_trips(given, node, common, base, words, self.mistakes, self.verbs, self.before)
+
+    def _before(self, pairs: Pairs) -> Before:
+        return Before(pairs["before"][1] if "before" in pairs else None, self.mistakes)
 
     # --- scenarios ----------------------------------------------------------------------------------
 
@@ -258,6 +273,8 @@ class Reader:
         if headers:
             words = self._words((*self._headers(head), *headers))
         requires = self.requires.merged(read_requires(own, self.mistakes))
+        before = self._before(own) if "before" in own else self.before
+        given = self.mistakes.items(own["steps"][1], "steps")
         found = []
         for parameters in self._parameters(own):
             scope = Scope(self.mistakes, words, verbs=self.verbs, parameters=parameters, inner=read_inner)
@@ -265,7 +282,8 @@ class Reader:
             who_makes_steps(pairs, actors, scope)
             shown = tuple((key, text_of(value, 40)) for key, value in parameters.items())
             tail = f" ({', '.join(f'{key}={text}' for key, text in shown)})" if shown else ""
-            steps = read_steps(own["steps"][1], scope)
+            first = before.read(scope, given, name)
+            steps = first + read_steps(own["steps"][1], scope)
             found.append(
                 Scenario(
                     name=name,
@@ -288,6 +306,8 @@ class Reader:
                     structs=frozenset(scope.structs),
                 )
             )
+        if before is not self.before:
+            before.close()
         ids = [scenario.id for scenario in found]
         for again in {each for each in ids if ids.count(each) > 1}:
             self.mistakes.add(node, f"two sets of `with` values look the same: {again}")

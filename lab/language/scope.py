@@ -78,6 +78,7 @@ class Scope:
         self.verbs = verbs or {}
         self.parameters = dict(parameters or {})
         self.bound: dict[str, Known] = {}
+        self.offered: Collection[str] = ()  # names that `before` would bind if a step used them
         self.steps: Node | None = None  # all of them, to tell what a later one binds
         self.actors: dict[str, int] = {"main": 0}
         self.sharing: dict[str, str] = {}  # thread -> the actor whose files it shares
@@ -210,7 +211,7 @@ class Scope:
         elif (line := self._bound_later(name)) is not None:
             self.mistakes.add(node, f"${name} is used before the step that binds it (line {line})")
         else:
-            hint = nearest(name, [*self.bound, *self.parameters])
+            hint = nearest(name, [*self.bound, *self.parameters, *self.offered])
             self.mistakes.add(node, f"unknown name ${name}: no earlier step has `as: {name}`{hint}")
 
     def _bound_later(self, name: str) -> int | None:

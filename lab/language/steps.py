@@ -155,7 +155,7 @@ def _actor(verb: Verb, own: Node, pairs: Pairs, scope: Scope) -> str:
         name = scope.mistakes.scalar(pairs["by"][1], "the actor after 'by'")
         if name is not None:
             scope.need_actor(name, pairs["by"][1])
-            by = name
+            by = name if scope.actor_exists(name) else by
     elif verb.plans or verb.inherits or verb.gives_to:
         by = _owner(own, verb.signature.first.kind, scope)
     scope.actor = by

@@ -18,6 +18,7 @@ from lab.scenario import Trip
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lab.language.before import Before
     from lab.language.nodes import Mistakes, Node, Pairs
     from lab.language.reading import Words
     from lab.language.verb import Verb
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 TRIP_KEYS = ("about", "bytes", "ready", "steps", "after", "modules", "requires", "actors", "boot")
 _NOT_AGAIN = ("background", "within", "times")  # what a step of a round cannot have
+_STEPS = ("ready", "steps", "after")  # in the order in which they are made
 _JUDGED = "expect"
 
 
@@ -36,8 +38,12 @@ def read_trips(
     words: Words,
     mistakes: Mistakes,
     verbs: Mapping[str, Verb],
+    before: Before,
 ) -> tuple[Trip, ...]:
-    """Return a trip for each number of `bytes`; `common` has what the head says for all, too."""
+    """Return a trip for each number of `bytes`; `common` has what the head says for all, too.
+
+    `before` is the head's: a trip begins with what it uses of it, as a scenario does.
+    """
     for wanted in ("about", "bytes", "steps"):
         if wanted not in given:
             mistakes.add(node, f"a trip wants {wanted!r}")
@@ -49,14 +55,16 @@ def read_trips(
         scope = Scope(mistakes, words, verbs=verbs, parameters=parameters, inner=read_inner)
         actors = read_actors(common["actors"][1], scope) if "actors" in common else ()
         who_makes_steps(common, actors, scope)
-        before = read_steps(given["ready"][1], scope) if "ready" in given else ()
+        own = [item for key in _STEPS if key in given for item in mistakes.items(given[key][1], key)]
+        ready = before.read(scope, own, "trip")
+        ready += read_steps(given["ready"][1], scope) if "ready" in given else ()
         steps = _round(given["steps"][1], scope)
         after = read_steps(given["after"][1], scope) if "after" in given else ()
         scenario = replace(
             base,
             id=f"{base.channel}, {amount} bytes",
             actors=actors,
-            steps=before,
+            steps=ready,
             constants=frozenset(scope.constants),
             structs=frozenset(scope.structs),
         )

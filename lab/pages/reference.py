@@ -173,6 +173,7 @@ def schema() -> dict[str, Any]:
             "about": {"type": "string"},
             "with": {"type": "object", "additionalProperties": {"type": "array", "minItems": 1}},
             **_shared(),
+            "before": {"$ref": "#/$defs/steps"},
             "expect_splat": {"type": ["string", "object"]},
             "expect_verdict": {"enum": ["lost", "hung"]},
             "steps": {"$ref": "#/$defs/steps"},
@@ -195,6 +196,7 @@ def schema() -> dict[str, Any]:
                 ]
             },
             **_shared(),
+            "before": {"$ref": "#/$defs/steps"},
             "scenarios": {"type": "array", "items": {"$ref": "#/$defs/scenario"}},
         },
         required=["channel", "scenarios"],
