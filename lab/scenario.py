@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - a record's field
 from typing import TYPE_CHECKING, Literal
 
-from lab.language.requires import Requires
+from lab.language.choice import Needs
+from lab.language.requires import Machine, Requires
 from lab.language.steps import Step, all_steps
 from lab.language.values import Fixed, Value
 
@@ -97,8 +98,7 @@ class Scenario:
     boot: BootOptions = field(default_factory=BootOptions)
     within: float | None = None  # the default of its steps, seconds
     parameters: tuple[tuple[str, str], ...] = ()
-    constants: frozenset[str] = frozenset()  # all that it uses of headers
-    structs: frozenset[str] = frozenset()
+    needs: Needs = field(default_factory=Needs)  # what it uses of headers
 
     @property
     def loads(self) -> tuple[str, ...]:
@@ -120,11 +120,12 @@ class Scenario:
         """Whether it has 32-bit actors, where its kernel is one of 64 bits."""
         return 32 in self.words
 
-    def missing(self, *abis: Abi) -> list[str]:
+    def missing(self, *abis: Abi, machine: Machine | None = None) -> list[str]:
         """Return what it uses that no headers of a target have: reasons for `unsupported`."""
+        needed_constants, needed_structs = self.needs.on(machine)
         # Not difference(): that walks through all the thousands that the headers have.
-        constants = (name for name in self.constants if not any(name in abi.constants for abi in abis))
-        structs = (name for name in self.structs if not any(name in abi.structs for abi in abis))
+        constants = (name for name in needed_constants if not any(name in abi.constants for abi in abis))
+        structs = (name for name in needed_structs if not any(name in abi.structs for abi in abis))
         return [
             *(f"constant {name}" for name in sorted(constants)),
             *(f"struct {name}" for name in sorted(structs)),

@@ -111,8 +111,8 @@ def test_the_first_example(root: Path) -> None:
         ("open", 8, "main"),
         ("ioctl", 11, "main"),
     ]
-    assert first.constants >= {"O_RDWR", "LAB_IOC_SQUARE"}
-    assert first.structs == {"lab_square"}
+    assert first.needs.constants >= {"O_RDWR", "LAB_IOC_SQUARE"}
+    assert first.needs.structs == {"lab_square"}
     errno = second.steps[1].expect.fields["errno"]
     assert isinstance(errno, Equal)
     assert errno.written == "ENOTTY"

@@ -42,7 +42,7 @@ def test_a_trip_is_read_for_each_number_of_bytes(tmp_path: Path) -> None:
     assert [step.verb for step in small.scenario.steps] == ["open"]
     assert [step.verb for step in large.steps] == ["write", "read"]
     assert [step.verb for step in large.after] == ["close"]
-    assert large.scenario.constants == {"O_RDWR"}
+    assert large.scenario.needs.constants == {"O_RDWR"}
     assert large.scenario.id == "x, 5 bytes"
 
 

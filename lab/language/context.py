@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from lab.abi import Abi
     from lab.abi.layout import Struct
+    from lab.language.requires import Machine
 
 
 class Bindings(Protocol):
@@ -36,8 +37,10 @@ class Context:
         bindings: Bindings | None = None,
         actor: str = "main",
         modules: Mapping[str, bytes] | None = None,
+        machine: Machine | None = None,
     ) -> None:
         self.abi = abi
+        self.machine = machine
         self.seed = seed
         self.bindings = bindings
         self.actor = actor

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.abi.layout import nearest
+from lab.language.by_target import is_choice, read_choice
 from lab.language.composites import ListKind, MapKind, RecordKind, TreeKind
 from lab.language.kinds import AddressKind, IntKind, Kind, TextKind
 from lab.language.memory import PlacedValue
@@ -19,9 +20,13 @@ from lab.language.scope import kinds_of_outcome
 from lab.language.show import compare_data, show, show_data, show_value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lab.language.choice import Choice
     from lab.language.context import Context
     from lab.language.data import Leaf
     from lab.language.reading import Reading
+    from lab.language.requires import Machine
     from lab.language.values import Value
     from lab.language.verb import Verb
 
@@ -215,6 +220,27 @@ class Like:
         return [Mismatch(path, show(wanted, IntKind(), context, self.written), show(got, IntKind(), context))]
 
 
+@dataclass(frozen=True)
+class ByTarget:
+    """One wish or another, by the target."""
+
+    choice: Choice[Matcher]
+    written: str
+
+    def on(self, machine: Machine | None) -> Matcher:
+        """Return the wish for a machine; raises UsageError where nobody said which one it is."""
+        found = self.choice.of(machine)
+        return found.on(machine) if isinstance(found, ByTarget) else found
+
+    def check(self, got: Any, path: str, context: Context) -> list[Mismatch]:
+        """Compare with the target's."""
+        return self.on(context.machine).check(got, path, context)
+
+
+def _on(wish: Matcher, machine: Machine | None) -> Matcher:
+    return wish.on(machine) if isinstance(wish, ByTarget) else wish
+
+
 def _width(number: int) -> int:
     """Return the width that an unsigned number with its top bit set has: -1 is 0xffffffff in a __u32."""
     return next((bits for bits in (8, 16, 32) if number < 1 << bits), 64)
@@ -241,9 +267,17 @@ class WishKind(Kind):
         raise NotImplementedError
 
 
+def by_target(node: Node, scope: Reading, read: Callable[[Node], Matcher]) -> Matcher | None:
+    """Return the wish of ``{">=6.12": …, else: …}``, each value read by `read`; None for any other node."""
+    return ByTarget(read_choice(node, scope, read), text_of(node, 100)) if is_choice(node) else None
+
+
 def matcher(kind: Kind, node: Node, scope: Reading, fields: Mapping[str, Any] | None = None) -> Matcher:
     """Return the wish that a node is, for a field of a kind; notes mistakes in the scope."""
     node = scope.given(node)
+    chosen = by_target(node, scope, lambda each: matcher(kind, each, scope, fields))
+    if chosen is not None:
+        return chosen
     written = text_of(node, 100)
     special = _pattern(kind, node, scope, written) or _struct(kind, node, scope, written)
     if special is not None:
@@ -347,6 +381,24 @@ class Expectations:
     fields: Mapping[str, Matcher] = field(default_factory=dict)
     dmesg: Matcher | None = None
     written: str = ""
+    choice: Choice[Expectations] | None = None  # all of it differs by target
+
+    def each(self) -> Iterator[Expectations]:
+        """Yield what there is for any target."""
+        if self.choice is None:
+            yield self
+        else:
+            for _, branch in self.choice.branches:
+                yield from branch.each()
+
+    def on(self, machine: Machine | None) -> Expectations:
+        """Return what is wanted on a machine; raises UsageError where that depends on it and it is None."""
+        if self.choice is not None:
+            return self.choice.of(machine).on(machine)
+        if not any(isinstance(wish, ByTarget) for wish in (self.dmesg, *self.fields.values())):
+            return self
+        fields = {name: _on(wish, machine) for name, wish in self.fields.items()}
+        return replace(self, fields=fields, dmesg=None if self.dmesg is None else _on(self.dmesg, machine))
 
     def check(self, got: Outcome, context: Context, *, times: int = 1) -> list[Mismatch]:
         """Return what differs; a call that fails without being expected to differs.
@@ -418,6 +470,10 @@ def _signal(got: Outcome, context: Context) -> str:
 def read_expectations(node: Node, verb: Verb, arguments: Mapping[str, Value], scope: Reading) -> Expectations:
     """Return what is under a step's `expect`; notes mistakes in the scope."""
     what = f"expect of step {verb.name!r}"
+    if is_choice(node):
+        with scope.at(what):
+            chosen = read_choice(node, scope, lambda each: read_expectations(each, verb, arguments, scope))
+        return Expectations(written=text_of(node, 200), choice=chosen)
     kinds = kinds_of_outcome(verb.outcome) if issubclass(verb.outcome, Outcome) else {}
     pairs = scope.mistakes.pairs(node, what)
     scope.mistakes.known(pairs, [*kinds, "dmesg"], what)
@@ -435,6 +491,9 @@ def read_expectations(node: Node, verb: Verb, arguments: Mapping[str, Value], sc
 def read_dmesg(node: Node, scope: Reading) -> Matcher:
     """Return the wish for kernel messages: one text or pattern, or several, each found in this order."""
     node = scope.given(node)
+    chosen = by_target(node, scope, lambda each: read_dmesg(each, scope))
+    if chosen is not None:
+        return chosen
     if isinstance(node, SequenceNode):
         return Each(tuple(matcher(TextKind(), item, scope) for item in node.value), text_of(node, 100))
     return matcher(TextKind(), node, scope)

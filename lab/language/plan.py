@@ -112,6 +112,7 @@ class Call(Context):
             bindings=context.bindings,
             actor=actor,
             modules=context.modules,
+            machine=context.machine,
         )
         self.program = program
         self.modules = context.modules

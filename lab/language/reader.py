@@ -277,7 +277,14 @@ class Reader:
         given = self.mistakes.items(own["steps"][1], "steps")
         found = []
         for parameters in self._parameters(own):
-            scope = Scope(self.mistakes, words, verbs=self.verbs, parameters=parameters, inner=read_inner)
+            scope = Scope(
+                self.mistakes,
+                words,
+                verbs=self.verbs,
+                parameters=parameters,
+                inner=read_inner,
+                requires=requires,
+            )
             actors = read_actors(pairs["actors"][1], scope) if "actors" in pairs else ()
             who_makes_steps(pairs, actors, scope)
             shown = tuple((key, text_of(value, 40)) for key, value in parameters.items())
@@ -302,8 +309,7 @@ class Reader:
                     boot=self._boot(pairs),
                     within=self._within(pairs, scope),
                     parameters=shown,
-                    constants=frozenset(scope.constants),
-                    structs=frozenset(scope.structs),
+                    needs=scope.needs,
                 )
             )
         if before is not self.before:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from collections.abc import Set as AbstractSet
     from contextlib import AbstractContextManager
 
+    from lab.language.choice import Choice, Needs
     from lab.language.nodes import Mistakes, Node
+    from lab.language.requires import Requires
     from lab.language.values import Value
 
 
@@ -29,6 +31,7 @@ class Reading(Protocol):
     mistakes: Mistakes
     words: Words
     place: str  # what is being read, for messages
+    requires: Requires  # what is known to hold where this is looked at
 
     @property
     def parameters(self) -> Mapping[str, Node]:
@@ -39,6 +42,12 @@ class Reading(Protocol):
 
     def comparing(self) -> AbstractContextManager[None]:
         """Read what is only compared with: another actor's file descriptor is a number there."""
+
+    def branch(self, condition: Requires | None) -> AbstractContextManager[Callable[[], Needs]]:
+        """Read what holds under a condition only; the function returns what it uses of the headers."""
+
+    def choose(self, needs: Choice[Needs]) -> None:
+        """Note what is used of the headers on some machines only."""
 
     def given(self, node: Node) -> Node:
         """Return the node that `with` gives where a step names its parameter, else the node itself."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lab.abi.layout import nearest
@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from lab.language.nodes import Mistakes
 
 _CONFIG = re.compile(r"CONFIG_\w+(=(y|m|n|y\|m|\"[^\"]*\"|\d+|0x[0-9a-fA-F]+))?")
-_VERSION = re.compile(r"(>=|<=|<|>|==)\s*(\d+(?:\.\d+)*)")
+VERSION = re.compile(r"(>=|<=|<|>|==)\s*(\d+(?:\.\d+)*)")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What conditions look at: the architecture of the kernel, and upstream's version of it, '6.12.107'."""
+
+    arch: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"kernel {self.version} on {self.arch}"
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,10 @@ class Requires:
             tuple(dict.fromkeys((*self.kernel, *other.kernel))),
         )
 
+    def fits(self, machine: Machine) -> bool:
+        """Return whether the conditions on version and architecture hold."""
+        return replace(self, config=()).unmet(config={}, arch=machine.arch, version=machine.version) is None
+
     def unmet(self, *, config: Mapping[str, str], arch: str, version: str) -> str | None:
         """Return why a kernel cannot do it, None when it can.
 
@@ -45,7 +60,7 @@ class Requires:
         if self.arch and arch not in self.arch:
             return f"needs architecture {' or '.join(self.arch)}, this is {arch}"
         for condition in self.kernel:
-            found = _VERSION.fullmatch(condition)
+            found = VERSION.fullmatch(condition)
             if found is not None and not _holds(found[1], version, found[2]):
                 return f"needs kernel {condition}, this is {version}"
         for wanted in self.config:
@@ -98,7 +113,7 @@ def _words(node: Node, key: str, mistakes: Mistakes) -> list[tuple[Node, str]]:
 def _check(key: str, node: Node, text: str, mistakes: Mistakes) -> None:
     if key == "config" and not _CONFIG.fullmatch(text):
         mistakes.add(node, f"{text!r} is no config option (CONFIG_X, or CONFIG_X=y)")
-    elif key == "kernel" and not _VERSION.fullmatch(text):
+    elif key == "kernel" and not VERSION.fullmatch(text):
         mistakes.add(node, f"{text!r} is no condition on a kernel's version ('>=6.1', '<6.12')")
     elif key == "arch" and text not in ARCHITECTURES:
         mistakes.add(node, f"{text!r} is no architecture{nearest(text, ARCHITECTURES)}")

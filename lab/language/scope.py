@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.abi.layout import nearest
+from lab.language.choice import Choice, Needs
 from lab.language.composites import ListKind, RecordKind, record_parts
 from lab.language.nodes import MappingNode, Mistakes, Node, ScalarNode, SequenceNode, line_of, plain
 from lab.language.outcome import ActorFacts, Outcome
+from lab.language.requires import Requires
 from lab.language.values import NOTHING, Reference, Value
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ class Scope:
         verbs: Mapping[str, Verb] | None = None,
         parameters: Mapping[str, Node] | None = None,
         inner: Callable[[Node, Scope], Collection[object]] | None = None,
+        requires: Requires | None = None,
     ) -> None:
         self.mistakes = mistakes
         self.words = words
@@ -87,6 +90,8 @@ class Scope:
         self.place = "the value"  # what is being read, for messages
         self.constants: set[str] = set()  # all that the scenario uses, for the target to have
         self.structs: set[str] = set()
+        self.choices: list[Choice[Needs]] = []  # and what it uses on some targets only
+        self.requires = requires or Requires()  # what is known of the target
         self._inner = inner
         self._compares = False
 
@@ -107,6 +112,29 @@ class Scope:
             yield
         finally:
             self._compares = before
+
+    @contextmanager
+    def branch(self, condition: Requires | None) -> Iterator[Callable[[], Needs]]:
+        """Read what holds under a condition only; the function returns what it uses of the headers."""
+        outer = self.constants, self.structs, self.choices, self.requires
+        constants: set[str] = set()
+        structs: set[str] = set()
+        choices: list[Choice[Needs]] = []
+        self.constants, self.structs, self.choices = constants, structs, choices
+        self.requires = self.requires.merged(condition or Requires())
+        try:
+            yield lambda: Needs(frozenset(constants), frozenset(structs), tuple(choices))
+        finally:
+            self.constants, self.structs, self.choices, self.requires = outer
+
+    def choose(self, needs: Choice[Needs]) -> None:
+        """Note what is used of the headers on some machines only."""
+        self.choices.append(needs)
+
+    @property
+    def needs(self) -> Needs:
+        """What was used of the headers so far."""
+        return Needs(frozenset(self.constants), frozenset(self.structs), tuple(self.choices))
 
     def given(self, node: Node) -> Node:
         """Return the node that `with` gives where a step names its parameter, else the node itself."""

@@ -52,7 +52,9 @@ def read_trips(
     found = []
     for amount in _amounts(given["bytes"][1], mistakes):
         parameters = {"bytes": node_of(amount, line_of(node))}
-        scope = Scope(mistakes, words, verbs=verbs, parameters=parameters, inner=read_inner)
+        scope = Scope(
+            mistakes, words, verbs=verbs, parameters=parameters, inner=read_inner, requires=base.requires
+        )
         actors = read_actors(common["actors"][1], scope) if "actors" in common else ()
         who_makes_steps(common, actors, scope)
         own = [item for key in _STEPS if key in given for item in mistakes.items(given[key][1], key)]
@@ -65,8 +67,7 @@ def read_trips(
             id=f"{base.channel}, {amount} bytes",
             actors=actors,
             steps=ready,
-            constants=frozenset(scope.constants),
-            structs=frozenset(scope.structs),
+            needs=scope.needs,
         )
         found.append(Trip(base.about, amount, scenario, steps, after, text_of(node)))
     return tuple(found)
@@ -102,7 +103,7 @@ def _round(node: Node, scope: Scope) -> tuple[Step, ...]:
                 mistakes.add(pairs[word][0], f"a step of a trip cannot have {word!r}")
         if not scope.verbs[step.verb].plans:
             mistakes.add(item, f"step {step.verb!r} cannot be part of a trip: it is more than one program")
-        if step.expect.dmesg is not None:
+        if any(each.dmesg is not None for each in step.expect.each()):
             mistakes.add(item, "a step of a trip cannot wait for kernel messages")
         if found and step.by != found[0].by:
             mistakes.add(item, "all steps of a trip are by one actor")

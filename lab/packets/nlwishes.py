@@ -10,7 +10,7 @@ from lab.language.annotations import Errno, Flags, Int, Size, Text
 from lab.language.composites import RecordKind, TreeKind, kind_of
 from lab.language.context import Context
 from lab.language.data import StructValue
-from lab.language.expect import Each, Fields, Matcher, Mismatch, WishKind, matcher
+from lab.language.expect import Each, Fields, Matcher, Mismatch, WishKind, by_target, matcher
 from lab.language.kinds import BoolKind, IntKind
 from lab.language.memory_kinds import Data, DataKind, read_form
 from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, is_empty, text_of
@@ -90,6 +90,9 @@ class ReceivedKind(WishKind):
 
     def _one(self, node: Node, scope: Reading) -> Matcher:
         node = scope.given(node)
+        chosen = by_target(node, scope, lambda each: self._one(each, scope))
+        if chosen is not None:
+            return chosen
         own = kind_of(Wanted)
         assert isinstance(own, RecordKind)
         pairs = scope.mistakes.pairs(node, "a message")
@@ -115,6 +118,9 @@ class ReceivedKind(WishKind):
 
 
 def _genl(node: Node, scope: Reading) -> Matcher:
+    chosen = by_target(scope.given(node), scope, lambda each: _genl(each, scope))
+    if chosen is not None:
+        return chosen
     own = kind_of(GenlWanted)
     assert isinstance(own, RecordKind)
     pairs = scope.mistakes.pairs(scope.given(node), "a generic netlink message")
@@ -131,6 +137,9 @@ def _genl(node: Node, scope: Reading) -> Matcher:
 
 def _payload(node: Node, scope: Reading) -> Matcher:
     """Return the wish for a payload's bytes, or for the named fields of the struct that it is."""
+    chosen = by_target(scope.given(node), scope, lambda each: _payload(each, scope))
+    if chosen is not None:
+        return chosen
     value = read_form(scope.given(node), scope)
     if isinstance(value, StructValue):
         return StructWish(value, _struct_fields(node, scope), text_of(node, 100))
@@ -169,6 +178,9 @@ class StructWish:
 def attrs_wish(node: Node, scope: Reading) -> Matcher:
     """Return the wish for attributes: of a mapping, those that are named; of a list, these and no others."""
     node = scope.given(node)
+    chosen = by_target(node, scope, lambda each: attrs_wish(each, scope))
+    if chosen is not None:
+        return chosen
     pairs = attribute_pairs(node, scope) or []
     wishes = []
     for key, value in pairs:

@@ -13,6 +13,7 @@ import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from lab.arch import ARCHITECTURES
 from lab.errors import LabError
 from lab.house import DOCS
 from lab.language.composites import ListKind, MapKind, RecordKind
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from lab.language.signature import Parameter, Signature
 
 _GENERIC = frozenset(each.name for each in fields(Outcome))
+# A key that tells targets apart: a range of kernel versions, an architecture, or `else`.
+_CONDITION = rf"^([<>=].*|({'|'.join(ARCHITECTURES)}|else)\b.*)$"
 _HEAD = """\
 # Verbs
 
@@ -41,7 +44,8 @@ A step is a mapping with one verb. The verb's own key holds its first argument. 
 step may have `by` (the actor), `as` (a name for the result), `background`, `within`, `times` and
 `expect`. Every call's result has `returns`, `errno`, `signal` with `code` and `address`, `status` and,
 with `times`, `completed`; every step may expect `dmesg`. What a verb's result has besides is said with
-it.
+it. What is wanted may differ by kernel version or architecture: `{">=6.12": EXDEV, else: EINVAL}`
+stands wherever a wish can, or instead of all of them.
 """
 _STRUCT = """\
 ### struct
@@ -256,6 +260,7 @@ def _common(verb: Verb) -> dict[str, Any]:
     expect: dict[str, Any] = {"type": "object"}
     if verb.outcome is not OfPending and issubclass(verb.outcome, Outcome):
         expect = _object({name: {} for name in (*kinds_of_outcome(verb.outcome), "dmesg")})
+        expect["patternProperties"] = {_CONDITION: {}}
     known = {
         "by": {"type": "string"},
         "as": {"type": "string"},

@@ -18,6 +18,7 @@ from lab.arch import Architecture, architecture
 from lab.errors import BuildFailed, Unsupported, UsageError
 from lab.guest.argv import DEVICES, BootSpec, described
 from lab.kernels.images import Images
+from lab.language.requires import Machine
 from lab.run import narrow as narrow_
 from lab.run.record import Provenance
 from lab.scenario import ModuleLoad
@@ -201,6 +202,11 @@ class Ready:
         return self._jobs.submit(work)
 
     @property
+    def machine(self) -> Machine:
+        """What a scenario's conditions look at."""
+        return Machine(self.target.kernel.arch, self.target.kernel.version)
+
+    @property
     def kernel(self) -> KernelFiles:
         """The kernel's files."""
         return self._kernel.result()
@@ -368,7 +374,7 @@ class Ready:
                 raise Unsupported(reason)
             if word != 8 * self.arch.word:
                 abis.append(self.narrow(scenario.uapi).abi)
-        missing = scenario.missing(*abis)
+        missing = scenario.missing(*abis, machine=self.machine)
         if missing:
             raise Unsupported(f"its headers have no {', no '.join(missing)}")
 

@@ -293,6 +293,7 @@ def session(
         patience=ready.patience,
         config=ready.config,
         narrow=lambda: ready.narrow(uapi),
+        machine=ready.machine,
     )
 
 

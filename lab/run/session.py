@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lab.arch import Architecture
     from lab.guest.agent import Agent
     from lab.guest.kmsg import KernelMessage
+    from lab.language.requires import Machine
     from lab.language.verb import Verb
     from lab.run.narrow import Narrow
     from lab.scenario import ModuleLoad, Scenario
@@ -79,8 +80,9 @@ class Session:
         patience: float = 5.0,
         config: Mapping[str, str] | None = None,
         narrow: Callable[[], Narrow] | None = None,
+        machine: Machine | None = None,
     ) -> None:
-        """`modules` are images and `verbs` what steps may have, by name.
+        """`modules` are images and `verbs` what steps may have, by name. `machine` is what the kernel is.
 
         `patience` is a step's default deadline in seconds, scaled.
         `narrow` makes what 32-bit actors are made of when the first one is wanted, or raises Unsupported.
@@ -90,6 +92,7 @@ class Session:
         self.arch = arch
         self.modules = modules
         self.verbs = verbs
+        self.machine = machine
         self.seed = seed
         self.patience = patience
         self.cast = Cast(
@@ -217,6 +220,7 @@ class Session:
             bindings=self._names,
             actor=actor,
             modules=self.modules,
+            machine=self.machine,
         )
 
     def prepare(self, step: Step, *, meeting: tuple[int, int] | None = None) -> Running:
@@ -239,7 +243,7 @@ class Session:
         call = Call(self.context(step.by), program, actor=step.by)
         if step.times is not None:
             call.times = int(step.times.resolve(call))
-            call.want = step.expect.range(call)
+            call.want = step.expect.on(self.machine).range(call)
         arguments = {name: value.resolve(call) for name, value in step.arguments.items()}
         return call, self.verbs[step.verb].signature.function(call, **arguments)
 
@@ -377,10 +381,11 @@ class Session:
         """
         context = running.call if running else context or self.context(step.by)
         times = running.call.times if running else 1
-        mismatches = step.expect.check(outcome, context, times=times)
+        expect = step.expect.on(self.machine)
+        mismatches = expect.check(outcome, context, times=times)
         self.take_messages()
-        if step.expect.dmesg is not None:
-            mismatches += self._judge_messages(step, running.mark if running else self._mark)
+        if expect.dmesg is not None:
+            mismatches += self._judge_messages(expect, running.mark if running else self._mark, step)
         if mismatches:
             raise self._failure(step, mismatches, running)
 
@@ -400,10 +405,10 @@ class Session:
         )
         return StepFailed(step, "\n".join(wanted), "\n".join(got), notes, title=title)
 
-    def _judge_messages(self, step: Step, mark: int) -> list[Mismatch]:
-        wish = step.expect.dmesg
+    def _judge_messages(self, expect: Expectations, mark: int, step: Step) -> list[Mismatch]:
+        wish = expect.dmesg
         assert wish is not None
-        texts = self.await_messages(step.expect, mark, self.within(step))
+        texts = self.await_messages(expect, mark, self.within(step))
         if texts is None:
             return []
         got = "\n".join(texts[-12:]) if texts else "the kernel printed nothing"
@@ -414,12 +419,13 @@ class Session:
 
         What a kernel thread prints comes when it comes: the wait lasts `within` or half the patience.
         """
-        assert expect.dmesg is not None
+        wish = expect.on(self.machine).dmesg
+        assert wish is not None
         left = self.agent.deadline(self.patience / 2 if within is None else within)
         context = self.context()
         while True:
             texts = [message.text for message in self.messages[mark:]]
-            if match_messages(expect.dmesg, texts, context):
+            if match_messages(wish, texts, context):
                 return None
             if left() <= 0:
                 return texts
