@@ -9,11 +9,12 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from lab import plugin, settings, workers
+from lab import settings, workers
 from lab.errors import BuildFailed, HostError, LabError, Unsupported
 from lab.guest import pool
 from lab.house import HOUSE
 from lab.kernels.model import Kernel, Target
+from lab.plugin import options
 from lab.run import lab as run_lab
 from lab.run.record import Finding, Identity, Record, Verdict, refused
 
@@ -252,7 +253,7 @@ def test_workers_notes_reach_the_terminal(house: pytest.Pytester, monkeypatch: p
     house.makeconftest(
         """
         import pytest
-        from lab import plugin, settings, workers
+        from lab import settings, workers
         from lab.run import lab as run_lab
         from tests.test_plugin import Lab
 
@@ -388,11 +389,11 @@ def test_few_scenarios_and_watched_ones_are_run_by_one_process(
     monkeypatch.setattr(workers, "number", lambda scenarios: 2 if scenarios >= 5 else 1)
     monkeypatch.setattr(workers, "crowd", lambda: 4)
     config = house.parseconfig(*words.split(), "--kernel", "6.12")
-    plugin.pytest_cmdline_main(config)
+    options.decide_workers(config)
     assert config.option.numprocesses == number
     config.workerinput = {"workerid": "gw0"}  # type: ignore[attr-defined]  # as xdist's workers have it
     config.option.numprocesses = None  # and this is what xdist makes of it there
-    plugin.pytest_cmdline_main(config)
+    options.decide_workers(config)
     assert config.option.numprocesses is None
 
 

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lab.arch import ARCHITECTURES, DEFAULT
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 DEFAULT_KERNEL = "6.12"  # the line that Debian's stable release ships
 _SCENARIOS = "scenarios"  # what a directory of them is called
@@ -80,9 +83,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addini(setting.name, f"{setting.meaning} (default: {setting.default})", default="")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Decide how many workers there are where -n does not; before xdist looks at it."""
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """Decide how many workers there are before xdist looks at it, whichever plugin was registered first."""
+    decide_workers(config)
+    return (yield)
+
+
+def decide_workers(config: pytest.Config) -> None:
+    """Set the number of workers where -n does not."""
     option = config.option
     # A worker of xdist's comes by here too, with the option reset: it must not start workers of its own.
     if hasattr(config, "workerinput") or getattr(option, "numprocesses", 0) is not None:
