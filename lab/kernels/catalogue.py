@@ -23,8 +23,8 @@ from lab.errors import (
     SignatureError,
     UsageError,
 )
+from lab.kernels import tables
 from lab.kernels.model import Kernel, Target
-from lab.pages import tables
 from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:

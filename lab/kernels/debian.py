@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from lab.arch import architecture, host
 from lab.errors import FetchError, LabError
+from lab.kernels import tables
 from lab.kernels.catalogue import DATA, entry_name, offer
 from lab.kernels.debian_kernels import Piece
 from lab.kernels.model import Headers, KernelFiles
 from lab.kernels.modules_dep import write_modules_dep
 from lab.kernels.roots import bind_programs, fetch_packages, find_libraries
 from lab.kernels.toolchain import toolchain
-from lab.pages import tables
 from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:

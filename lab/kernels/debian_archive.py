@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import FetchError, SignatureError
+from lab.kernels import tables
 from lab.kernels.debian_fetch import Item, NotThere, now
-from lab.pages import tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.arch import Architecture, host
 from lab.errors import FetchError, LabError, UsageError
-from lab.pages import tables
+from lab.kernels import tables
 from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
