@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.house import TREE
 from lab.language import reader
 from lab.run.record import Verdict
 from lab.scenario import BootOptions
@@ -71,7 +72,7 @@ def load(text: str, to: Path) -> tuple[Scenario, ...]:
     """Return the scenarios of a file of that text."""
     path = to / "lives.yaml"
     path.write_text(text)
-    return reader.load(path, root=to, verbs=table()).scenarios
+    return reader.load(path, root=to, verbs=table(), tree=TREE).scenarios
 
 
 @pytest.fixture

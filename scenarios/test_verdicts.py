@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import pytest
 
 from lab import scenario
+from lab.house import TREE
 from lab.language import reader
 from lab.run import ready, runner
 from lab.run.record import Verdict
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from lab.scenario import Scenario
 
 HOUSE = Path(__file__).resolve().parent.parent
-TROUBLE = reader.load(HOUSE / "scenarios" / "trouble.yaml", root=HOUSE, verbs=table())
+TROUBLE = reader.load(HOUSE / "scenarios" / "trouble.yaml", root=HOUSE, verbs=table(), tree=TREE)
 EXPECTED = [each for each in TROUBLE.scenarios if each.expect_splat or each.expect_verdict]
-CALM = reader.load(HOUSE / "scenarios" / "ioctl.yaml", root=HOUSE, verbs=table()).scenarios[0]
+CALM = reader.load(HOUSE / "scenarios" / "ioctl.yaml", root=HOUSE, verbs=table(), tree=TREE).scenarios[0]
 FIRST_ONES = {each.name: each for each in reversed(EXPECTED)}.values()  # one set of `with` values each
 
 

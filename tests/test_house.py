@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.house import TREE
 from lab.language import reader
 from lab.verbs import table
 
@@ -55,7 +56,7 @@ def test_every_file_says_its_licence() -> None:
 def test_every_module_is_used_by_a_scenario() -> None:
     used: set[str] = set()
     for path in (HOUSE / "scenarios").glob("*.yaml"):
-        for entry in reader.load(path, root=HOUSE, verbs=table()).scenarios:
+        for entry in reader.load(path, root=HOUSE, verbs=table(), tree=TREE).scenarios:
             used |= set(entry.loads)
     modules = {
         f"lab_{path.stem}" for path in (HOUSE / "kmod").glob("*.c") if not path.name.endswith(".mod.c")
@@ -67,7 +68,8 @@ def test_every_module_is_used_by_a_scenario() -> None:
 
 def test_every_channel_is_explained_to_a_newcomer() -> None:
     files = [
-        reader.load(path, root=HOUSE, verbs=table()) for path in sorted((HOUSE / "scenarios").glob("*.yaml"))
+        reader.load(path, root=HOUSE, verbs=table(), tree=TREE)
+        for path in sorted((HOUSE / "scenarios").glob("*.yaml"))
     ]
     ours = [file for file in files if file.channel not in NO_CHANNELS]
     assert len(ours) >= 10
@@ -92,7 +94,7 @@ def test_a_fault_names_what_must_fail(patch: Path) -> None:
     assert head.keys() >= {"Channel", "Breaks", "Scenario", "Verdict"}
     assert set(head["Verdict"].split(", ")) <= {"step failed", "splat", "hung", "lost"}
     file, _, name = head["Scenario"].partition("::")
-    loaded = reader.load(HOUSE / file, root=HOUSE, verbs=table())
+    loaded = reader.load(HOUSE / file, root=HOUSE, verbs=table(), tree=TREE)
     assert name in {entry.id for entry in loaded.scenarios} | {entry.name for entry in loaded.scenarios}
 
 

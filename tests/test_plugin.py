@@ -12,7 +12,7 @@ import pytest
 from lab import settings, workers
 from lab.errors import BuildFailed, HostError, LabError, Unsupported
 from lab.guest import pool
-from lab.house import HOUSE
+from lab.house import HOUSE, WISHES
 from lab.kernels.model import Kernel, Target
 from lab.plugin import options
 from lab.run import lab as run_lab
@@ -45,6 +45,8 @@ class Lab:
 
     def __init__(self, *_: Any) -> None:
         pass
+
+    wishes = WISHES
 
     def targets(self, kernels: Sequence[str], *_: Any, fetch: bool = True) -> tuple[Target, ...]:
         assert isinstance(fetch, bool)

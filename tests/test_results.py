@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from lab import cli
 from lab.errors import CacheError
+from lab.kernels.tree import Tree
 from lab.language import reader
 from lab.run import results
 from lab.run.record import Finding, Identity, Place, Provenance, Record, Verdict
@@ -59,7 +60,9 @@ def house(tmp_path: Path) -> Path:
 
 
 def found(cache: Cache, house: Path) -> list[Cell]:
-    files = [reader.load(house / "scenarios/ioctl.yaml", root=house, verbs=table())]
+    files = [
+        reader.load(house / "scenarios/ioctl.yaml", root=house, verbs=table(), tree=Tree(house / "kmod"))
+    ]
     return cells(Records(cache, house), files)
 
 

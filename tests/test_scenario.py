@@ -11,6 +11,7 @@ import pytest
 
 from lab import scenario
 from lab.errors import ScenarioError
+from lab.kernels.tree import Tree
 from lab.language import reader
 from lab.language.expect import Between, Equal, Matches
 from lab.language.values import Fixed
@@ -79,7 +80,7 @@ def root(tmp_path: Path) -> Path:
 def read(root: Path, text: str) -> scenario.ScenarioFile:
     path = root / "scenarios" / "x.yaml"
     path.write_text(textwrap.dedent(text))
-    return reader.load(path, root=root, verbs=table())
+    return reader.load(path, root=root, verbs=table(), tree=Tree(root / "kmod"))
 
 
 def steps(root: Path, text: str, head: str = "") -> tuple[scenario.Step, ...]:
@@ -445,7 +446,7 @@ def test_mistakes_of_the_head(root: Path, text: str, wanted: str) -> None:
 def test_check_tells_of_all_files(root: Path) -> None:
     (root / "scenarios" / "a.yaml").write_text("channel: x")
     (root / "scenarios" / "b.yaml").write_text("chanel: x\nscenarios: []")
-    found = reader.check([root / "scenarios"], root=root, verbs=table())
+    found = reader.check([root / "scenarios"], root=root, verbs=table(), tree=Tree(root / "kmod"))
     assert {str(mistake.file) for mistake in found} == {"scenarios/a.yaml", "scenarios/b.yaml"}
     assert len(found) == 3
 
@@ -467,4 +468,4 @@ def test_requirements() -> None:
 
 def test_the_house_s_own_scenarios_have_no_mistakes() -> None:
     house = Path(__file__).resolve().parent.parent
-    assert reader.check([house / "scenarios"], root=house, verbs=table()) == []
+    assert reader.check([house / "scenarios"], root=house, verbs=table(), tree=Tree(house / "kmod")) == []

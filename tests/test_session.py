@@ -20,6 +20,7 @@ from lab.guest.answers import Actor, ActorState, Asleep, Exit, Leftover
 from lab.guest.kmsg import KernelMessage
 from lab.guest.patience import deadline
 from lab.guest.wire import CallResult, Fault, Program, Reply, SignalInfo
+from lab.kernels.tree import Tree
 from lab.language import reader
 from lab.run.hand import Hand
 from lab.run.session import LeakedReference, Session, StepFailed
@@ -159,7 +160,7 @@ class Bench:
         path.write_text(
             f"channel: x\nuapi: [lab_ioctl.h]\nscenarios:\n  - name: n\n{head}    steps:\n{steps}\n"
         )
-        return reader.load(path, root=self.root, verbs=table()).scenarios[0]
+        return reader.load(path, root=self.root, verbs=table(), tree=Tree(self.root / "kmod")).scenarios[0]
 
     def run(self, text: str, *replies: Reply | None, head: str = "") -> list[Any]:
         made = self.scenario(text, head)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.house import TREE
 from lab.language import reader
 from lab.verbs import table
 
@@ -30,7 +31,7 @@ def head(patch: Path) -> dict[str, str]:
 def test_a_fault_is_caught(patch: Path, target: Target, lab: Lab) -> None:
     says = head(patch)
     file, _, name = says["Scenario"].partition("::")
-    loaded = reader.load(HOUSE / file, root=HOUSE, verbs=table()).scenarios
+    loaded = reader.load(HOUSE / file, root=HOUSE, verbs=table(), tree=TREE).scenarios
     named = [each for each in loaded if name in (each.id, each.name)]
     assert named, f"{file} has no scenario {name!r}"
     # What comes of memory that is used after it was freed differs from run to run: such a fault names two.

@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 import re
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lab.abi import header_words, known_names, known_structs
@@ -37,8 +36,10 @@ from lab.scenario import BootOptions, ModuleLoad, Scenario, ScenarioFile, SplatW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from lab.abi.header_words import HeaderWords
+    from lab.kernels.tree import Tree
     from lab.language.verb import Verb
     from lab.scenario import Trip
 
@@ -58,37 +59,23 @@ _FILE_KEYS = (
 _SCENARIO_KEYS = ("name", "about", "with", *_COMMON_KEYS, "before", "expect_splat", "expect_verdict", "steps")
 
 
-def load(
-    path: Path,
-    *,
-    root: Path,
-    verbs: Mapping[str, Verb],
-    uapi: Path | None = None,
-    modules: Iterable[str] | None = None,
-) -> ScenarioFile:
+def load(path: Path, *, root: Path, verbs: Mapping[str, Verb], tree: Tree) -> ScenarioFile:
     """Return a file's scenarios.
 
     `verbs` are those that steps may have, by name (lab.verbs.table() has all). `root` is what paths are told
-    relative to. `uapi` is where the module's headers are (default root/kmod/uapi); `modules` are the names of
-    the modules that there are (default: root/kmod's).
+    relative to. `tree` has the modules and their headers.
     Raises ScenarioError with all mistakes of the file.
     """
-    return Reader(path, root, verbs, uapi or root / "kmod" / "uapi", modules).read()
+    return Reader(path, root, verbs, tree).read()
 
 
-def check(
-    paths: Iterable[Path], *, verbs: Mapping[str, Verb], root: Path | None = None, uapi: Path | None = None
-) -> list[Mistake]:
-    """Return the mistakes of several files; directories mean the .yaml files in them.
-
-    `verbs` and `root` are as in load(), `root` by default the current directory.
-    """
+def check(paths: Iterable[Path], *, root: Path, verbs: Mapping[str, Verb], tree: Tree) -> list[Mistake]:
+    """Return the mistakes of several files, for a directory of those in it; the rest is as in load()."""
     found: list[Mistake] = []
-    root = root or Path.cwd()
     for path in paths:
         for file in sorted(path.rglob("*.yaml")) if path.is_dir() else [path]:
             try:
-                load(file, root=root, verbs=verbs, uapi=uapi)
+                load(file, root=root, verbs=verbs, tree=tree)
             except ScenarioError as error:
                 found += error.mistakes
     return found
@@ -97,15 +84,13 @@ def check(
 class Reader:
     """Reads one file."""
 
-    def __init__(
-        self, path: Path, root: Path, verbs: Mapping[str, Verb], uapi: Path, modules: Iterable[str] | None
-    ) -> None:
+    def __init__(self, path: Path, root: Path, verbs: Mapping[str, Verb], tree: Tree) -> None:
         self.path = path
         shown = path.resolve().is_relative_to(root.resolve())
         self.mistakes = Mistakes(path.resolve().relative_to(root.resolve()) if shown else path)
         self.verbs = verbs
-        self.uapi = uapi
-        self.known_modules = _modules_of(root / "kmod") if modules is None else frozenset(modules)
+        self.uapi = tree.uapi
+        self.known_modules = tree.modules
 
     def read(self) -> ScenarioFile:
         """Return what is in it; raises ScenarioError with all its mistakes."""
@@ -386,9 +371,3 @@ class Reader:
 @lru_cache(maxsize=256)
 def _scanned(path: Path, _changed: int) -> HeaderWords:
     return header_words(path)
-
-
-@lru_cache(maxsize=8)
-def _modules_of(directory: Path) -> frozenset[str]:
-    """Return the modules that kmod/ makes: lab_X of every X.c."""
-    return frozenset(f"lab_{path.stem}" for path in directory.glob("*.c"))

@@ -132,7 +132,7 @@ def _files(channels: Sequence[str]) -> list[ScenarioFile]:
         if name not in paths:
             raise UsageError(f"no channel is called {name!r}", hint=f"there are: {', '.join(paths)}")
     files = [
-        reader.load(paths[name], root=HOUSE, verbs=table())
+        reader.load(paths[name], root=HOUSE, verbs=table(), tree=TREE)
         for name in paths
         if not channels or name in channels
     ]

@@ -29,7 +29,8 @@ class YamlFile(pytest.File):
         from lab.verbs import table  # noqa: PLC0415 - only runs that have scenarios pay for it
 
         run = self.config.stash[RUN]
-        file = reader.load(self.path, root=self.config.rootpath, verbs=table())
+        tree = run.lab.wishes.tree
+        file = reader.load(self.path, root=self.config.rootpath, verbs=table(), tree=tree)
         channel = _mark(self.config, file.channel)
         for target in run.targets():
             for entry in file.scenarios:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from lab import __version__
 from lab.errors import BootFailed, BuildFailed, Unsupported
-from lab.store.cache import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -148,6 +147,8 @@ class Provenance:
     @property
     def id(self) -> str:
         """A digest of all of it."""
+        from lab.store.cache import digest  # noqa: PLC0415 - pytest starts with this file, whatever it runs
+
         return digest(asdict(self))[:16]
 
 
