@@ -311,6 +311,12 @@ def test_a_finish_that_says_no_time_waits_as_long_as_any_step(bench: Bench) -> N
     assert "waiting in lab_read" in failed.notes[0]
 
 
+def test_a_scenario_that_is_to_hang_hangs_in_a_finish(bench: Bench) -> None:
+    text = OPEN + "- {read: $f, size: 5, background: true, as: p}\n- {finish: $p}"
+    with pytest.raises(GuestHung):
+        bench.run(text, result(3), None, head="    expect_verdict: hung\n")
+
+
 def test_the_time_of_a_scenario_is_its_finishes(bench: Bench) -> None:
     text = OPEN + "- {read: $f, size: 5, background: true, as: p}\n- {finish: $p}"
     failed = bench.failure(text, result(3), None, head="    within: 3s\n")

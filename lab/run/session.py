@@ -110,6 +110,7 @@ class Session:
         self.loaded: list[str] = []  # in order
         self.current = Step(Path("session"), 0, "start", "")
         self._within: float | None = None
+        self.hangs = False  # whether the scenario expects that it hangs
         self._meetings = 0
         self._mark = 0  # how many kernel messages there were before the current step
         self.earlier = 0  # and before the one before it
@@ -124,6 +125,7 @@ class Session:
         Raises StepFailed for a module that does not load, Unsupported for actors that cannot be made here.
         """
         self._within = scenario.within
+        self.hangs = scenario.expect_verdict == "hung"
         self.current = Step(scenario.file, scenario.line, "load", f"modules of {scenario.name!r}")
         if loaded:
             self.cast.narrow_sent = True

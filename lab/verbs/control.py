@@ -97,11 +97,14 @@ def finish(session: Session, pending: Pending) -> OfPending:
 
     `expect` is about that call's result. `within` is the longest it may take from now on, measured in the
     guest (default: as long as any step, by how slow the target is): say it where the time is what is tested.
-    A call that goes on sleeping fails the step, which then tells where it sleeps.
+    A call that goes on sleeping fails the step, which then tells where it sleeps; a scenario that expects the
+    verdict hung, which does not say a time, hangs.
     """
     running, within = _running(pending), session.within(session.current)
+    if within is None and not session.hangs:
+        within = session.patience
     # Of whichever verb it was: OfPending only stands for it.
-    return cast("OfPending", session.take(running, session.patience if within is None else within))
+    return cast("OfPending", session.take(running, within))
 
 
 def _running(pending: object) -> Running:
