@@ -141,7 +141,7 @@ class Trip:
     scenario: Scenario  # what it needs, and the steps that come before
     steps: tuple[Step, ...]  # of one round, all by one actor
     after: tuple[Step, ...]  # what comes when all rounds are done
-    text: str  # as written
+    text: str  # as written, with what `before` has
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,9 @@ def test_a_trip_begins_with_what_it_uses(tmp_path: Path) -> None:
     (trip,) = read(tmp_path / "x.yaml", ALL, head).trips
     assert [step.line for step in trip.scenario.steps] == [3, 4, 8, 12]
     assert [step.verb for step in trip.steps] == ["write"]
+    # Its price was counted with that, and is not known for another.
+    (other,) = read(tmp_path / "x.yaml", ALL, head.replace("/hw", "/else")).trips
+    assert other.text != trip.text
 
 
 @pytest.mark.parametrize(

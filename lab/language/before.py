@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lab.language.nodes import MappingNode, Mistakes, Node, ScalarNode, SequenceNode, line_of
+from lab.language.nodes import MappingNode, Mistakes, Node, ScalarNode, SequenceNode, line_of, text_of
 from lab.language.steps import read_step
 from lab.language.values import REFERENCE
 
@@ -41,6 +41,11 @@ class Before:
     @cached_property
     def _binds(self) -> list[str | None]:
         return [_said(item, "as") for item in self._items]
+
+    @property
+    def text(self) -> str:
+        """All of it in one line, as it was written."""
+        return "" if self._node is None else text_of(self._node)
 
     def read(self, scope: Scope, steps: Sequence[Node], title: str) -> tuple[Step, ...]:
         """Return what a scenario with these steps has made first; binds its names in the scope."""

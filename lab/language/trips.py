@@ -69,7 +69,8 @@ def read_trips(
             steps=ready,
             needs=scope.needs,
         )
-        found.append(Trip(base.about, amount, scenario, steps, after, text_of(node)))
+        text = f"{before.text} {text_of(node)}".strip()
+        found.append(Trip(base.about, amount, scenario, steps, after, text))
     return tuple(found)
 
 
