@@ -22,6 +22,7 @@ from lab.guest.patience import deadline
 from lab.guest.wire import CallResult, Fault, Program, Reply, SignalInfo
 from lab.kernels.tree import Tree
 from lab.language import reader
+from lab.language.requires import Machine
 from lab.run.hand import Hand
 from lab.run.session import LeakedReference, Session, StepFailed
 from lab.verbs import table
@@ -383,6 +384,26 @@ def test_memory_accesses(bench: Bench) -> None:
     refused = Reply(fault=Fault(11, 2, 0x7000, "store"))
     found = bench.run(text, result(0x7000), loaded, beyond, refused)
     assert (found[0].address, found[1].number, found[2].data) == (0x7000, 5, None)
+
+
+def test_what_is_wanted_of_this_kernel_is_judged_in_the_guest_and_here(bench: Bench) -> None:
+    text = OPEN + '- {write: $f, data: x, times: 9, expect: {errno: {">=6.12": EBADF, else: EFAULT}}}'
+    bench.session.machine = Machine("x86_64", "6.12.107")
+    bench.run(text, result(3), result(-9, completed=9))
+    written = bench.agent.programs[-1][1].encode()
+    bench.agent, other = FakeAgent(), bench
+    other.session = bench.fresh()
+    other.session.machine = Machine("x86_64", "5.10.262")
+    failed = other.failure(text, result(3), result(-9, completed=1))
+    assert failed.wanted.splitlines()[1] == "errno: EFAULT (14: Bad address)"
+    assert other.agent.programs[-1][1].encode() != written, "the guest goes on after another error"
+
+
+def test_dmesg_may_differ_by_kernel(bench: Bench) -> None:
+    text = '- {open: /x, expect: {dmesg: {">=6.12": new, else: [old, older]}}}'
+    bench.session.machine = Machine("x86_64", "5.10.262")
+    bench.agent.printed = [message("old"), message("older")]
+    bench.run(text, result(3))
 
 
 def test_times_stop_at_what_is_not_wanted(bench: Bench) -> None:
