@@ -233,9 +233,10 @@ static void serve_one(struct actor *me, const struct frame *frame, const uint8_t
 				     *(const uint32_t *)(payload + sizeof(struct setup)));
 		break;
 	case FRAME_SUBMIT:
-		/* The first 8 bytes told the supervisor whose it is. */
-		if (frame->length >= 8)
-			program_run(me, frame->id, payload + 8, frame->length - 8);
+		/* What comes first told the supervisor whose it is. */
+		if (frame->length >= sizeof(struct submit))
+			program_run(me, frame->id, payload + sizeof(struct submit),
+				    frame->length - sizeof(struct submit));
 		break;
 	}
 }

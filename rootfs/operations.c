@@ -25,8 +25,15 @@
 #define FILE_PIECE	(64u << 10)	/* files of /proc/sys allocate as much as is asked for */
 
 static const long own_calls[] = {
-	__NR_init_module, __NR_delete_module, __NR_openat, __NR_lseek, __NR_write, __NR_close,
-	__NR_read, __NR_eventfd2, __NR_sched_setaffinity
+	[OWN_INIT_MODULE] = __NR_init_module,
+	[OWN_DELETE_MODULE] = __NR_delete_module,
+	[OWN_OPENAT] = __NR_openat,
+	[OWN_LSEEK] = __NR_lseek,
+	[OWN_WRITE] = __NR_write,
+	[OWN_CLOSE] = __NR_close,
+	[OWN_READ] = __NR_read,
+	[OWN_EVENTFD2] = __NR_eventfd2,
+	[OWN_SCHED_SETAFFINITY] = __NR_sched_setaffinity,
 };
 
 bool own_call_known(uint32_t index)
@@ -361,6 +368,7 @@ int operations_run(struct run *run)
 		const void *body = op + 1;
 		const struct op_sigaction *action = body;
 		const struct op_pair *pair = body;
+		const struct op_exit *leave = body;
 		uint32_t came = 0;
 		long ret;
 
@@ -401,8 +409,7 @@ int operations_run(struct run *run)
 			do_receive_fd(run, pair->value);
 			break;
 		case OP_EXIT:
-			actor_exit(run->me, *(const uint64_t *)body,
-				   (int)((*(const uint64_t *)body & 0xff) << 8));
+			actor_exit(run->me, leave->status, (int)((leave->status & 0xff) << 8));
 		case OP_READ_FILE:
 			do_read_file(run, pair->value);
 			break;

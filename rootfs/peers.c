@@ -143,7 +143,7 @@ static bool push(uint32_t number, struct chunk *chunk)
 static void rehearse(uint32_t number)
 {
 	const struct {
-		uint64_t who;
+		struct submit submit;
 		struct program program;
 		struct buffer buffer;
 		struct op op;
@@ -152,7 +152,7 @@ static void rehearse(uint32_t number)
 		struct op fetch;
 		struct op_fetch what;
 	} rehearsal = {
-		.who = number,
+		.submit = { .number = number },
 		.program = { .buffers = 1, .ops = 2 },
 		.buffer = { .kind = BUFFER_PLAIN, .size = 8 },
 		.op = { OP_CALL, sizeof(rehearsal.call) + sizeof(rehearsal.argument) },
@@ -359,15 +359,16 @@ void peer_spawn(const struct chunk *request)
 /* Takes the request over. */
 void peer_submit(struct chunk *request)
 {
+	struct submit submit;
 	uint32_t number;
 
-	/* The first 8 bytes say who; what follows is the program, as the actor takes it. */
-	if (request->frame.length < 8 + sizeof(struct program)) {
+	if (request->frame.length < sizeof(submit) + sizeof(struct program)) {
 		host_error(request->frame.id, "malformed program");
 		free(request);
 		return;
 	}
-	memcpy(&number, request->payload, sizeof(number));
+	memcpy(&submit, request->payload, sizeof(submit));
+	number = submit.number;
 	if (!peer_alive(number) || peers[number].spawn) {
 		host_error(request->frame.id, "no such actor, or it is dead");
 		free(request);

@@ -120,7 +120,7 @@ static bool good_op(struct run *run, const struct op *op)
 	case OP_RECEIVE_FD:
 		return length == sizeof(*pair) && ++run->calls;
 	case OP_EXIT:
-		return length == sizeof(uint64_t);
+		return length == sizeof(struct op_exit);
 	case OP_READ_FILE:
 		if (length != sizeof(*pair) || pair->value >= run->program->buffers)
 			return false;

@@ -5,10 +5,8 @@
 
 #include "agent.h"
 
-#define HOW_DEFAULT	0
-#define HOW_IGNORE	1
-#define HOW_RECORD	2
 #define RING		256
+
 void signals_init(void);
 void signals_forget(void);
 long signals_stack(void *stack, size_t size);

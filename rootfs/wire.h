@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The bytes between the host and the agent; lab/guest/frames.py and wire.py say
- * the same in Python. Native byte order; everything is a multiple of 8 bytes
- * long, so that a structure can be used where it lies.
+ * The bytes between the host and the agent; lab/guest/layouts.py says the same in
+ * Python, and tests/test_layouts.py compares the two: all numbers, names, structs.
+ * Native byte order; everything is a multiple of 8 bytes long and lies where each
+ * compiler would put it, so that a structure can be used where it lies.
  */
 #ifndef LAB_WIRE_H
 #define LAB_WIRE_H
@@ -56,6 +57,11 @@ struct frame {
 
 /* Programs */
 
+struct submit {			/* then a program */
+	uint32_t number;	/* whose it is */
+	uint32_t reserved;
+};
+
 enum buffer_kind {
 	BUFFER_PLAIN,
 	BUFFER_UNMAPPED,
@@ -94,7 +100,25 @@ enum trouble {
 	TROUBLE_TOO_LARGE,
 };
 
-#define OWN_CALL (1ull << 32)	/* the number is an index into own_calls[] */
+#define OWN_CALL	(1ull << 32)	/* the number is one of these */
+
+enum own_call {			/* operations.c has their numbers */
+	OWN_INIT_MODULE,
+	OWN_DELETE_MODULE,
+	OWN_OPENAT,
+	OWN_LSEEK,
+	OWN_WRITE,
+	OWN_CLOSE,
+	OWN_READ,
+	OWN_EVENTFD2,
+	OWN_SCHED_SETAFFINITY,
+};
+
+enum signal_how {
+	HOW_DEFAULT,
+	HOW_IGNORE,
+	HOW_RECORD,
+};
 
 struct program {
 	uint32_t buffers;
@@ -151,7 +175,7 @@ struct op_access {
 
 struct op_sigaction {
 	uint32_t signum;
-	uint32_t how;
+	uint32_t how;		/* enum signal_how */
 	uint64_t flags;
 };
 
@@ -164,6 +188,10 @@ struct op_barrier {
 struct op_pair {		/* fork: child; receive_fd: ident; read_file, become: buffer */
 	uint32_t value;
 	uint32_t reserved;
+};
+
+struct op_exit {
+	uint64_t status;
 };
 
 struct op_send_fd {
@@ -238,9 +266,9 @@ struct setup {
 	char name[16];
 };
 
-#define SETUP_CAPS 1		/* exactly these capabilities, whatever the uid */
+#define SETUP_CAPS	1	/* exactly these capabilities, whatever the uid */
 
-enum setup_step {		/* the host has their names: lab/guest/agent.py */
+enum setup_step {		/* what each is: lab/guest/agent.py */
 	STEP_START,
 	STEP_BOUNDS,
 	STEP_GROUPS,
@@ -300,7 +328,7 @@ struct exit_notice {
 	uint32_t reserved;
 };
 
-#define UNKNOWN_STATUS (-1)
+#define UNKNOWN_STATUS	(-1)
 
 struct ready {
 	uint32_t protocol;

@@ -12,7 +12,8 @@ from lab.arch import X86_64
 from lab.errors import AgentError, GuestHung, GuestLost
 from lab.guest.agent import Agent
 from lab.guest.answers import Asleep, Exit
-from lab.guest.frames import PROTOCOL, Frames, FrameType, padded
+from lab.guest.frames import Frames, padded
+from lab.guest.layouts import PROTOCOL, FrameType
 from lab.guest.wire import CallResult, Program, Reply
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from lab.arch import RISCV64, S390X, X86_64, Architecture
 from lab.cli import main
 from lab.errors import UsageError
 from lab.guest.answers import Actor
+from lab.guest.layouts import NONE, Argument, ArgumentKind, OpAccess, OpCall, OpFetch
 from lab.guest.rounds import LEAST, Rounds
-from lab.guest.wire import NO_CALL, CallResult, Fault, Op, Program, Reply, Result
+from lab.guest.wire import CallResult, Fault, Op, Program, Reply, Result
 from lab.house import HOUSE, TREE
 from lab.kernels.tree import Tree
 from lab.language import reader
@@ -104,35 +105,31 @@ class Machine:
 
     def run(self, actor: str, program: Program, *, timeout: float) -> Reply:
         program.encode()
-        buffers, _, operations = program.parts
-        self._memory = [bytearray(data.ljust(buffer.size, b"\0")) for buffer, data in buffers]
+        self._memory = [bytearray(data.ljust(buffer.size, b"\0")) for buffer, data in program.buffers]
         calls: list[CallResult] = []
         data: list[bytes] = []
-        for operation in operations:
-            op, body = struct.unpack_from(f"{self._order}I", operation)[0], operation[8:]
-            if op == Op.CALL:
-                nr = struct.unpack_from(f"{self._order}Q", body)[0]
-                arguments = [body[at : at + 16] for at in range(32, len(body), 16)]
-                calls.append(CallResult(self._call(nr, [self._value(each, calls) for each in arguments]), 1))
-            elif op == Op.FETCH:
-                buffer, clip, offset, size = struct.unpack(f"{self._order}IIQQ", body)
-                size = size if clip == NO_CALL else min(size, max(calls[clip].value, 0))
-                data.append(bytes(self._memory[buffer][offset : offset + size]))
-            elif op in (Op.LOAD, Op.STORE):
-                (size,) = struct.unpack_from(f"{self._order}Q", body, 16)
-                self.now += 2000 + 3 * size
-                if op == Op.LOAD:
-                    data.append(self.stored[:size].ljust(size, b"\0"))
-                elif size > 1:
-                    self.stored = body[24 : 24 + size]
+        for op, what in program.operations:
+            if isinstance(what, OpCall):
+                arguments = [self._value(each, calls) for each in what.args]
+                calls.append(CallResult(self._call(what.nr, arguments), 1))
+            elif isinstance(what, OpFetch):
+                size = what.size if what.clip == NONE else min(what.size, max(calls[what.clip].value, 0))
+                data.append(bytes(self._memory[what.buffer][what.offset : what.offset + size]))
+            elif isinstance(what, OpAccess):
+                self.now += 2000 + 3 * what.size
+                if op is Op.LOAD:
+                    data.append(self.stored[: what.size].ljust(what.size, b"\0"))
+                elif what.size > 1:
+                    self.stored = what.data[: what.size]
         return Reply(calls=tuple(calls), data=tuple(data))
 
-    def _value(self, argument: bytes, calls: list[CallResult]) -> tuple[int, int]:
+    def _value(self, given: Argument, calls: list[CallResult]) -> tuple[int, int]:
         """Return an argument: a buffer and an offset there, or -1 and a number."""
-        kind, index, value = struct.unpack(f"{self._order}IIQ", argument)
-        if kind == 1:
-            return index, value
-        return -1, calls[index].value + value if kind == 2 else value
+        if given.kind == ArgumentKind.BUFFER:
+            return given.index, given.value
+        return -1, calls[
+            given.index
+        ].value + given.value if given.kind == ArgumentKind.RESULT else given.value
 
     def _call(self, nr: int, arguments: list[tuple[int, int]]) -> int:
         self.done.append(nr)

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import struct
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,61 +13,10 @@ from hypothesis import strategies as st
 
 from lab.arch import X86_64
 from lab.errors import AgentError, UsageError
-from lab.guest import frames, wire
+from lab.guest import frames, layouts, wire
 from lab.guest.wire import At, Buffer, CallResult, Fault, Kind, Program, Reply, Result, decode_reply
 
 BIG_ENDIAN = replace(X86_64, name="big", byteorder="big")
-HEADER = (Path(__file__).parent.parent / "rootfs" / "wire.h").read_text(encoding="utf-8")
-
-
-def constant(name: str) -> int:
-    """Return a number that wire.h defines."""
-    found = re.search(rf"^#define {name}\s+\(?([\w ]+(?:<< *\d+)?)", HEADER, re.MULTILINE)
-    assert found, name
-    text = re.sub(r"(?<=[0-9a-f])u(?:ll)?\b", "", found[1])
-    left, _, right = text.partition("<<")
-    return int(left, 0) << int(right or 0)
-
-
-def enum(name: str) -> dict[str, int]:
-    """Return the values of an enum of wire.h."""
-    found = re.search(rf"enum {name} \{{(.*?)\}};", HEADER, re.DOTALL)
-    assert found, name
-    values: dict[str, int] = {}
-    number = 0
-    for line in re.sub(r"/\*.*?\*/", "", found[1], flags=re.DOTALL).split(","):
-        word, _, given_number = (part.strip() for part in line.partition("="))
-        if word:
-            number = int(given_number, 0) if given_number else number
-            values[word] = number
-            number += 1
-    return values
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("PROTOCOL", frames.PROTOCOL),
-        ("MAGIC", frames.MAGIC),
-        ("MAX_FRAME", frames.MAX_FRAME),
-        ("MAX_BUFFERS", wire.MAX_BUFFERS),
-        ("MAX_OPERATIONS", wire.MAX_OPERATIONS),
-        ("MAX_ARGUMENTS", wire.MAX_ARGUMENTS),
-        ("ACTORS", wire.ACTORS),
-        ("NONE", wire.NO_CALL),
-        ("OWN_CALL", wire.OWN_CALL),
-    ],
-)
-def test_both_sides_have_the_same_numbers(name: str, value: int) -> None:
-    assert constant(name) == value
-
-
-def test_both_sides_have_the_same_names() -> None:
-    theirs = enum("frame_type")
-    for each in frames.FrameType:
-        assert theirs[f"FRAME_{each.name}"] == each
-    assert enum("op_code") == {f"OP_{each.name}": each for each in wire.Op}
-    assert enum("buffer_kind") == {f"BUFFER_{each.name}": each.value for each in Kind}
 
 
 def test_a_call_with_a_buffer() -> None:
@@ -142,7 +89,7 @@ def test_every_part_is_a_multiple_of_eight(value: int, data: list[bytes]) -> Non
         lambda p: p.pointer(p.buffer(size=8, kind=Kind.UNMAPPED), 0, p.buffer()),
         lambda p: p.barrier(1 << 16, 2),
         lambda p: p.fork(0),
-        lambda p: p.fork(wire.ACTORS),
+        lambda p: p.fork(layouts.ACTORS),
     ],
 )
 def test_wrong_use_is_told_where_it_happens(mistake) -> None:  # type: ignore[no-untyped-def]  # any lambda
@@ -152,7 +99,7 @@ def test_wrong_use_is_told_where_it_happens(mistake) -> None:  # type: ignore[no
 
 def test_too_much_for_a_frame() -> None:
     program = Program(X86_64)
-    program.buffer(bytes(frames.MAX_FRAME))
+    program.buffer(bytes(layouts.MAX_FRAME))
     with pytest.raises(UsageError, match="more than"):
         program.encode()
 
@@ -219,17 +166,17 @@ def test_no_bytes_bring_anything_but_agent_errors(payload: bytes) -> None:
 @given(st.lists(st.binary(max_size=50), min_size=1, max_size=5), st.integers(1, 40))
 def test_frames_come_out_as_they_went_in(payloads: list[bytes], piece: int) -> None:
     stream = frames.Frames(X86_64)
-    sent = b"".join(stream.encode(frames.FrameType.DONE, i, each) for i, each in enumerate(payloads))
+    sent = b"".join(stream.encode(layouts.FrameType.DONE, i, each) for i, each in enumerate(payloads))
     got = [
         frame
         for at in range(0, len(sent), piece)
         for frame in stream.feed(sent[at : at + piece])
     ]  # fmt: skip
-    assert got == [(frames.FrameType.DONE, i, each) for i, each in enumerate(payloads)]
+    assert got == [(layouts.FrameType.DONE, i, each) for i, each in enumerate(payloads)]
 
 
 def test_what_another_life_said_is_left_out() -> None:
-    kinds = frames.FrameType
+    kinds = layouts.FrameType
     old, new = frames.Frames(X86_64, life=2), frames.Frames(X86_64, life=3)
     sent = old.encode(kinds.DONE, 7, b"old") + new.encode(kinds.DONE, 7, b"new")
     assert new.feed(sent) == [(kinds.DONE, 7, b"new")]
@@ -241,8 +188,8 @@ def test_what_another_life_said_is_left_out() -> None:
     "noise",
     [
         b"Kernel panic - not syncing",
-        struct.pack("<IIIIII", frames.MAGIC, 67, frames.MAX_FRAME + 1, 1, 1, 0),
-        struct.pack("<IIIIII", frames.MAGIC, 12345, 0, 1, 1, 0),
+        struct.pack("<IIIIII", layouts.MAGIC, 67, layouts.MAX_FRAME + 1, 1, 1, 0),
+        struct.pack("<IIIIII", layouts.MAGIC, 12345, 0, 1, 1, 0),
     ],
 )
 def test_noise_on_the_port(noise: bytes) -> None:

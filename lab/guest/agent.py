@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from lab.errors import AgentError
+from lab.guest import layouts
 from lab.guest.answers import (
     Actor,
     ActorState,
@@ -27,10 +28,11 @@ from lab.guest.answers import (
     actor_state,
     strings,
 )
-from lab.guest.frames import FrameType, Reader, padded
+from lab.guest.frames import Reader, padded
+from lab.guest.layouts import ACTORS, FrameType, OwnCall, SetupStep, WaitOutcome
 from lab.guest.patience import MOST, deadline
 from lab.guest.port import Channel, Port, Refused, check_protocol
-from lab.guest.wire import ACTORS, CallResult, OwnCall, Program, Reply, Result, decode_reply
+from lab.guest.wire import CallResult, Program, Reply, Result, decode_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,23 +43,22 @@ if TYPE_CHECKING:
 LAB: Final = "lab"  # the agent's own root actor
 STANDBY: Final = "main"  # the name of the one that it has ready
 _FOREVER: Final = (1 << 64) - 1
-_NO_ACTOR: Final = 0xFFFFFFFF
 _WRONLY: Final = 1  # O_WRONLY and SEEK_SET, everywhere
 _FROM_START: Final = 0
 _WORTH_WAITING: Final = 0.01  # seconds
-_YES, _ENDED, _NO = range(3)  # enum wait_outcome
+_OUTCOMES: Final = frozenset(int(each) for each in WaitOutcome)
 _USUAL: Final = (0, 0, None, 0, None)  # uid, gid, caps, sigmask, thread_of
-_SETUP_STEPS: Final = (  # enum setup_step
-    "start",
-    "prctl(PR_CAPBSET_DROP)",
-    "setgroups",
-    "setresgid",
-    "setresuid",
-    "capset",
-    "rt_sigprocmask",
-    "mmap of the thread's stack",
-    "clone",
-)
+_SETUP_STEPS: Final = {
+    SetupStep.START: "start",
+    SetupStep.BOUNDS: "prctl(PR_CAPBSET_DROP)",
+    SetupStep.GROUPS: "setgroups",
+    SetupStep.GID: "setresgid",
+    SetupStep.UID: "setresuid",
+    SetupStep.CAPS: "capset",
+    SetupStep.SIGMASK: "rt_sigprocmask",
+    SetupStep.STACK: "mmap of the thread's stack",
+    SetupStep.CLONE: "clone",
+}
 
 
 class Agent:
@@ -79,29 +80,30 @@ class Agent:
 
         `wall_clock_ns` of 0 leaves the clock alone.
         """
-        payload = self._port.pack("QII", wall_clock_ns, jitter_us, len(seed)) + padded(seed)
-        reader = self._port.ask(FrameType.HELLO, payload, timeout)
-        protocol, page_size, cpus, clock_errno, seed_errno, number, tainted, boot_ns = reader.take("IIIiiIQQ")
-        check_protocol(protocol)
-        pid, _ = reader.take("II")
-        for what, errno in (("set its clock", clock_errno), ("take the seed", seed_errno)):
+        words = layouts.Hello(wall_clock_ns, jitter_us, len(seed), padded(seed))
+        reader = self._port.ask(FrameType.HELLO, self._port.pack(words), timeout)
+        head = reader.record(layouts.HelloAnswer)
+        check_protocol(head.protocol)
+        for what, errno in (("set its clock", head.clock_errno), ("take the seed", head.seed_errno)):
             if errno:
                 raise AgentError(f"the guest could not {what}: {os.strerror(errno)} ({errno})")
         nonce = reader.padded()
         release, version, machine, clocksource = (reader.text() for _ in range(4))
         reader.end()
-        self._standby = None if number == _NO_ACTOR else Actor(STANDBY, number, pid, pid, boot_ns)
+        pid = head.standby_pid
+        there = head.standby != layouts.NONE
+        self._standby = Actor(STANDBY, head.standby, pid, pid, head.boot_ns) if there else None
         return Hello(
             nonce=nonce,
             release=release,
             version=version,
             machine=machine,
-            cpus=cpus,
-            page_size=page_size,
+            cpus=head.cpus,
+            page_size=head.page_size,
             clocksource=clocksource,
-            tainted=tainted,
-            protocol=protocol,
-            boot_ns=boot_ns,
+            tainted=head.tainted,
+            protocol=head.protocol,
+            boot_ns=head.boot_ns,
         )
 
     def settle(self, timeout: float) -> None:
@@ -139,8 +141,8 @@ class Agent:
         left: list[Leftover] = []
         by_number = {actor.number: actor.name for actor in self._actors.values()}
         while reader.left:
-            number, pid = Reader(reader.padded(), self.arch).take("II")
-            left.append(Leftover(by_number.get(number), pid, actor_state(reader)))
+            who = Reader(reader.padded(), self.arch).record(layouts.Leftover)
+            left.append(Leftover(by_number.get(who.number), who.pid, actor_state(reader)))
         if len(left) != count:
             raise AgentError(f"the agent counts {count} leftovers and names {len(left)}")
         if not left:
@@ -227,16 +229,25 @@ class Agent:
         if name == STANDBY and self._standby is not None and (uid, gid, caps, sigmask, thread_of) == _USUAL:
             taken, self._standby = self._standby, None
             return self._add(taken)
-        parent = _NO_ACTOR if thread_of is None else self.actor(thread_of).number
-        payload = self._port.pack("IIII", caps is not None, uid, gid, parent)
-        payload += self._port.pack("QQ", caps or 0, sigmask) + name.encode()[:15].ljust(16, b"\0")
-        reader = self._port.ask(FrameType.SPAWN, payload, timeout)
-        status, step, number, pid, tid, start = reader.take("qIIIIQ")
+        setup = layouts.Setup(
+            flags=layouts.SETUP_CAPS if caps is not None else 0,
+            uid=uid,
+            gid=gid,
+            thread_of=layouts.NONE if thread_of is None else self.actor(thread_of).number,
+            caps=caps or 0,
+            sigmask=sigmask,
+            name=name.encode()[:15],
+        )
+        reader = self._port.ask(FrameType.SPAWN, self._port.pack(setup), timeout)
+        made = reader.record(layouts.SetupAnswer)
         reader.end()
-        if status:
-            what = _SETUP_STEPS[step] if step < len(_SETUP_STEPS) else f"step {step}"
-            raise AgentError(f"actor {name!r} cannot be: {what}: {os.strerror(-status)} ({-status})")
-        return self._add(Actor(name, number, pid, tid, start, thread_of))
+        if made.status:
+            steps = {int(step): what for step, what in _SETUP_STEPS.items()}
+            what = steps.get(made.step, f"step {made.step}")
+            raise AgentError(
+                f"actor {name!r} cannot be: {what}: {os.strerror(-made.status)} ({-made.status})"
+            )
+        return self._add(Actor(name, made.number, made.pid, made.tid, made.start_ns, thread_of))
 
     def reserve(self, name: str) -> int:
         """Return the number for the child of Program.fork(); the child is actor `name` from then on."""
@@ -259,8 +270,7 @@ class Agent:
 
     def state(self, actor: str, timeout: float = 5.0) -> ActorState:
         """Return what /proc says of an actor, for hang reports."""
-        payload = self._port.pack("Q", self.actor(actor).number)
-        reader = self._port.ask(FrameType.STATE, payload, timeout)
+        reader = self._port.ask(FrameType.STATE, self._port.pack(self.actor(actor).number), timeout)
         state = actor_state(reader)
         reader.end()
         return state
@@ -272,7 +282,7 @@ class Agent:
         who = self.actor(actor)
         if who.number in self._busy:
             raise AgentError(f"actor {actor!r} is still busy")
-        payload = self._port.pack("II", who.number, 0) + program.encode()
+        payload = self._port.pack(layouts.Submit(who.number)) + program.encode()
         pending = Pending(self._port.request(FrameType.SUBMIT, payload), actor, who.number, program)
         self._busy[who.number] = pending
         return pending
@@ -283,7 +293,7 @@ class Agent:
             return pending.reply
         if within is not None and not self._port.arrived(pending.ident):
             outcome, _ = self._wait_long(FrameType.FINISH, pending.ident, within, timeout)
-            if outcome == _NO:
+            if outcome == WaitOutcome.NO:
                 return None
             if not self._port.arrived(pending.ident):
                 raise AgentError(f"the agent says that a program of {pending.actor!r} ended, but not how")
@@ -311,7 +321,7 @@ class Agent:
         if self._ended(pending):
             return None
         outcome, asleep = self._wait_long(FrameType.BLOCKED, pending.ident, within, timeout)
-        return asleep if outcome == _YES else None
+        return asleep if outcome == WaitOutcome.YES else None
 
     def stays_blocked(self, pending: Pending, duration: float, timeout: float) -> bool:
         """Whether the actor sleeps in one and the same call for all of `duration`; told at once when not.
@@ -321,7 +331,7 @@ class Agent:
         if self._ended(pending):
             return False
         request = self._wait_request(pending.ident, duration)
-        return self._wait_answer(FrameType.STAYS, request, timeout)[0] == _YES
+        return self._wait_answer(FrameType.STAYS, request, timeout)[0] == WaitOutcome.YES
 
     def upcall(self, *, within: float, timeout: float, name: str) -> Upcall | None:
         """Return the next program that the kernel started as /lab/helper; it is actor `name` from then on."""
@@ -329,8 +339,8 @@ class Agent:
         for span in self._spans(within):
             request = self._wait_request(0, span)
             reader = self._port.ask(FrameType.UPCALL, request, timeout - within + span)
-            outcome, number, pid, uid, gid, ppid = reader.take("IIIIII")
-            if outcome == _YES:
+            head = reader.record(layouts.UpcallAnswer)
+            if head.outcome == WaitOutcome.YES:
                 break
             reader.end()
         else:
@@ -338,16 +348,16 @@ class Agent:
         argv, environment = (strings(reader.padded()) for _ in range(2))
         cwd, fds = reader.text(), reader.text()
         reader.end()
-        self._add(Actor(name, number, pid, pid))
+        self._add(Actor(name, head.number, head.pid, head.pid))
         return Upcall(
             name=name,
-            number=number,
+            number=head.number,
             argv=tuple(argv),
             env={key: value for key, _, value in (each.partition("=") for each in environment)},
-            pid=pid,
-            ppid=ppid,
-            uid=uid,
-            gid=gid,
+            pid=head.pid,
+            ppid=head.ppid,
+            uid=head.uid,
+            gid=head.gid,
             cwd=cwd,
             fds={int(fd): what for fd, _, what in (line.partition(" ") for line in fds.splitlines())},
         )
@@ -409,18 +419,19 @@ class Agent:
         for span in self._spans(within):
             request = self._wait_request(program, span)
             answer = self._wait_answer(kind, request, timeout - within + span)
-            if answer[0] != _NO:
+            if answer[0] != WaitOutcome.NO:
                 break
         return answer
 
     def _wait_request(self, program: int, seconds: float) -> bytes:
-        return self._port.pack("IIQ", program, 0, min(max(int(seconds * 1e9), 0), _FOREVER))
+        patience = min(max(int(seconds * 1e9), 0), _FOREVER)
+        return self._port.pack(layouts.WaitRequest(program, 0, patience))
 
     def _wait_answer(self, kind: FrameType, request: bytes, timeout: float) -> tuple[int, Asleep]:
         reader = self._port.ask(kind, request, timeout)
-        outcome, state, nr = reader.take("IIq")
+        head = reader.record(layouts.WaitAnswer)
         wchan = reader.text()
         reader.end()
-        if outcome not in (_YES, _ENDED, _NO):
-            raise AgentError(f"the agent answers a {kind.name} request with outcome {outcome}")
-        return outcome, Asleep(chr(state), nr, wchan)
+        if head.outcome not in _OUTCOMES:
+            raise AgentError(f"the agent answers a {kind.name} request with outcome {head.outcome}")
+        return head.outcome, Asleep(chr(head.state), head.nr, wchan)

@@ -2,45 +2,21 @@
 """Frames: what goes over the agent's port, both ways. Pure, no input or output.
 
 Everything is in the guest's byte order; every number is written 64 bits wide (small ones 32), whatever the
-guest's word is. `rootfs/wire.h` says the same in C; the two change together, with PROTOCOL.
+guest's word is. lab/guest/layouts.py has the structs.
 """
 
 from __future__ import annotations
 
 import struct
-from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from lab.errors import AgentError
+from lab.guest.layouts import MAGIC, MAX_FRAME, Frame, FrameType, Record
 
 if TYPE_CHECKING:
     from lab.arch import Architecture
 
-PROTOCOL: Final = 5
-MAGIC: Final = 0x43484C42  # "CHLB"
-MAX_FRAME: Final = 32 << 20  # bytes of payload
-
-
-class FrameType(IntEnum):
-    """What a frame is; a reply has the id of the request that it answers."""
-
-    HELLO = 1
-    QUIESCE = 2
-    SPAWN = 3
-    SUBMIT = 4
-    FINISH = 5
-    BLOCKED = 6
-    STAYS = 7
-    UPCALL = 8
-    REAP = 9
-    STATE = 10
-    TAINTED = 11
-    READY = 64  # unasked: the agent is up
-    MESSAGES = 65  # unasked: records of /dev/kmsg
-    EXIT = 66  # unasked: an actor died
-    DONE = 67  # a program ended; the id is that of its SUBMIT
-    ANSWER = 68  # to everything but SUBMIT
-    ERROR = 69  # the agent refuses; the text says why
+R = TypeVar("R", bound=Record)
 
 
 class Reader:
@@ -55,6 +31,10 @@ class Reader:
         """Unpack `layout` (struct's letters, no padding between them)."""
         layout = self._order + layout
         return struct.unpack(layout, self.raw(struct.calcsize(layout)))
+
+    def record(self, kind: type[R]) -> R:
+        """Take a struct of rootfs/wire.h."""
+        return kind.unpack(self._order, self.raw(kind.nbytes()))
 
     def raw(self, size: int) -> bytes:
         """Take `size` bytes."""
@@ -92,7 +72,8 @@ class Frames:
     """
 
     def __init__(self, arch: Architecture, life: int = 1) -> None:
-        self._header = struct.Struct(("<" if arch.byteorder == "little" else ">") + "IIIIII")
+        self._order = "<" if arch.byteorder == "little" else ">"
+        self._header = struct.Struct(self._order + Frame.layout)
         self._pending = bytearray()
         self._life = life
 
@@ -118,7 +99,7 @@ class Frames:
 
     def encode(self, kind: FrameType, ident: int, payload: bytes) -> bytes:
         """Return a frame's bytes."""
-        return self._header.pack(MAGIC, kind, len(payload), ident, self._life, 0) + payload
+        return Frame(MAGIC, kind, len(payload), ident, self._life).pack(self._order) + payload
 
 
 _FRAME_TYPES: Final = frozenset(FrameType)

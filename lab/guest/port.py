@@ -8,8 +8,9 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from lab.errors import AgentError
-from lab.guest.frames import PROTOCOL, Frames, FrameType, Reader
+from lab.guest.frames import Frames, Reader
 from lab.guest.kmsg import KernelMessage, parse_record
+from lab.guest.layouts import PROTOCOL, ExitNotice, FrameType, Ready, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,9 +59,9 @@ class Port:
         self._messages: list[KernelMessage] = []
         self.ready = False
 
-    def pack(self, layout: str, *values: int) -> bytes:
-        """Pack numbers in the guest's byte order, nothing between them."""
-        return struct.pack(self._order + layout, *values)
+    def pack(self, what: Record | int) -> bytes:
+        """Pack a struct of rootfs/wire.h, or a number that stands alone, in the guest's byte order."""
+        return what.pack(self._order) if isinstance(what, Record) else struct.pack(f"{self._order}Q", what)
 
     def request(self, kind: FrameType, payload: bytes = b"") -> int:
         """Send a request; return its id. Raises what the channel's send does."""
@@ -122,18 +123,18 @@ class Port:
                     self._messages.append(parse_record(reader.padded()))
             case FrameType.EXIT:
                 reader = Reader(payload, self.arch)
-                number, status, pid, _ = reader.take("IiII")
+                notice = reader.record(ExitNotice)
                 reader.end()
-                self._exited(number, status, pid)
+                self._exited(notice.number, notice.status, notice.pid)
             case FrameType.ANSWER | FrameType.DONE | FrameType.ERROR:
                 self._keep(kind, ident, payload)
             case _:
                 raise AgentError(f"the agent sends a {kind.name} frame, which only the host may")
 
     def _greet(self, reader: Reader) -> None:
-        protocol, _, _, _ = reader.take("IIII")
+        ready = reader.record(Ready)
         reader.end()
-        check_protocol(protocol)
+        check_protocol(ready.protocol)
         self.ready = True
 
     def _keep(self, kind: FrameType, ident: int, payload: bytes) -> None:

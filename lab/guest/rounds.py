@@ -8,17 +8,19 @@ once, after the last one: whoever uses a channel does not fetch either.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from lab.errors import UsageError
-from lab.guest.wire import MAX_OPERATIONS, NO_CALL, At, Op, Program, Reply
+from lab.guest.layouts import MAX_OPERATIONS, OpAccess
+from lab.guest.wire import At, Op, Program, Reply, moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lab.arch import Architecture
+    from lab.guest.layouts import Record
 
 WARM: Final = 2  # rounds before the first look: page faults, caches of the kernel's allocators
 LOOKS: Final = 9  # at the clock before the first round: eight times what a look costs
@@ -27,7 +29,6 @@ _ROOM: Final = 46 << 10  # bytes of the reply that an actor has at hand: beyond 
 _RAW_CLOCK: Final = 4  # CLOCK_MONOTONIC_RAW, everywhere
 _STAMP: Final = 16  # bytes of a struct timespec of 64 bits
 _REPEATABLE: Final = (Op.CALL, Op.LOAD, Op.STORE, Op.FETCH, Op.SIGACTION)
-_ARGUMENT: Final = 16  # bytes
 _WORDS: Final = (1, 2, 4, 8)  # sizes of single accesses
 
 
@@ -35,7 +36,7 @@ _WORDS: Final = (1, 2, 4, 8)  # sizes of single accesses
 class _Part:
     """One step's program: its operations, and where its buffers begin among all."""
 
-    operations: tuple[tuple[Op, bytes], ...]
+    operations: tuple[tuple[Op, Record | None], ...]
     buffers: int
     calls: int
 
@@ -57,29 +58,19 @@ class Rounds(Program):
         self._write()
 
     def _adopt(self, program: Program) -> _Part:
-        buffers, pointers, operations = program.parts
-        before = len(self._buffers)
-        for buffer, data in buffers:
-            self.buffer(data, buffer.size, buffer.kind)
-        for pointer in pointers:
-            where, to, offset, more = struct.unpack(f"{self._order}IIQQ", pointer)
-            self._pointers.append(self._pack("IIQQ", where + before, to + before, offset, more))
-        found = []
-        for operation in operations:
-            op = Op(struct.unpack_from(f"{self._order}I", operation)[0])
+        for op, _ in program.operations:
             if op not in _REPEATABLE:
                 raise UsageError(f"{op.name.lower()} cannot be done in rounds")
-            found.append((op, operation[8:]))
-        return _Part(tuple(found), before, program.calls)
+        return _Part(tuple(program.operations), self.adopt(program), program.calls)
 
     def _affordable(self) -> int:
         """Return how many rounds the reply has room for, and the program."""
         count, size = 1, 16
         for part in self._parts:
-            for op, body in part.operations:
+            for op, what in part.operations:
                 count += op is not Op.FETCH
                 size += 16 if op in (Op.CALL, Op.SIGACTION) else 0
-                size += 8 + struct.unpack_from(f"{self._order}Q", body, _ARGUMENT)[0] if op is Op.LOAD else 0
+                size += 8 + what.size if op is Op.LOAD and isinstance(what, OpAccess) else 0
         rounds = min(_MOST, MAX_OPERATIONS // (2 * count), _ROOM // size - WARM)
         if rounds < LEAST:
             raise UsageError("a round does more, or brings back more, than an actor has room for")
@@ -98,7 +89,7 @@ class Rounds(Program):
         last = self._calls[-1]
         for part, calls in zip(self._parts, last, strict=True):
             self._fetches.append(
-                [self._again(op, body, part, calls) for op, body in part.operations if op is Op.FETCH]
+                [self._again(op, what, part, calls) for op, what in part.operations if op is Op.FETCH]
             )
         self._taken = self.fetch(self._stamps)
 
@@ -109,12 +100,11 @@ class Rounds(Program):
     def _nothing(self) -> None:
         """Do what a round's loads and stores cost an actor besides: to survive faults it makes some calls."""
         for part, calls in zip(self._parts, self._calls[-1], strict=True):
-            for op, body in part.operations:
-                if op in (Op.LOAD, Op.STORE):
-                    (size,) = struct.unpack_from(f"{self._order}Q", body, _ARGUMENT)
+            for op, what in part.operations:
+                if isinstance(what, OpAccess):
                     # Memory is copied, of which a byte is left here. A register is not to be touched.
-                    left = self._pack("Q", int(size not in _WORDS))
-                    self._again(op, body[:_ARGUMENT] + left + body[_ARGUMENT + 8 :], part, calls)
+                    left = int(what.size not in _WORDS)
+                    self._again(op, replace(what, size=left), part, calls)
 
     def _round(self) -> None:
         self._calls.append([])
@@ -122,35 +112,18 @@ class Rounds(Program):
         for part in self._parts:
             calls = self.calls
             self._calls[-1].append(calls)
-            for op, body in part.operations:
+            for op, what in part.operations:
                 if op is not Op.FETCH:
-                    index = self._again(op, body, part, calls)
+                    index = self._again(op, what, part, calls)
                     if op is Op.LOAD:
                         self._loads[-1].append(index)
 
-    def _again(self, op: Op, body: bytes, part: _Part, calls: int) -> int:
+    def _again(self, op: Op, what: Record | None, part: _Part, calls: int) -> int:
         """Add an operation once more; returns its index among the data, of those that give some."""
-        if op is Op.CALL:
-            arguments = range(32, len(body), _ARGUMENT)
-            moved = body[:32] + b"".join(
-                self._moved(body[at : at + _ARGUMENT], part, calls) for at in arguments
-            )
-            self._add(op, moved)
-            return self._next_call()
-        if op is Op.SIGACTION:
-            self._add(op, body)
-            return self._next_call()
-        if op is Op.FETCH:
-            buffer, clip, offset, size = struct.unpack(f"{self._order}IIQQ", body)
-            clip = clip if clip == NO_CALL else clip + calls
-            self._add(op, self._pack("IIQQ", buffer + part.buffers, clip, offset, size))
-            return self._next_data()
-        self._add(op, self._moved(body[:_ARGUMENT], part, calls) + body[_ARGUMENT:])
-        return self._next_data() if op is Op.LOAD else 0
-
-    def _moved(self, argument: bytes, part: _Part, calls: int) -> bytes:
-        kind, index, value = struct.unpack(f"{self._order}IIQ", argument)
-        return self._pack("IIQ", kind, index + (0, part.buffers, calls)[kind], value)
+        self._add(op, moved(what, part.buffers, calls))
+        if op in (Op.CALL, Op.SIGACTION):
+            self._next_call()
+        return self._next_data() if op in (Op.FETCH, Op.LOAD) else 0
 
     # --- what came of it --------------------------------------------------------------------------------
 

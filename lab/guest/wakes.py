@@ -13,7 +13,8 @@ import time
 from typing import TYPE_CHECKING
 
 from lab.errors import HostError
-from lab.guest.wire import OwnCall, Program
+from lab.guest.layouts import OwnCall
+from lab.guest.wire import Program
 
 if TYPE_CHECKING:
     from lab.guest.agent import Agent

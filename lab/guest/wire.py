@@ -7,73 +7,36 @@ A *program* is what one actor does in one go: memory first, then operations in o
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
-from enum import Enum, IntEnum
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from lab.errors import AgentError, UsageError
-from lab.guest.frames import MAX_FRAME, Reader, padded
+from lab.guest import layouts
+from lab.guest.frames import Reader, padded
+from lab.guest.layouts import (
+    ACTORS,
+    MAX_ARGUMENTS,
+    MAX_BUFFERS,
+    MAX_FRAME,
+    MAX_OPERATIONS,
+    NONE,
+    OWN_CALL,
+    ArgumentKind,
+    OwnCall,
+    SignalHow,
+    Trouble,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lab.arch import Architecture
 
-MAX_BUFFERS: Final = 1024
-MAX_OPERATIONS: Final = 4096
-MAX_ARGUMENTS: Final = 6
-ACTORS: Final = 96  # numbers 0..95; 0 is the agent's own 'lab'
 BARRIER_SECONDS: Final = 10.0  # how long an actor waits for the others before it gives up
-NO_CALL: Final = 0xFFFFFFFF
 U64: Final = (1 << 64) - 1
 
-
-class Kind(Enum):
-    """How a buffer lies in the actor's memory."""
-
-    PLAIN = 0  # ends exactly at a guard page
-    UNMAPPED = 1  # an address where nothing ever is
-    READONLY = 2  # holds its data; may not be written
-    PARTIAL = 3  # the first half (rounded down) is mapped, the rest is beyond the guard
-
-
-class Op(IntEnum):
-    """Operation codes."""
-
-    CALL = 1
-    FETCH = 2
-    LOAD = 3
-    STORE = 4
-    SIGACTION = 5
-    SIGNALS = 6
-    BARRIER = 7
-    FORK = 8
-    SEND_FD = 9
-    RECEIVE_FD = 10
-    EXIT = 11
-    READ_FILE = 12  # the agent's own: a whole file, however its reads are cut
-    SETTLE = 13  # the agent's own: wait for the CRNG, sync, drop caches
-    BECOME = 14  # the agent's own: go on as another program of the same agent
-
-
-class OwnCall(IntEnum):
-    """System calls of the lab's own use, by name: their numbers are known where the agent is compiled."""
-
-    INIT_MODULE = 0
-    DELETE_MODULE = 1
-    OPENAT = 2
-    LSEEK = 3
-    WRITE = 4
-    CLOSE = 5
-    READ = 6
-    EVENTFD2 = 7
-    SCHED_SETAFFINITY = 8
-
-
-OWN_CALL: Final = 1 << 32
-
-_HOW: Final = {"default": 0, "ignore": 1, "record": 2}
+Kind = layouts.BufferKind
+Op = layouts.OpCode
 SigactionHow = Literal["record", "ignore", "default"]
 
 
@@ -115,8 +78,8 @@ class Program:
         self.forks: list[tuple[int, int]] = []  # index of the call, number of the child
         self._order = "<" if arch.byteorder == "little" else ">"
         self._buffers: list[tuple[Buffer, bytes]] = []
-        self._pointers: list[bytes] = []
-        self._operations: list[bytes] = []
+        self._pointers: list[layouts.Pointer] = []
+        self._operations: list[tuple[Op, layouts.Record | None]] = []
 
     def buffer(self, data: bytes = b"", size: int | None = None, kind: Kind = Kind.PLAIN) -> Buffer:
         """Memory of `size` bytes (default: as long as `data`) that begins with `data`, zeros after it."""
@@ -143,7 +106,7 @@ class Program:
         self._own(to)
         if where.kind is Kind.UNMAPPED or not 0 <= offset <= _mapped(where) - self.arch.word:
             raise UsageError(f"a pointer at offset {offset} does not fit a buffer of {where.size} bytes")
-        self._pointers.append(self._pack("IIQQ", where.index, to.index, offset, to_offset & U64))
+        self._pointers.append(layouts.Pointer(where.index, to.index, offset, to_offset & U64))
 
     def call(self, nr: int, *args: Argument, times: int = 1, want: tuple[int, int] | None = None) -> int:
         """Make a raw system call; return its index in `Reply.calls`.
@@ -156,8 +119,7 @@ class Program:
         if times < 1:
             raise UsageError(f"times: {times} is less than 1")
         low, high = (0, U64 >> 1) if want is None else want
-        body = self._pack("QQqq", nr, times, low, high)
-        self._add(Op.CALL, body + b"".join(self._argument(each) for each in args))
+        self._add(Op.CALL, layouts.OpCall(nr, times, low, high, tuple(map(self._argument, args))))
         return self._next_call()
 
     def own_call(self, call: OwnCall, *args: Argument) -> int:
@@ -178,33 +140,33 @@ class Program:
             raise UsageError(f"bytes {offset} to {offset + size} are not among {there} of the buffer")
         if up_to_call is not None and not 0 <= up_to_call < self.calls:
             raise UsageError(f"no call {up_to_call} before this point of the program")
-        clip = NO_CALL if up_to_call is None else up_to_call
-        self._add(Op.FETCH, self._pack("IIQQ", buffer.index, clip, offset, size))
+        clip = NONE if up_to_call is None else up_to_call
+        self._add(Op.FETCH, layouts.OpFetch(buffer.index, clip, offset, size))
         return self._next_data()
 
     def load(self, address: Argument, size: int) -> int:
         """Read memory with the actor's own instructions; a fault is recorded, its data is empty."""
-        self._add(Op.LOAD, self._argument(address) + self._pack("Q", size))
+        self._add(Op.LOAD, layouts.OpAccess(self._argument(address), size))
         return self._next_data()
 
     def store(self, address: Argument, data: bytes) -> None:
         """Write memory with the actor's own instructions; a fault is recorded."""
-        self._add(Op.STORE, self._argument(address) + self._pack("Q", len(data)) + padded(data))
+        self._add(Op.STORE, layouts.OpAccess(self._argument(address), len(data), padded(data)))
 
     def sigaction(self, signum: int, how: SigactionHow, flags: int = 0) -> int:
         """Set what a signal does: 'record' its siginfo, 'ignore' or 'default'; the index of the result."""
-        self._add(Op.SIGACTION, self._pack("IIQ", signum, _HOW[how], flags & U64))
+        self._add(Op.SIGACTION, layouts.OpSigaction(signum, SignalHow[how.upper()], flags & U64))
         return self._next_call()
 
     def signals(self) -> None:
         """Take the siginfos recorded so far in this process into `Reply.signals`."""
-        self._add(Op.SIGNALS, b"")
+        self._add(Op.SIGNALS)
 
     def barrier(self, ident: int, parties: int) -> None:
         """Wait until `parties` actors have come to barrier `ident` (0..65535, fresh for each meeting)."""
         if not (0 <= ident <= 0xFFFF and 1 <= parties <= ACTORS):
             raise UsageError(f"no barrier {ident} for {parties} actors")
-        self._add(Op.BARRIER, self._pack("IIQ", ident, parties, int(BARRIER_SECONDS * 1e9)))
+        self._add(Op.BARRIER, layouts.OpBarrier(ident, parties, int(BARRIER_SECONDS * 1e9)))
 
     def fork(self, child: int) -> int:
         """Fork; the child becomes actor number `child` (see Agent.reserve); the index of the parent's result.
@@ -213,34 +175,34 @@ class Program:
         """
         if not 0 < child < ACTORS:
             raise UsageError(f"no actor number {child}")
-        self._add(Op.FORK, self._pack("II", child, 0))
+        self._add(Op.FORK, layouts.OpPair(child))
         self.forks.append((self.calls, child))
         return self._next_call()
 
     def send_fd(self, fd: Argument, ident: int) -> int:
         """Send a file descriptor to whoever receives `ident`; the index of the sendmsg's result."""
-        self._add(Op.SEND_FD, self._argument(fd) + self._pack("II", ident & 0xFFFFFFFF, 0))
+        self._add(Op.SEND_FD, layouts.OpSendFd(self._argument(fd), ident & 0xFFFFFFFF))
         return self._next_call()
 
     def receive_fd(self, ident: int) -> int:
         """Receive the file descriptor sent as `ident`; the index in `Reply.calls` of the new descriptor."""
-        self._add(Op.RECEIVE_FD, self._pack("II", ident & 0xFFFFFFFF, 0))
+        self._add(Op.RECEIVE_FD, layouts.OpPair(ident & 0xFFFFFFFF))
         return self._next_call()
 
     def exit(self, status: int) -> None:
         """End the actor (a thread alone, when it is one); the reply has only `exited`."""
-        self._add(Op.EXIT, self._pack("Q", status & U64))
+        self._add(Op.EXIT, layouts.OpExit(status & U64))
 
     def read_file(self, path: str) -> int:
         """Read a whole file, for the agent's own use; the index in `Reply.data`, its call tells the errno."""
         buffer = self.string(path)
-        self._add(Op.READ_FILE, self._pack("II", buffer.index, 0))
+        self._add(Op.READ_FILE, layouts.OpPair(buffer.index))
         self._next_call()
         return self._next_data()
 
     def settle(self) -> int:
         """Wait for the CRNG, sync, drop caches, for the agent's own use; the index of the result."""
-        self._add(Op.SETTLE, b"")
+        self._add(Op.SETTLE)
         return self._next_call()
 
     def become(self, path: str) -> int:
@@ -248,49 +210,65 @@ class Program:
 
         The only operation of its program.
         """
-        self._add(Op.BECOME, self._pack("II", self.string(path).index, 0))
+        self._add(Op.BECOME, layouts.OpPair(self.string(path).index))
         return self._next_call()
 
     @property
-    def parts(self) -> tuple[Sequence[tuple[Buffer, bytes]], Sequence[bytes], Sequence[bytes]]:
-        """Its buffers with their data, its pointers and its operations: for lab.guest.rounds."""
-        return self._buffers, self._pointers, self._operations
+    def buffers(self) -> Sequence[tuple[Buffer, bytes]]:
+        """Its memory, with what is in it first."""
+        return self._buffers
+
+    @property
+    def operations(self) -> Sequence[tuple[Op, layouts.Record | None]]:
+        """What it does so far."""
+        return self._operations
+
+    def adopt(self, other: Program) -> int:
+        """Take over another program's memory, not what it does; return how many buffers were there before."""
+        before = len(self._buffers)
+        for buffer, data in other.buffers:
+            self.buffer(data, buffer.size, buffer.kind)
+        for each in other._pointers:
+            self._pointers.append(replace(each, where=each.where + before, to=each.to + before))
+        return before
 
     def encode(self) -> bytes:
         """Return the program's bytes. Raises UsageError when they are more than a frame holds."""
-        parts = [self._pack("IIII", len(self._buffers), len(self._pointers), len(self._operations), 0)]
+        head = layouts.Program(len(self._buffers), len(self._pointers), len(self._operations))
+        parts = [head.pack(self._order)]
         for buffer, data in self._buffers:
-            parts.append(self._pack("IIQQ", buffer.kind.value, 0, buffer.size, len(data)))
+            parts.append(layouts.Buffer(buffer.kind, 0, buffer.size, len(data)).pack(self._order))
             parts.append(padded(data))
-        encoded = b"".join([*parts, *self._pointers, *self._operations])
+        parts += [pointer.pack(self._order) for pointer in self._pointers]
+        for op, what in self._operations:
+            body = b"" if what is None else what.pack(self._order)
+            parts += [layouts.Op(op, len(body)).pack(self._order), body]
+        encoded = b"".join(parts)
         if len(encoded) > MAX_FRAME:
             raise UsageError(f"a step of {len(encoded)} bytes is more than the {MAX_FRAME} of a frame")
         return encoded
 
-    def _pack(self, layout: str, *values: int) -> bytes:
-        return struct.pack(self._order + layout, *values)
-
-    def _argument(self, value: Argument) -> bytes:
+    def _argument(self, value: Argument) -> layouts.Argument:
         match value:
             case Buffer():
                 self._own(value)
-                return self._pack("IIQ", 1, value.index, 0)
+                return layouts.Argument(ArgumentKind.BUFFER, value.index, 0)
             case At(buffer, offset):
                 self._own(buffer)
-                return self._pack("IIQ", 1, buffer.index, offset & U64)
+                return layouts.Argument(ArgumentKind.BUFFER, buffer.index, offset & U64)
             case Result(call, offset):
                 if not 0 <= call < self.calls:
                     raise UsageError(f"no call {call} before this point of the program")
-                return self._pack("IIQ", 2, call, offset & U64)
+                return layouts.Argument(ArgumentKind.RESULT, call, offset & U64)
             case int():
                 if not -(1 << 63) <= value <= U64:
                     raise UsageError(f"{value:#x} does not fit an argument of 64 bits")
-                return self._pack("IIQ", 0, 0, value & U64)
+                return layouts.Argument(ArgumentKind.NUMBER, 0, value & U64)
 
-    def _add(self, op: Op, body: bytes) -> None:
+    def _add(self, op: Op, what: layouts.Record | None = None) -> None:
         if len(self._operations) >= MAX_OPERATIONS:
             raise UsageError(f"more than {MAX_OPERATIONS} operations in one step")
-        self._operations.append(self._pack("II", op, len(body)) + body)
+        self._operations.append((op, what))
 
     def _own(self, buffer: Buffer) -> None:
         if buffer.index >= len(self._buffers) or self._buffers[buffer.index][0] is not buffer:
@@ -356,12 +334,12 @@ class Reply:
     exited: int | None = None
 
 
-_TROUBLE: Final = {
-    1: "the program is malformed",
-    2: "no memory for the program's buffers",
-    3: "the other actors did not come to the barrier in time",
-    4: "the program asked for something that the kernel refused",
-    5: "the reply would be larger than a frame",
+_TROUBLE: Final[dict[int, str]] = {
+    Trouble.MALFORMED: "the program is malformed",
+    Trouble.MEMORY: "no memory for the program's buffers",
+    Trouble.BARRIER: "the other actors did not come to the barrier in time",
+    Trouble.REFUSED: "the program asked for something that the kernel refused",
+    Trouble.TOO_LARGE: "the reply would be larger than a frame",
 }
 _DURING: Final[dict[int, Literal["call", "load", "store"]]] = {0: "call", Op.LOAD: "load", Op.STORE: "store"}
 
@@ -372,35 +350,69 @@ def decode_reply(payload: bytes, arch: Architecture) -> Reply:
     Raises AgentError for nonsense and for what kept the agent from running the program.
     """
     reader = Reader(payload, arch)
-    trouble, op, detail, calls, data, signals, exited, status = reader.take("IIqIIIIi")
-    fault_signal, fault_code, during, address = reader.take("IiIQ")
-    if trouble:
-        why = _TROUBLE.get(trouble, f"trouble {trouble}")
-        tail = f" (errno {-detail})" if detail < 0 else f" ({detail})" if detail else ""
-        raise AgentError(f"{why}, at its operation {op}{tail}")
-    if exited:
+    head = reader.record(layouts.Reply)
+    if head.trouble:
+        why = _TROUBLE.get(head.trouble, f"trouble {head.trouble}")
+        tail = f" (errno {-head.detail})" if head.detail < 0 else f" ({head.detail})" if head.detail else ""
+        raise AgentError(f"{why}, at its operation {head.op}{tail}")
+    if head.exited:
         reader.end()
-        return Reply(exited=status)
+        return Reply(exited=head.status)
     reply = Reply(
-        calls=tuple(CallResult(*reader.take("qQ")) for _ in range(calls)),
-        data=tuple(reader.padded() for _ in range(data)),
-        signals=tuple(_signal(reader) for _ in range(signals)),
-        fault=Fault(fault_signal, fault_code, address, _during(during)) if fault_signal else None,
+        calls=tuple(_call(reader) for _ in range(head.calls)),
+        data=tuple(reader.padded() for _ in range(head.data)),
+        signals=tuple(_signal(reader) for _ in range(head.signals)),
+        fault=_fault(head),
     )
     reader.end()
     return reply
 
 
-def _during(code: int) -> Literal["call", "load", "store"]:
-    try:
-        return _DURING[code]
-    except KeyError:
-        raise AgentError(f"the agent tells of a fault during operation {code}") from None
+def _call(reader: Reader) -> CallResult:
+    found = reader.record(layouts.CallResult)
+    return CallResult(found.value, found.completed)
+
+
+def _fault(head: layouts.Reply) -> Fault | None:
+    if not head.fault_signal:
+        return None
+    during = _DURING.get(head.fault_during)
+    if during is None:
+        raise AgentError(f"the agent tells of a fault during operation {head.fault_during}")
+    return Fault(head.fault_signal, head.fault_code, head.fault_address, during)
 
 
 def _signal(reader: Reader) -> SignalInfo:
-    signo, code, pid, uid, value, fd, _, band = reader.take("iiiIqiIq")
-    return SignalInfo(signo, code, pid, uid, value, fd, band, reader.raw(128))
+    seen = reader.record(layouts.SignalRecord)
+    return SignalInfo(
+        signo=seen.signo,
+        code=seen.code,
+        pid=seen.pid,
+        uid=seen.uid,
+        value=seen.value,
+        fd=seen.fd,
+        band=seen.band,
+        raw=seen.raw,
+    )
+
+
+def moved(what: layouts.Record | None, buffers: int, calls: int) -> layouts.Record | None:
+    """Return an operation as it is in a program where so many buffers and calls come before its own."""
+
+    def argument(given: layouts.Argument) -> layouts.Argument:
+        more = {ArgumentKind.BUFFER: buffers, ArgumentKind.RESULT: calls}.get(ArgumentKind(given.kind), 0)
+        return replace(given, index=given.index + more)
+
+    match what:
+        case layouts.OpCall():
+            return replace(what, args=tuple(map(argument, what.args)))
+        case layouts.OpAccess():
+            return replace(what, address=argument(what.address))
+        case layouts.OpFetch():
+            clip = NONE if what.clip == NONE else what.clip + calls
+            return replace(what, buffer=what.buffer + buffers, clip=clip)
+        case _:
+            return what
 
 
 def _mapped(buffer: Buffer) -> int:

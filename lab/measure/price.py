@@ -49,6 +49,7 @@ _CODE = (
     "measure/trip.py",
     "run/session.py",
     "run/cast.py",
+    "guest/layouts.py",
     "guest/rounds.py",
     "guest/wire.py",
     "language/*.py",
