@@ -8,8 +8,8 @@
  *               waits.c, watch.c, boot.c)
  *   actor       forked by it, or a thread of such a process. Reads a program from
  *               its channel, runs it, writes the reply. Every system call is raw.
- *               (actor.c, program.c, operations.c, reply.c, memory.c, signals.c,
- *               seat.c, clock.c)
+ *               (actor.c, program.c, operations.c, touch.c, reply.c, memory.c, guard.c,
+ *               signals.c, seat.c, clock.c)
  *   helper      started by the kernel as /lab/helper; reports how it was started,
  *               then is an actor like the others. (helper.c)
  *

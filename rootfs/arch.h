@@ -220,6 +220,23 @@ static inline long raw_mmap(size_t size, int prot, int flags)
 #endif
 }
 
+/* What was written is code from now on. Only for powerpc the compiler thinks that nothing is to be done. */
+static inline void raw_clear_cache(uint8_t *begin, uint8_t *end)
+{
+#if defined(__powerpc64__)
+	uint8_t *at;
+
+	for (at = begin; at < end; at += 32)
+		__asm__ volatile("dcbst 0, %0" : : "r"(at) : "memory");
+	__asm__ volatile("sync" : : : "memory");
+	for (at = begin; at < end; at += 32)
+		__asm__ volatile("icbi 0, %0" : : "r"(at) : "memory");
+	__asm__ volatile("sync\n	isync" : : : "memory");
+#else
+	__builtin___clear_cache((char *)begin, (char *)end);
+#endif
+}
+
 /* Where the calls of the plain names still take ids of 16 bits. */
 #ifdef __NR_setresuid32
 #define RAW_SETGROUPS __NR_setgroups32

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The memory of a program: one mapping, in which every buffer ends exactly at a
- * page that may not be touched. And loads and stores that survive a fault.
+ * page that may not be touched. What is kept has a mapping of its own.
  */
 #include "memory.h"
 #include "agent.h"
 
-#include <setjmp.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
 #define SLOTS		8
+#define KEPT		256	/* programs of a process that kept something */
 
 static size_t page_size(void)
 {
@@ -82,7 +82,8 @@ static bool fit_slots(const struct memory *memory)
 	for (i = 0; i < memory->count; i++) {
 		const struct place *place = &memory->places[i];
 
-		if (place->kind == BUFFER_READONLY || place->mapped > page_size())
+		if (place->kind == BUFFER_READONLY || place->kind == BUFFER_CODE ||
+		    place->kind == BUFFER_KEPT || place->mapped > page_size())
 			return false;
 	}
 	return true;
@@ -114,8 +115,53 @@ static void use_slots(struct memory *memory)
 	}
 }
 
-/* Everything writable; memory_protect() follows when pointers are in place. */
-int memory_map(struct memory *memory)
+/* What programs kept, of the whole process. */
+static struct {
+	uintptr_t base;		/* 0: free; 1: taken, not mapped yet */
+	size_t size;
+} kept[KEPT];
+
+static bool take_kept(struct memory *memory)
+{
+	uintptr_t nobody = 0;
+	uint32_t i;
+
+	for (i = 0; i < KEPT; i++, nobody = 0) {
+		if (__atomic_compare_exchange_n(&kept[i].base, &nobody, 1, false,
+						__ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+			memory->entry = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* All that the program kept of which this is part; -EINVAL: none did. */
+long memory_let_go(uintptr_t address)
+{
+	uint32_t i;
+	long ret;
+
+	for (i = 0; i < KEPT; i++) {
+		const uintptr_t base = READ(kept[i].base);
+
+		if (base <= 1 || address < base || address - base >= kept[i].size)
+			continue;
+		ret = raw2(__NR_munmap, base, kept[i].size);
+		if (!ret)
+			WRITE(kept[i].base, 0);
+		return ret;
+	}
+	return -EINVAL;
+}
+
+static bool belongs(const struct place *place, bool keeps)
+{
+	return place->kind != BUFFER_UNMAPPED && (place->kind == BUFFER_KEPT) == keeps;
+}
+
+/* One mapping for what is kept, or for all else. */
+static int map_arena(struct memory *memory, struct arena *arena, bool keeps)
 {
 	const size_t page = page_size();
 	int flags = MAP_NORESERVE;
@@ -124,45 +170,66 @@ int memory_map(struct memory *memory)
 	uint32_t i;
 	long ret;
 
-	memory->arena = NULL;
-	if (fit_slots(memory)) {
-		use_slots(memory);
-		return 0;
-	}
 	for (i = 0; i < memory->count; i++) {
-		struct place *place = &memory->places[i];
+		const struct place *place = &memory->places[i];
 
+		if (!belongs(place, keeps))
+			continue;
 		if (place->mapped > (1ull << 40))
 			return -ENOMEM;
-		if (place->kind != BUFFER_UNMAPPED)
-			total += pages(place->mapped) + page;
+		total += pages(place->mapped) + page;
 		used += place->used;
 	}
-	memory->size = total;
-	if (total != memory->size)
+	if (!total)
+		return 0;
+	arena->size = total;
+	if (total != arena->size)
 		return -ENOMEM;
 	/* Mostly data, so mostly written next: no page fault for each page. */
 	if (used > 8 * page && used > total / 2)
 		flags |= MAP_POPULATE;
-	if (total) {
-		ret = raw_mmap(total, PROT_READ | PROT_WRITE, flags);
-		if (ret < 0 && ret > -4096)
-			return ret;
-		memory->arena = (uint8_t *)ret;
-	}
-	at = memory->arena;
+	ret = raw_mmap(total, PROT_READ | PROT_WRITE, flags);
+	if (ret < 0 && ret > -4096)
+		return ret;
+	arena->base = at = (uint8_t *)ret;
 	for (i = 0; i < memory->count; i++) {
 		struct place *place = &memory->places[i];
 
-		if (place->kind == BUFFER_UNMAPPED) {
-			place->address = (uint8_t *)ARCH_NOWHERE;
+		if (!belongs(place, keeps))
 			continue;
-		}
 		at += pages(place->mapped);
 		put(place, at);
 		at += page;
 	}
 	return 0;
+}
+
+/* Everything writable; memory_protect() follows when pointers are in place. */
+int memory_map(struct memory *memory)
+{
+	bool keeps = false;
+	uint32_t i;
+	int ret;
+
+	memory->in_slots = fit_slots(memory);
+	if (memory->in_slots) {
+		use_slots(memory);
+		return 0;
+	}
+	for (i = 0; i < memory->count; i++) {
+		if (memory->places[i].kind == BUFFER_UNMAPPED)
+			memory->places[i].address = (uint8_t *)ARCH_NOWHERE;
+		keeps = keeps || memory->places[i].kind == BUFFER_KEPT;
+	}
+	ret = map_arena(memory, &memory->own, false);
+	if (ret || !keeps)
+		return ret;
+	if (!take_kept(memory))
+		return -ENOSPC;
+	ret = map_arena(memory, &memory->kept, true);
+	if (ret)
+		WRITE(kept[memory->entry].base, 0);
+	return ret;
 }
 
 int memory_protect(struct memory *memory)
@@ -171,8 +238,8 @@ int memory_protect(struct memory *memory)
 	uint32_t i;
 	long ret;
 
-	if (!memory->arena)
-		return 0;	/* in the slots, each has its guard already */
+	if (memory->in_slots)
+		return 0;	/* each has its guard already */
 	for (i = 0; i < memory->count; i++) {
 		struct place *place = &memory->places[i];
 		uint8_t *guard = place->address + place->mapped;
@@ -183,93 +250,29 @@ int memory_protect(struct memory *memory)
 		ret = raw3(__NR_mprotect, guard, page, PROT_NONE);
 		if (!ret && place->kind == BUFFER_READONLY && size)
 			ret = raw3(__NR_mprotect, guard - size, size, PROT_READ);
+		if (!ret && place->kind == BUFFER_CODE && size) {
+			ret = raw3(__NR_mprotect, guard - size, size, PROT_READ | PROT_EXEC);
+			if (!ret)
+				raw_clear_cache(guard - size, guard);
+		}
 		if (ret)
 			return ret;
 	}
 	return 0;
 }
 
-void memory_unmap(struct memory *memory)
+/* `ran`: who asked for it learns what was kept. */
+void memory_unmap(struct memory *memory, bool ran)
 {
-	if (memory->arena)
-		raw2(__NR_munmap, memory->arena, memory->size);
-	memory->arena = NULL;
-}
-
-/* Who is just touching memory, of all the threads of this process. */
-static struct access {
-	uint32_t tid;
-	sigjmp_buf back;
-	struct fault *fault;
-} *accesses[ACTORS];
-
-void access_init(void)
-{
-	memset(accesses, 0, sizeof(accesses));
-}
-
-/* In the signal handler. False when it is nobody's access; else it does not return. */
-bool access_fault(int signo, siginfo_t *info)
-{
-	const uint32_t tid = raw0(__NR_gettid);
-	unsigned int i;
-
-	if (info->si_code <= 0)
-		return false;
-	for (i = 0; i < ACTORS; i++) {
-		struct access *access = READ(accesses[i]);
-
-		if (!access || access->tid != tid)
-			continue;
-		access->fault->signal = signo;
-		access->fault->code = info->si_code;
-		access->fault->address = (uintptr_t)info->si_addr;
-		siglongjmp(access->back, 1);
+	if (memory->own.base)
+		raw2(__NR_munmap, memory->own.base, memory->own.size);
+	if (!memory->kept.base)
+		return;
+	if (ran) {
+		kept[memory->entry].size = memory->kept.size;
+		WRITE(kept[memory->entry].base, (uintptr_t)memory->kept.base);
+	} else {
+		raw2(__NR_munmap, memory->kept.base, memory->kept.size);
+		WRITE(kept[memory->entry].base, 0);
 	}
-	return false;
-}
-
-/* One instruction where the size allows, so that a reader sees no half of a value of its own making. */
-static void copy(void *to, const void *from, size_t size)
-{
-	const uintptr_t both = (uintptr_t)to | (uintptr_t)from;
-
-	if (size == 8 && sizeof(long) == 8 && !(both & 7))
-		*(volatile uint64_t *)to = *(const volatile uint64_t *)from;
-	else if (size == 4 && !(both & 3))
-		*(volatile uint32_t *)to = *(const volatile uint32_t *)from;
-	else if (size == 2 && !(both & 1))
-		*(volatile uint16_t *)to = *(const volatile uint16_t *)from;
-	else if (size == 1)
-		*(volatile uint8_t *)to = *(const volatile uint8_t *)from;
-	else
-		memcpy(to, from, size);
-}
-
-bool access_memory(void *to, const void *from, size_t size, struct fault *fault)
-{
-	unsigned long signals[8 / sizeof(long)] = {
-		1ul << (SIGSEGV - 1) | 1ul << (SIGBUS - 1)
-	};
-	unsigned long mask[8 / sizeof(long)];
-	struct access access = { .tid = raw0(__NR_gettid), .fault = fault };
-	struct access *none = NULL;
-	volatile unsigned int mine = 0;
-
-	while (mine < ACTORS &&
-	       !__atomic_compare_exchange_n(&accesses[mine], &none, &access, false,
-					    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
-		none = NULL;
-		mine++;
-	}
-	if (mine == ACTORS)
-		return false;
-	/* A fault while its signal is blocked would kill us. */
-	raw4(__NR_rt_sigprocmask, SIG_UNBLOCK, signals, mask, 8);
-	fault->signal = 0;
-	if (!sigsetjmp(access.back, 0))
-		copy(to, from, size);
-	WRITE(accesses[mine], NULL);
-	raw4(__NR_rt_sigprocmask, SIG_SETMASK, mask, NULL, 8);
-	return !fault->signal;
 }

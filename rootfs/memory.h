@@ -14,27 +14,26 @@ struct place {
 	uint64_t used;
 };
 
-struct memory {
-	uint8_t *arena;
+struct arena {
+	uint8_t *base;
 	size_t size;
-	uint8_t *slots;		/* the actor's, if it has them */
-	struct place *places;
-	uint32_t count;
 };
 
-struct fault {
-	int signal;
-	int code;
-	uint64_t address;
+struct memory {
+	struct arena own;
+	struct arena kept;
+	uint32_t entry;		/* of what is kept, in the process's table */
+	uint8_t *slots;		/* the actor's, if it has them */
+	bool in_slots;
+	struct place *places;
+	uint32_t count;
 };
 
 void memory_measure(struct memory *memory);
 uint8_t *memory_slots(void);
 int memory_map(struct memory *memory);
 int memory_protect(struct memory *memory);
-void memory_unmap(struct memory *memory);
-bool access_memory(void *to, const void *from, size_t size, struct fault *fault);
-void access_init(void);
-bool access_fault(int signo, siginfo_t *info);
+void memory_unmap(struct memory *memory, bool ran);
+long memory_let_go(uintptr_t address);
 
 #endif

@@ -11,6 +11,7 @@
 #include "reply.h"
 #include "seat.h"
 #include "signals.h"
+#include "touch.h"
 
 #include <fcntl.h>
 #include <linux/random.h>
@@ -41,52 +42,6 @@ bool own_call_known(uint32_t index)
 	return index < ARRAY_SIZE(own_calls);
 }
 
-static void *data_begin(struct run *run)
-{
-	return run->at + 8;
-}
-
-static void data_end(struct run *run, uint64_t size)
-{
-	*(uint64_t *)run->at = size;
-	memset(run->at + 8 + size, 0, PADDED(size) - size);
-	run->at += 8 + PADDED(size);
-	run->head->reply.data++;
-}
-
-static void result(struct run *run, long value, uint64_t completed)
-{
-	struct call_result *to = &run->results[run->head->reply.calls++];
-
-	to->value = value;
-	to->completed = completed;
-}
-
-static void note_fault(struct run *run, const struct fault *fault, uint32_t during)
-{
-	struct reply *reply = &run->head->reply;
-
-	if (reply->fault_signal || !fault->signal)
-		return;	/* the first one is told */
-	reply->fault_signal = fault->signal;
-	reply->fault_code = fault->code;
-	reply->fault_address = fault->address;
-	reply->fault_during = during;
-}
-
-static long argument(const struct run *run, const struct argument *argument)
-{
-	switch (argument->kind) {
-	case ARGUMENT_BUFFER:
-		return (long)((uintptr_t)run->memory.places[argument->index].address +
-			      argument->value);
-	case ARGUMENT_RESULT:
-		return run->results[argument->index].value + (long)argument->value;
-	default:
-		return (long)argument->value;
-	}
-}
-
 /* A child that the scenario made without the agent's knowledge must not run our code on. */
 static void end_stray_child(long nr, long value)
 {
@@ -105,7 +60,7 @@ static void end_stray_child(long nr, long value)
 	}
 }
 
-static void do_call(struct run *run, const struct op *op)
+static inline __attribute__((always_inline)) bool do_call(struct run *run, const struct op *op)
 {
 	const struct op_call *call = (const void *)(op + 1);
 	const uint32_t count = (op->length - sizeof(*call)) / sizeof(call->args[0]);
@@ -117,7 +72,7 @@ static void do_call(struct run *run, const struct op *op)
 	uint32_t i;
 
 	for (i = 0; i < count; i++)
-		args[i] = argument(run, &call->args[i]);
+		args[i] = run_argument(run, &call->args[i]);
 	slot->nr = nr;
 	while (completed < call->times) {
 		WRITE(slot->sequence, slot->sequence + 1);
@@ -128,53 +83,8 @@ static void do_call(struct run *run, const struct op *op)
 			break;
 		completed++;
 	}
-	result(run, value, completed);
-}
-
-static void do_fetch(struct run *run, const struct op_fetch *fetch)
-{
-	const struct place *place = &run->memory.places[fetch->buffer];
-	uint64_t size = fetch->size;
-	uint8_t *to = data_begin(run);
-
-	if (fetch->clip != NONE) {
-		const int64_t limit = run->results[fetch->clip].value;
-
-		if (limit < 0)
-			size = 0;
-		else if ((uint64_t)limit < size)
-			size = limit;
-	}
-	/* A call may have unmapped it: then there is nothing to fetch, and a fault to tell. */
-	if (size) {
-		struct fault fault;
-
-		if (!access_memory(to, place->address + fetch->offset, size, &fault)) {
-			note_fault(run, &fault, OP_LOAD);
-			size = 0;
-		}
-	}
-	data_end(run, size);
-}
-
-static void do_load(struct run *run, const struct op_access *load)
-{
-	struct fault fault;
-
-	if (access_memory(data_begin(run), (void *)argument(run, &load->address), load->size, &fault)) {
-		data_end(run, load->size);
-		return;
-	}
-	note_fault(run, &fault, OP_LOAD);
-	data_end(run, 0);
-}
-
-static void do_store(struct run *run, const struct op_access *store)
-{
-	struct fault fault;
-
-	if (!access_memory((void *)argument(run, &store->address), store->data, store->size, &fault))
-		note_fault(run, &fault, OP_STORE);
+	run_result(run, value, completed);
+	return completed == call->times;
 }
 
 /*
@@ -221,7 +131,7 @@ static bool do_fork(struct run *run, uint32_t child)
 	shared->slots[child].pid = 0;
 	ret = raw_fork(CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD, &shared->slots[child].pid);
 	if (ret)
-		result(run, ret, ret > 0);
+		run_result(run, ret, ret > 0);
 	return !ret;
 }
 
@@ -246,13 +156,13 @@ static void do_send_fd(struct run *run, const struct op_send_fd *send)
 		.msg_control = &control,
 		.msg_controllen = CMSG_LEN(sizeof(int)),
 	};
-	const int fd = argument(run, &send->fd);
+	const int fd = run_argument(run, &send->fd);
 	long ret;
 
 	control.header.cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
 	ret = raw3(__NR_sendmsg, mailbox(ident, 0), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-	result(run, ret > 0 ? 0 : ret, ret > 0);
+	run_result(run, ret > 0 ? 0 : ret, ret > 0);
 }
 
 /* The mailbox has a receive timeout: what was never sent is EAGAIN, not for ever. */
@@ -282,12 +192,12 @@ static void do_receive_fd(struct run *run, uint32_t ident)
 		}
 		ret = fd;
 	}
-	result(run, ret, ret >= 0);
+	run_result(run, ret, ret >= 0);
 }
 
 static void do_read_file(struct run *run, uint32_t buffer)
 {
-	uint8_t *to = data_begin(run);
+	uint8_t *to = run_data(run);
 	uint64_t size = 0;
 	long ret;
 	long fd;
@@ -307,8 +217,8 @@ static void do_read_file(struct run *run, uint32_t buffer)
 	}
 	if (ret < 0)
 		size = 0;
-	data_end(run, size);
-	result(run, ret < 0 ? ret : (long)size, ret >= 0);
+	run_data_end(run, size);
+	run_result(run, ret < 0 ? ret : (long)size, ret >= 0);
 }
 
 /*
@@ -356,45 +266,174 @@ static void do_settle(struct run *run)
 	clear_free_memory();
 	/* Work queues have time to become idle. */
 	sleep_raw(50 * MSEC);
-	result(run, ret < 0 ? ret : 0, ret >= 0);
+	run_result(run, ret < 0 ? ret : 0, ret >= 0);
+}
+
+/* Those that a loop may have. Tells whether it came out as wanted. */
+static bool do_again(struct run *run, const struct op *op)
+{
+	const void *body = op + 1;
+	const struct op_sigaction *action = body;
+	long ret;
+
+	switch (op->code) {
+	case OP_CALL:
+		return do_call(run, op);
+	case OP_INVOKE:
+		return touch_invoke(run, op);
+	case OP_FETCH:
+		return touch_fetch(run, body);
+	case OP_LOAD:
+		return touch_load(run, body);
+	case OP_STORE:
+		return touch_store(run, body);
+	case OP_PEEK:
+		return touch_peek(run, body);
+	case OP_POKE:
+		return touch_poke(run, body);
+	case OP_WANT:
+		return touch_want(run, body);
+	case OP_SIGACTION:
+		ret = signals_set(action->signum, action->how, action->flags);
+		run_result(run, ret, ret >= 0);
+		return ret >= 0;
+	}
+	return false;
+}
+
+bool operation_repeats(uint32_t code)
+{
+	switch (code) {
+	case OP_CALL:
+	case OP_INVOKE:
+	case OP_FETCH:
+	case OP_LOAD:
+	case OP_STORE:
+	case OP_PEEK:
+	case OP_POKE:
+	case OP_WANT:
+	case OP_SIGACTION:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static const struct op *next(const struct op *op)
+{
+	return (const void *)((const uint8_t *)(op + 1) + op->length);
+}
+
+/* What was not done has its place in the reply all the same. */
+static void leave_out(struct run *run, const struct op *op)
+{
+	switch (op->code) {
+	case OP_CALL:
+	case OP_INVOKE:
+	case OP_PEEK:
+	case OP_WANT:
+	case OP_SIGACTION:
+		run_result(run, 0, 0);
+		break;
+	case OP_FETCH:
+	case OP_LOAD:
+		run_data_end(run, 0);
+		break;
+	}
+}
+
+/* Whether one guard does for all: nothing may change which signals are blocked meanwhile. */
+static bool can_hold(const struct op *op, uint32_t ops)
+{
+	for (; ops; ops--, op = next(op)) {
+		const struct op_call *call = (const void *)(op + 1);
+
+		if (op->code == OP_INVOKE)
+			return false;
+		if (op->code != OP_CALL)
+			continue;
+		if (call->nr == __NR_rt_sigprocmask)
+			return false;
+#ifdef __NR_sigprocmask
+		if (call->nr == __NR_sigprocmask)
+			return false;
+#endif
+	}
+	return true;
+}
+
+/*
+ * What a round gives takes the place of what the one before gave. Returns what comes
+ * after the loop; its own result says how often it was done, and how much of the last
+ * time.
+ */
+static const struct op *do_loop(struct run *run, const struct op *op)
+{
+	const struct op_loop *loop = (const void *)(op + 1);
+	const struct op *first = next(op), *each = first;
+	struct call_result *own = run_result(run, 0, 0);
+	const uint32_t calls = run->head->reply.calls, data = run->head->reply.data;
+	const uint32_t before = run->op + 1;
+	uint8_t *at = run->at;
+	struct guard guard;
+	uint32_t done = 0;
+
+	if (can_hold(first, loop->ops) &&
+	    guard_begin(&guard, run->me->slot->tid, ACCESS_FAULTS)) {
+		if (guard.blocked)
+			guard_end(&guard);
+		else
+			run->guard = &guard;
+	}
+	while (own->completed < loop->times) {
+		run->head->reply.calls = calls;
+		run->head->reply.data = data;
+		run->at = at;
+		for (done = 0, each = first; done < loop->ops; done++, each = next(each)) {
+			run->op = before + done;
+			if (!do_again(run, each))
+				break;
+		}
+		if (done < loop->ops)
+			break;
+		own->completed++;
+	}
+	own->value = done;
+	if (run->guard)
+		guard_end(&guard);
+	run->guard = NULL;
+	if (done < loop->ops) {
+		for (each = next(each), done++; done < loop->ops; done++, each = next(each))
+			leave_out(run, each);
+	}
+	run->op = before + loop->ops - 1;
+	return each;
 }
 
 int operations_run(struct run *run)
 {
 	const struct op *op = run->ops;
-	uint32_t i;
 
-	for (i = 0; i < run->program->ops; i++) {
+	for (run->op = 0; run->op < run->program->ops; run->op++) {
 		const void *body = op + 1;
-		const struct op_sigaction *action = body;
 		const struct op_pair *pair = body;
 		const struct op_exit *leave = body;
 		uint32_t came = 0;
 		long ret;
 
 		switch (op->code) {
-		case OP_CALL:
+		case OP_CALL:	/* what nearly all programs are made of */
 			do_call(run, op);
 			break;
-		case OP_FETCH:
-			do_fetch(run, body);
-			break;
-		case OP_LOAD:
-			do_load(run, body);
-			break;
-		case OP_STORE:
-			do_store(run, body);
-			break;
-		case OP_SIGACTION:
-			ret = signals_set(action->signum, action->how, action->flags);
-			result(run, ret, ret >= 0);
-			break;
+		case OP_LOOP:
+			op = do_loop(run, op);
+			continue;
 		case OP_SIGNALS:
 			run->head->reply.signals += signals_take(run->records + run->head->reply.signals);
 			break;
 		case OP_BARRIER:
 			if (!do_barrier(body, &came)) {
-				run_fail(run, TROUBLE_BARRIER, i, came);
+				run_fail(run, TROUBLE_BARRIER, run->op, came);
 				return RUN_REPLIED;
 			}
 			break;
@@ -417,10 +456,19 @@ int operations_run(struct run *run)
 			do_settle(run);
 			break;
 		case OP_BECOME:
-			result(run, become((const char *)run->memory.places[pair->value].address), 0);
+			run_result(run, become((const char *)run->memory.places[pair->value].address), 0);
 			break;
+		case OP_ADDRESS:
+			run_result(run, run_argument(run, body), 1);
+			break;
+		case OP_LET_GO:
+			ret = memory_let_go(run_argument(run, body));
+			run_result(run, ret, ret >= 0);
+			break;
+		default:
+			do_again(run, op);
 		}
-		op = (const void *)((const uint8_t *)body + op->length);
+		op = next(op);
 	}
 	run->me->slot->program = 0;
 	run_reply(run);

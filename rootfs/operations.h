@@ -6,6 +6,7 @@
 #include "run.h"
 
 bool own_call_known(uint32_t index);
+bool operation_repeats(uint32_t code);
 int operations_run(struct run *run);
 
 #endif

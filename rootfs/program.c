@@ -64,6 +64,42 @@ static bool good_call(const struct run *run, const struct op_call *call, uint32_
 	return true;
 }
 
+static bool good_invoke(const struct run *run, const struct op_invoke *invoke, uint32_t length)
+{
+	uint32_t count, i;
+
+	if (length < sizeof(*invoke) || (length - sizeof(*invoke)) % sizeof(invoke->args[0]))
+		return false;
+	count = (length - sizeof(*invoke)) / sizeof(invoke->args[0]);
+	if (count > MAX_ARGUMENTS || !invoke->times || !good_argument(run, &invoke->address))
+		return false;
+	for (i = 0; i < count; i++)
+		if (!good_argument(run, &invoke->args[i]))
+			return false;
+	return true;
+}
+
+static bool good_want(const struct run *run, const struct op_want *want, uint32_t length)
+{
+	return length >= sizeof(*want) && good_argument(run, &want->address) &&
+	       (want->clip == NONE || want->clip < run->calls) &&
+	       want->size <= length - sizeof(*want);
+}
+
+static bool good_number_size(uint64_t size)
+{
+	return size == 1 || size == 2 || size == 4 || size == 8;
+}
+
+/* What follows it is checked against it one by one. */
+static bool good_loop(struct run *run, const struct op_loop *loop, uint32_t left)
+{
+	if (!loop->times || !loop->ops || loop->ops > left)
+		return false;
+	run->in_loop = loop->ops;
+	return true;
+}
+
 static bool good_fetch(const struct run *run, const struct op_fetch *fetch)
 {
 	const struct place *place;
@@ -77,17 +113,38 @@ static bool good_fetch(const struct run *run, const struct op_fetch *fetch)
 }
 
 /* Counts what an operation adds to the reply, after the checks that need the counts so far. */
-static bool good_op(struct run *run, const struct op *op)
+static bool good_op(struct run *run, const struct op *op, uint32_t left)
 {
 	const void *body = op + 1;
 	const struct op_access *access = body;
+	const struct op_poke *poke = body;
 	const struct op_barrier *barrier = body;
 	const struct op_pair *pair = body;
 	const uint32_t length = op->length;
 
+	if (run->in_loop) {
+		if (!operation_repeats(op->code))
+			return false;
+		run->in_loop--;
+	}
 	switch (op->code) {
 	case OP_CALL:
 		return good_call(run, body, length) && ++run->calls;
+	case OP_INVOKE:
+		return good_invoke(run, body, length) && ++run->calls;
+	case OP_LOOP:
+		return length == sizeof(struct op_loop) && good_loop(run, body, left) && ++run->calls;
+	case OP_WANT:
+		return good_want(run, body, length) && ++run->calls;
+	case OP_PEEK:
+		return length == sizeof(*access) && good_argument(run, &access->address) &&
+		       good_number_size(access->size) && ++run->calls;
+	case OP_POKE:
+		return length == sizeof(*poke) && good_argument(run, &poke->address) &&
+		       good_argument(run, &poke->value) && good_number_size(poke->size);
+	case OP_ADDRESS:
+	case OP_LET_GO:
+		return length == sizeof(struct argument) && good_argument(run, body) && ++run->calls;
 	case OP_FETCH:
 		if (length != sizeof(struct op_fetch) || !good_fetch(run, body))
 			return false;
@@ -142,7 +199,7 @@ static bool parse_buffers(struct run *run, struct cursor *cursor)
 		struct place *place = &run->memory.places[i];
 		const struct buffer *buffer = take(cursor, sizeof(*buffer));
 
-		if (!buffer || buffer->kind > BUFFER_PARTIAL || buffer->used > buffer->size)
+		if (!buffer || buffer->kind > BUFFER_KEPT || buffer->used > buffer->size)
 			return false;
 		place->kind = buffer->kind;
 		place->size = buffer->size;
@@ -180,7 +237,8 @@ static bool parse_ops(struct run *run, struct cursor *cursor, uint32_t *index)
 	for (*index = 0; *index < run->program->ops; ++*index) {
 		const struct op *op = take(cursor, sizeof(*op));
 
-		if (!op || op->length % 8 || !take(cursor, op->length) || !good_op(run, op))
+		if (!op || op->length % 8 || !take(cursor, op->length) ||
+		    !good_op(run, op, run->program->ops - *index - 1))
 			return false;
 	}
 	return cursor->at == cursor->end;
@@ -255,7 +313,7 @@ static int run_in_memory(struct run *run)
 		child = operations_run(run);
 		WRITE(me->slot->program, 0);
 	}
-	memory_unmap(&run->memory);
+	memory_unmap(&run->memory, !ret);
 	if (reply_size)
 		raw2(__NR_munmap, base, reply_size);
 	if (child > 0) {

@@ -3,6 +3,44 @@
 #include "reply.h"
 #include "seat.h"
 
+#include <string.h>
+
+struct call_result *run_result(struct run *run, int64_t value, uint64_t completed)
+{
+	struct call_result *to = &run->results[run->head->reply.calls++];
+
+	to->value = value;
+	to->completed = completed;
+	return to;
+}
+
+void run_fault(struct run *run, const struct fault *fault, uint32_t during)
+{
+	struct reply *reply = &run->head->reply;
+
+	if (reply->fault_signal || !fault->signal)
+		return;	/* the first one is told */
+	reply->op = run->op;
+	reply->fault_signal = fault->signal;
+	reply->fault_code = fault->code;
+	reply->fault_address = fault->address;
+	reply->fault_during = during;
+}
+
+/* Where the next data goes; run_data_end() says how much it was. */
+void *run_data(struct run *run)
+{
+	return run->at + 8;
+}
+
+void run_data_end(struct run *run, uint64_t size)
+{
+	*(uint64_t *)run->at = size;
+	memset(run->at + 8 + size, 0, PADDED(size) - size);
+	run->at += 8 + PADDED(size);
+	run->head->reply.data++;
+}
+
 void run_fail(struct run *run, enum trouble trouble, uint32_t op, long detail)
 {
 	struct {

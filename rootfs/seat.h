@@ -11,7 +11,7 @@ struct slot {
 	uint32_t tid;
 	uint32_t program;	/* the id of the one it runs, 0: none */
 	uint32_t sequence;	/* odd while in a system call of the program */
-	uint64_t nr;		/* that call's number */
+	uint64_t nr;		/* that call's number, or ANY_CALL */
 	uint32_t exiting;	/* it ends by its own will, with `status` */
 	int32_t status;
 } __attribute__((aligned(64)));
@@ -33,6 +33,7 @@ struct actor {
 	uint8_t *slots;		/* room for their buffers, see memory.c; NULL: none */
 };
 
+#define ANY_CALL	UINT64_MAX	/* it runs code that makes what calls it likes */
 #define REHEARSAL	NONE	/* no program's id: the supervisor leaves its reply out */
 #define DESK_INPUT	(16u << 10)
 #define DESK_SIZE	(64u << 10)

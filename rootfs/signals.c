@@ -2,12 +2,12 @@
 /*
  * Signals of an actor. A recorded one leaves its siginfo in a ring that the whole
  * process shares. SIGSEGV and SIGBUS always have our handler, because an actor's
- * own loads and stores may fault; for every other cause it acts as the scenario
- * wants it to.
+ * own loads and stores may fault, and what else code can do has it once some was
+ * called; for every other cause it acts as the scenario wants it to.
  */
 #include "signals.h"
 #include "agent.h"
-#include "memory.h"
+#include "guard.h"
 
 #include <string.h>
 
@@ -25,11 +25,24 @@ static struct {
 	} entries[RING];
 } ring;
 
-static uint8_t fault_how[2];	/* SIGSEGV, SIGBUS */
+static const int traps[] = { SIGILL, SIGFPE, SIGTRAP };
+static bool traps_caught;
+static uint8_t fault_how[5];	/* SIGSEGV, SIGBUS, and those */
 
 static uint8_t *how_of(int signo)
 {
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(traps); i++)
+		if (traps[i] == signo)
+			return &fault_how[2 + i];
 	return signo == SIGSEGV ? &fault_how[0] : signo == SIGBUS ? &fault_how[1] : NULL;
+}
+
+/* Whether the handler is ours, whatever it is to do. */
+static bool caught(int signo)
+{
+	return signo == SIGSEGV || signo == SIGBUS || (how_of(signo) && READ(traps_caught));
 }
 
 static void record(int signo, siginfo_t *info, void *context)
@@ -60,24 +73,27 @@ static void on_fault(int signo, siginfo_t *info, void *context)
 {
 	uint8_t how = *how_of(signo);
 
-	if (access_fault(signo, info))
+	/* It does not come again: what made it is done. */
+	const bool once = info->si_code <= 0 || signo == SIGTRAP;
+
+	if (guard_fault(signo, info))
 		return;
 	if (how == HOW_RECORD) {
 		record(signo, info, context);
-		if (info->si_code <= 0)
+		if (once)
 			return;
 	} else if (how == HOW_IGNORE && info->si_code <= 0) {
 		return;
 	}
 	/* A real fault comes again at once; one that was sent must be sent again. */
 	set_handler(signo, (void *)SIG_DFL, 0);
-	if (info->si_code <= 0)
+	if (once)
 		raw4(__NR_rt_tgsigqueueinfo, raw0(__NR_getpid), raw0(__NR_gettid), signo, info);
 }
 
 void signals_init(void)
 {
-	access_init();
+	guard_init();
 	set_handler(SIGSEGV, on_fault, SA_SIGINFO | SA_ONSTACK);
 	set_handler(SIGBUS, on_fault, SA_SIGINFO | SA_ONSTACK);
 }
@@ -86,7 +102,19 @@ void signals_init(void)
 void signals_forget(void)
 {
 	memset(&ring, 0, sizeof(ring));
-	access_init();
+	guard_init();
+}
+
+/* Before code is called. Not from the beginning: each would be a call more in every guest. */
+void signals_catch_traps(void)
+{
+	unsigned int i;
+
+	if (READ(traps_caught))
+		return;
+	for (i = 0; i < ARRAY_SIZE(traps); i++)
+		set_handler(traps[i], on_fault, SA_SIGINFO | SA_ONSTACK);
+	WRITE(traps_caught, true);
 }
 
 long signals_stack(void *stack, size_t size)
@@ -100,10 +128,10 @@ long signals_set(int signo, uint32_t how, uint64_t flags)
 {
 	uint8_t *fault = how_of(signo);
 
-	if (fault) {
+	if (fault)
 		*fault = how;
+	if (caught(signo))
 		return 0;
-	}
 	switch (how) {
 	case HOW_RECORD:
 		return set_handler(signo, record, flags | SA_SIGINFO);

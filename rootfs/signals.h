@@ -9,6 +9,7 @@
 
 void signals_init(void);
 void signals_forget(void);
+void signals_catch_traps(void);
 long signals_stack(void *stack, size_t size);
 long signals_set(int signo, uint32_t how, uint64_t flags);
 uint32_t signals_take(struct signal_record *records);

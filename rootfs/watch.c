@@ -62,11 +62,11 @@ static bool asleep(struct wait *wait, uint32_t number, uint32_t *sequence)
 	if (READ(slot->sequence) != *sequence)
 		return false;
 #ifdef ARCH_CALL_MAY_BE_UNKNOWN
-	if (sample->in_call && !sample->nr)
+	if (sample->in_call && !sample->nr && slot->nr != ANY_CALL)
 		sample->nr = slot->nr;	/* the sequence says that it makes the call */
 #endif
 	return (sample->state == 'S' || sample->state == 'D') && sample->in_call &&
-	       (int32_t)sample->nr == (int32_t)slot->nr;
+	       (slot->nr == ANY_CALL || (int32_t)sample->nr == (int32_t)slot->nr);
 }
 
 static void run_blocked(struct wait *wait, uint32_t number, uint64_t now)

@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#define PROTOCOL	5
+#define PROTOCOL	6
 #define MAGIC		0x43484c42u
 #define MAX_FRAME	(32u << 20)
 #define MAX_BUFFERS	1024
@@ -67,6 +67,8 @@ enum buffer_kind {
 	BUFFER_UNMAPPED,
 	BUFFER_READONLY,
 	BUFFER_PARTIAL,
+	BUFFER_CODE,		/* may be executed, not written */
+	BUFFER_KEPT,		/* all of a program stay, until OP_LET_GO of one or their process's end */
 };
 
 enum op_code {
@@ -84,6 +86,13 @@ enum op_code {
 	OP_READ_FILE,
 	OP_SETTLE,
 	OP_BECOME,
+	OP_INVOKE,
+	OP_LOOP,
+	OP_WANT,
+	OP_PEEK,
+	OP_POKE,
+	OP_ADDRESS,
+	OP_LET_GO,
 };
 
 enum argument_kind {
@@ -160,6 +169,39 @@ struct op_call {
 	struct argument args[];
 };
 
+struct op_invoke {		/* a call of what is code at the address */
+	struct argument address;
+	uint64_t times;
+	int64_t low;
+	int64_t high;
+	struct argument args[];
+};
+
+/*
+ * The operations that follow, again and again, until one does not come out as wanted:
+ * a result outside its bounds, a fault, other bytes. Its result: how many of them
+ * did in the last round, and how many rounds did.
+ */
+struct op_loop {
+	uint32_t ops;
+	uint32_t reserved;
+	uint64_t times;
+};
+
+struct op_want {		/* its result: so many bytes are as wanted; completed is 1: all */
+	struct argument address;
+	uint32_t clip;		/* a call that must have given just this size, or NONE */
+	uint32_t reserved;
+	uint64_t size;
+	uint8_t data[];
+};
+
+struct op_poke {		/* of 1, 2, 4 or 8 bytes */
+	struct argument address;
+	struct argument value;
+	uint64_t size;
+};
+
 struct op_fetch {
 	uint32_t buffer;
 	uint32_t clip;
@@ -167,7 +209,7 @@ struct op_fetch {
 	uint64_t size;
 };
 
-struct op_access {
+struct op_access {		/* load, store; peek: of 1, 2, 4 or 8 bytes */
 	struct argument address;
 	uint64_t size;
 	uint8_t data[];		/* of a store */
@@ -204,7 +246,7 @@ struct op_send_fd {
 
 struct reply {
 	uint32_t trouble;
-	uint32_t op;
+	uint32_t op;		/* at which there was trouble, or the fault */
 	int64_t detail;
 	uint32_t calls;
 	uint32_t data;

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,10 @@ from hypothesis import strategies as st
 from lab.arch import X86_64
 from lab.errors import AgentError, UsageError
 from lab.guest import frames, layouts, wire
-from lab.guest.wire import At, Buffer, CallResult, Fault, Kind, Program, Reply, Result, decode_reply
+from lab.guest.wire import At, Buffer, CallResult, Fault, Kind, Op, Program, Reply, Result, decode_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BIG_ENDIAN = replace(X86_64, name="big", byteorder="big")
 
@@ -72,6 +76,12 @@ def test_every_part_is_a_multiple_of_eight(value: int, data: list[bytes]) -> Non
     assert struct.pack("<Q", value & wire.U64) in encoded
 
 
+def looped(program: Program, times: int, inside: Callable[[], object]) -> int:
+    with program.loop(times) as loop:
+        inside()
+    return loop
+
+
 @pytest.mark.parametrize(
     "mistake",
     [
@@ -90,11 +100,92 @@ def test_every_part_is_a_multiple_of_eight(value: int, data: list[bytes]) -> Non
         lambda p: p.barrier(1 << 16, 2),
         lambda p: p.fork(0),
         lambda p: p.fork(layouts.ACTORS),
+        lambda p: p.invoke(0, 1, 2, 3, 4, 5, 6, 7),
+        lambda p: p.invoke(0, times=0),
+        lambda p: p.peek(0, 3),
+        lambda p: p.poke(0, 1, 16),
+        lambda p: p.poke(0, Result(0), 8),
+        lambda p: p.want(0, b"x", of_call=0),
+        lambda p: p.keep(p.buffer(size=8, kind=Kind.READONLY)),
+        lambda p: looped(p, 0, lambda: p.call(1)),
+        lambda p: looped(p, 2, lambda: None),
+        lambda p: looped(p, 2, lambda: p.fork(5)),
+        lambda p: looped(p, 2, lambda: looped(p, 2, lambda: p.call(1))),
     ],
 )
 def test_wrong_use_is_told_where_it_happens(mistake) -> None:  # type: ignore[no-untyped-def]  # any lambda
     with pytest.raises(UsageError):
         mistake(Program(X86_64))
+
+
+def test_a_loop_says_how_much_belongs_to_it() -> None:
+    program = Program(X86_64)
+    buffer = program.buffer(b"abc")
+    with program.loop(7) as loop:
+        call = program.call(39, want=(5, 5))
+        same = program.want(buffer, b"abc", of_call=call)
+    assert (loop, call, same, program.call(39)) == (0, 1, 2, 3)
+    operations = program.operations
+    assert operations[0] == (Op.LOOP, layouts.OpLoop(2, 0, 7))
+    at = layouts.Argument(layouts.ArgumentKind.BUFFER, 0, 0)
+    assert operations[2] == (Op.WANT, layouts.OpWant(at, 1, 0, 3, b"abc" + bytes(5)))
+
+
+def test_a_number_that_is_read_is_an_argument() -> None:
+    program = Program(X86_64)
+    read = program.peek(program.buffer(size=8), 8)
+    program.poke(Result(read, 16), Result(read, -1), 4)
+    (_, poke) = program.operations[-1]
+    number = layouts.ArgumentKind.RESULT
+    wanted = layouts.OpPoke(layouts.Argument(number, 0, 16), layouts.Argument(number, 0, (1 << 64) - 1), 4)
+    assert poke == wanted
+
+
+def test_code_is_whole_words_and_what_is_kept_keeps_what_it_points_to() -> None:
+    program = Program(X86_64)
+    code = program.code(b"\xc3")
+    assert (code.size, code.kind) == (8, Kind.CODE)
+    inner, outer, other = program.buffer(b"inner"), program.buffer(size=16), program.buffer(b"other")
+    program.pointer(outer, 8, inner)
+    program.keep(outer)
+    program.address(outer)
+    program.let_go(0x1000)
+    encoded = program.encode()
+    heads = [
+        struct.pack("<IIQQ", kind, 0, buffer.size, used)
+        for kind, buffer, used in (
+            (Kind.CODE, code, 8),
+            (Kind.KEPT, inner, 5),
+            (Kind.KEPT, outer, 0),
+            (Kind.PLAIN, other, 5),
+        )
+    ]
+    assert [each in encoded for each in heads] == [True] * 4
+    assert not other.kind
+
+
+def test_operations_are_moved_into_another_program() -> None:
+    result = layouts.Argument(layouts.ArgumentKind.RESULT, 1, 5)
+    buffer = layouts.Argument(layouts.ArgumentKind.BUFFER, 2, 5)
+    number = layouts.Argument(layouts.ArgumentKind.NUMBER, 0, 5)
+
+    def moved(what: layouts.Record) -> layouts.Record | None:
+        return wire.moved(what, 10, 20)
+
+    result_, buffer_ = replace(result, index=21), replace(buffer, index=12)
+    assert moved(layouts.OpInvoke(result, 1, 2, 3, (buffer, number))) == layouts.OpInvoke(
+        result_, 1, 2, 3, (buffer_, number)
+    )
+    assert moved(layouts.OpCall(1, 1, 2, 3, (result, number))) == layouts.OpCall(
+        1, 1, 2, 3, (result_, number)
+    )
+    assert moved(layouts.OpPoke(result, buffer, 8)) == layouts.OpPoke(result_, buffer_, 8)
+    assert moved(layouts.OpAccess(buffer, 8, b"x")) == layouts.OpAccess(buffer_, 8, b"x")
+    assert moved(layouts.OpWant(buffer, 3, 0, 1, b"x")) == layouts.OpWant(buffer_, 23, 0, 1, b"x")
+    assert moved(layouts.OpFetch(1, layouts.NONE, 0, 1)) == layouts.OpFetch(11, layouts.NONE, 0, 1)
+    assert moved(layouts.OpFetch(1, 3, 0, 1)) == layouts.OpFetch(11, 23, 0, 1)
+    assert moved(buffer) == buffer_
+    assert moved(layouts.OpSigaction(1, 2, 3)) == layouts.OpSigaction(1, 2, 3)
 
 
 def test_too_much_for_a_frame() -> None:
@@ -113,7 +204,7 @@ def head(**given_fields: int) -> bytes:
 
 
 def test_a_whole_reply() -> None:
-    payload = head(calls=2, data=1, signals=1, signal=11, code=2, during=wire.Op.LOAD, address=0x1000)
+    payload = head(calls=2, data=1, signals=1, signal=11, code=2, during=wire.Op.LOAD, address=0x1000, op=4)
     payload += struct.pack("<qQqQ", -11, 0, 5, 3)
     payload += struct.pack("<Q", 3) + b"abc" + bytes(5)
     payload += struct.pack("<iiiIqiIq", 10, -1, 42, 1000, -7, 0, 0, 0) + b"r" * 128
@@ -121,7 +212,7 @@ def test_a_whole_reply() -> None:
     assert reply.calls == (CallResult(-11, 0), CallResult(5, 3))
     assert (reply.calls[0].errno, reply.calls[1].errno) == (11, None)
     assert reply.data == (b"abc",)
-    assert reply.fault == Fault(11, 2, 0x1000, "load")
+    assert reply.fault == Fault(11, 2, 0x1000, "load", 4)
     (info,) = reply.signals
     assert (info.signo, info.code, info.pid, info.uid, info.value, info.raw) == (
         10, -1, 42, 1000, -7, b"r" * 128,
@@ -149,6 +240,7 @@ def test_an_actor_that_died() -> None:
         (head() + b"x", "too many"),
         (head(data=1) + struct.pack("<Q", 1 << 40), "too soon"),
         (head(signal=11, during=77), "operation 77"),
+        (head(signal=5, during=wire.Op.LOOP), "operation 16"),
         (b"", "too soon"),
     ],
 )

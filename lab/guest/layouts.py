@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any, ClassVar, Final, Self, get_args
 
-PROTOCOL: Final = 5
+PROTOCOL: Final = 6
 MAGIC: Final = 0x43484C42  # "CHLB"
 MAX_FRAME: Final = 32 << 20  # bytes of payload
 MAX_BUFFERS: Final = 1024
@@ -64,6 +64,8 @@ class BufferKind(IntEnum):
     UNMAPPED = 1  # an address where nothing ever is
     READONLY = 2  # holds its data; may not be written
     PARTIAL = 3  # the first half (rounded down) is mapped, the rest is beyond the guard
+    CODE = 4  # may be executed, not written
+    KEPT = 5  # all of a program stay when it is over, until one is let go or their process ends
 
 
 class OpCode(IntEnum):
@@ -83,6 +85,13 @@ class OpCode(IntEnum):
     READ_FILE = 12  # the agent's own: a whole file, however its reads are cut
     SETTLE = 13  # the agent's own: wait for the CRNG, sync, drop caches
     BECOME = 14  # the agent's own: go on as another program of the same agent
+    INVOKE = 15
+    LOOP = 16
+    WANT = 17
+    PEEK = 18
+    POKE = 19
+    ADDRESS = 20
+    LET_GO = 21
 
 
 class ArgumentKind(IntEnum):
@@ -304,6 +313,46 @@ class OpCall(Record):
     low: I64
     high: I64
     args: Arguments = ()
+
+
+@dataclass(frozen=True)
+class OpInvoke(Record):
+    """A call of what is code at an address."""
+
+    address: Argument
+    times: U64
+    low: I64
+    high: I64
+    args: Arguments = ()
+
+
+@dataclass(frozen=True)
+class OpLoop(Record):
+    """So many operations that follow, again and again."""
+
+    ops: U32
+    reserved: U32
+    times: U64
+
+
+@dataclass(frozen=True)
+class OpWant(Record):
+    """Bytes that memory must hold."""
+
+    address: Argument
+    clip: U32
+    reserved: U32
+    size: U64
+    data: Tail = b""
+
+
+@dataclass(frozen=True)
+class OpPoke(Record):
+    """A number that is written."""
+
+    address: Argument
+    value: Argument
+    size: U64
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ A *program* is what one actor does in one go: memory first, then operations in o
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -28,7 +29,7 @@ from lab.guest.layouts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lab.arch import Architecture
 
@@ -37,6 +38,10 @@ U64: Final = (1 << 64) - 1
 
 Kind = layouts.BufferKind
 Op = layouts.OpCode
+# What a loop may have.
+REPEATABLE: Final = frozenset(
+    (Op.CALL, Op.INVOKE, Op.FETCH, Op.LOAD, Op.STORE, Op.PEEK, Op.POKE, Op.WANT, Op.SIGACTION)
+)
 SigactionHow = Literal["record", "ignore", "default"]
 
 
@@ -78,6 +83,7 @@ class Program:
         self.forks: list[tuple[int, int]] = []  # index of the call, number of the child
         self._order = "<" if arch.byteorder == "little" else ">"
         self._buffers: list[tuple[Buffer, bytes]] = []
+        self._kept: set[int] = set()  # indices of buffers
         self._pointers: list[layouts.Pointer] = []
         self._operations: list[tuple[Op, layouts.Record | None]] = []
 
@@ -91,6 +97,18 @@ class Program:
         buffer = Buffer(len(self._buffers), size, kind)
         self._buffers.append((buffer, bytes(data)))
         return buffer
+
+    def keep(self, buffer: Buffer) -> None:
+        """Let a plain buffer, and what its pointers point to, stay when the program is over (Kind.KEPT)."""
+        self._own(buffer)
+        if buffer.kind not in (Kind.PLAIN, Kind.KEPT):
+            raise UsageError("only plain memory can be kept")
+        if buffer.index in self._kept:
+            return
+        self._kept.add(buffer.index)
+        for pointer in self._pointers:
+            if pointer.where == buffer.index:
+                self.keep(self._buffers[pointer.to][0])
 
     def string(self, text: str) -> Buffer:
         """Memory that holds `text` and its NUL, and more of those up to a whole word.
@@ -114,10 +132,7 @@ class Program:
         `times` repeats it in the guest and stops after the first result outside `want` (lowest and highest
         value; default: any value >= 0).
         """
-        if len(args) > MAX_ARGUMENTS:
-            raise UsageError(f"a system call takes at most {MAX_ARGUMENTS} arguments, not {len(args)}")
-        if times < 1:
-            raise UsageError(f"times: {times} is less than 1")
+        _check_call(len(args), times, "a system call")
         low, high = (0, U64 >> 1) if want is None else want
         self._add(Op.CALL, layouts.OpCall(nr, times, low, high, tuple(map(self._argument, args))))
         return self._next_call()
@@ -152,6 +167,85 @@ class Program:
     def store(self, address: Argument, data: bytes) -> None:
         """Write memory with the actor's own instructions; a fault is recorded."""
         self._add(Op.STORE, layouts.OpAccess(self._argument(address), len(data), padded(data)))
+
+    def invoke(
+        self, address: Argument, *args: Argument, times: int = 1, want: tuple[int, int] | None = None
+    ) -> int:
+        """Call what is code at an address of the actor's, by the rules of C; the index of the result.
+
+        Its value is a long as it was returned: no errno is made of it. A fault in it (SIGSEGV, SIGBUS,
+        SIGILL, SIGFPE, SIGTRAP) is recorded and ends it, with completed less than `times`. `want` is as for
+        call(), by default any value.
+        """
+        low, high = want or (-(1 << 63), U64 >> 1)
+        _check_call(len(args), times, "what is called")
+        packed = tuple(map(self._argument, args))
+        self._add(Op.INVOKE, layouts.OpInvoke(self._argument(address), times, low, high, packed))
+        return self._next_call()
+
+    def code(self, instructions: bytes) -> Buffer:
+        """Memory that holds machine code, for invoke(): written first, executable then, never both."""
+        return self.buffer(padded(instructions), kind=Kind.CODE)
+
+    def peek(self, address: Argument, size: int) -> int:
+        """Read a number of 1, 2, 4 or 8 bytes; the index of a result that later operations can use.
+
+        As load(), and what it reads was written before all that is read after it. A fault leaves 0.
+        """
+        _check_number(size)
+        self._add(Op.PEEK, layouts.OpAccess(self._argument(address), size))
+        return self._next_call()
+
+    def poke(self, address: Argument, value: Argument, size: int) -> None:
+        """Write a number of 1, 2, 4 or 8 bytes; who sees it sees what was written before."""
+        _check_number(size)
+        self._add(Op.POKE, layouts.OpPoke(self._argument(address), self._argument(value), size))
+
+    def want(self, address: Argument, data: bytes, *, of_call: int | None = None) -> int:
+        """Compare memory with `data`; the index of a result: how many bytes are the same, completed 1 if all.
+
+        `of_call`: and that call gave just so many.
+        """
+        if of_call is not None and not 0 <= of_call < self.calls:
+            raise UsageError(f"no call {of_call} before this point of the program")
+        clip = NONE if of_call is None else of_call
+        self._add(Op.WANT, layouts.OpWant(self._argument(address), clip, 0, len(data), padded(data)))
+        return self._next_call()
+
+    @contextmanager
+    def loop(self, times: int) -> Iterator[int]:
+        """Do what is added inside `times` times, until one operation does not come out as wanted.
+
+        That is a result outside its bounds, a fault, or other bytes than want() says. Gives the index of a
+        result: completed is how many rounds were done, its value how many operations of the last one were.
+        Of the operations inside the reply has what the last round gave, completed 0 where it did not come to
+        them. No loop is in another one.
+        """
+        if times < 1:
+            raise UsageError(f"a loop of {times} rounds")
+        at = len(self._operations)
+        self._add(Op.LOOP, layouts.OpLoop(0, 0, times))
+        yield self._next_call()
+        inside = self._operations[at + 1 :]
+        if not inside:
+            raise UsageError("a loop of nothing")
+        for op, _ in inside:
+            if op not in REPEATABLE:
+                raise UsageError(f"{op.name.lower()} cannot be done in a loop")
+        self._operations[at] = (Op.LOOP, layouts.OpLoop(len(inside), 0, times))
+
+    def address(self, what: Argument) -> int:
+        """Tell what an argument is; the index of the result. Where a buffer lies is known by this alone."""
+        self._add(Op.ADDRESS, self._argument(what))
+        return self._next_call()
+
+    def let_go(self, address: Argument) -> int:
+        """Give back what an earlier program of the process kept (Kind.KEPT); the index of the result.
+
+        All of that program, by any address in it; EINVAL where there is none.
+        """
+        self._add(Op.LET_GO, self._argument(address))
+        return self._next_call()
 
     def sigaction(self, signum: int, how: SigactionHow, flags: int = 0) -> int:
         """Set what a signal does: 'record' its siginfo, 'ignore' or 'default'; the index of the result."""
@@ -228,6 +322,7 @@ class Program:
         before = len(self._buffers)
         for buffer, data in other.buffers:
             self.buffer(data, buffer.size, buffer.kind)
+        self._kept |= {before + index for index in other._kept}
         for each in other._pointers:
             self._pointers.append(replace(each, where=each.where + before, to=each.to + before))
         return before
@@ -237,7 +332,8 @@ class Program:
         head = layouts.Program(len(self._buffers), len(self._pointers), len(self._operations))
         parts = [head.pack(self._order)]
         for buffer, data in self._buffers:
-            parts.append(layouts.Buffer(buffer.kind, 0, buffer.size, len(data)).pack(self._order))
+            kind = Kind.KEPT if buffer.index in self._kept else buffer.kind
+            parts.append(layouts.Buffer(kind, 0, buffer.size, len(data)).pack(self._order))
             parts.append(padded(data))
         parts += [pointer.pack(self._order) for pointer in self._pointers]
         for op, what in self._operations:
@@ -296,14 +392,18 @@ class CallResult:
         return -self.value if -4095 <= self.value <= -1 else None
 
 
+During = Literal["call", "load", "store", "invoke"]
+
+
 @dataclass(frozen=True)
 class Fault:
-    """A signal that a memory access of the actor's own got."""
+    """A signal that an instruction of the actor's own got."""
 
     signal: int
     code: int
     address: int
-    during: Literal["call", "load", "store"]
+    during: During
+    operation: int = 0  # of the program
 
 
 @dataclass(frozen=True)
@@ -341,7 +441,15 @@ _TROUBLE: Final[dict[int, str]] = {
     Trouble.REFUSED: "the program asked for something that the kernel refused",
     Trouble.TOO_LARGE: "the reply would be larger than a frame",
 }
-_DURING: Final[dict[int, Literal["call", "load", "store"]]] = {0: "call", Op.LOAD: "load", Op.STORE: "store"}
+_DURING: Final[dict[int, During]] = {
+    0: "call",
+    Op.LOAD: "load",
+    Op.STORE: "store",
+    Op.PEEK: "load",
+    Op.POKE: "store",
+    Op.WANT: "load",
+    Op.INVOKE: "invoke",
+}
 
 
 def decode_reply(payload: bytes, arch: Architecture) -> Reply:
@@ -379,7 +487,7 @@ def _fault(head: layouts.Reply) -> Fault | None:
     during = _DURING.get(head.fault_during)
     if during is None:
         raise AgentError(f"the agent tells of a fault during operation {head.fault_during}")
-    return Fault(head.fault_signal, head.fault_code, head.fault_address, during)
+    return Fault(head.fault_signal, head.fault_code, head.fault_address, during, head.op)
 
 
 def _signal(reader: Reader) -> SignalInfo:
@@ -406,13 +514,35 @@ def moved(what: layouts.Record | None, buffers: int, calls: int) -> layouts.Reco
     match what:
         case layouts.OpCall():
             return replace(what, args=tuple(map(argument, what.args)))
+        case layouts.OpInvoke():
+            args = tuple(map(argument, what.args))
+            return replace(what, address=argument(what.address), args=args)
         case layouts.OpAccess():
             return replace(what, address=argument(what.address))
+        case layouts.OpPoke():
+            return replace(what, address=argument(what.address), value=argument(what.value))
+        case layouts.OpWant():
+            clip = NONE if what.clip == NONE else what.clip + calls
+            return replace(what, address=argument(what.address), clip=clip)
+        case layouts.Argument():
+            return argument(what)
         case layouts.OpFetch():
             clip = NONE if what.clip == NONE else what.clip + calls
             return replace(what, buffer=what.buffer + buffers, clip=clip)
         case _:
             return what
+
+
+def _check_call(count: int, times: int, what: str) -> None:
+    if count > MAX_ARGUMENTS:
+        raise UsageError(f"{what} takes at most {MAX_ARGUMENTS} arguments, not {count}")
+    if times < 1:
+        raise UsageError(f"times: {times} is less than 1")
+
+
+def _check_number(size: int) -> None:
+    if size not in (1, 2, 4, 8):
+        raise UsageError(f"a number has 1, 2, 4 or 8 bytes, not {size}")
 
 
 def _mapped(buffer: Buffer) -> int:
