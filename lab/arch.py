@@ -70,6 +70,11 @@ class Architecture:
     mmap_struct: bool = False  # mmap() takes the address of its six arguments
     counting: str = ""  # what the CPU model has besides where instructions are counted, see lab.measure.price
     compat: Compat = field(default_factory=Compat)
+    # Machine code in hex, by the instruction that it is about: each is a function by the rules of C that
+    # makes it and returns what it gave, as far as a long has room for that, or 0. One that enters the kernel
+    # has a call's number and five arguments, cpuid the leaf, the subleaf and where its four registers go.
+    # `objdump -D -b binary` shows it.
+    instructions: dict[str, str] = field(default_factory=dict)
     runs_on: tuple[str, ...] = ()  # other hosts whose KVM can run it
     host: bool = False  # whether the lab itself runs on it: binding a root's programs is written for some
 
@@ -112,6 +117,15 @@ X86_64 = Architecture(
         idle=r"\bHLT=1\b",
         window=range(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, 0x200000),
     ),
+    instructions={
+        "rdtsc": "0f3148c1e2204809d0c3",
+        "cpuid": "534989d089f889f10fa241890041895804418948084189500c31c05bc3",
+        "syscall": "4889f84889f74889d64889ca4d89c24d89c84531c90f05c3",
+        "int 0x80": "535589f889f389ce89d189f24489c64489cf31edcd8048985d5bc3",
+        "int3": "cc31c0c3",
+        "ud2": "0f0b31c0c3",
+        "hlt": "f431c0c3",
+    },
 )
 
 I386 = Architecture(
@@ -141,6 +155,14 @@ I386 = Architecture(
         window=range(0xC0000000, 0xF0000000, 0x200000),
     ),
     runs_on=("x86_64",),
+    instructions={
+        "rdtsc": "0f31c3",
+        "cpuid": "53568b44240c8b4c24108b7424140fa28906895e04894e0889560c31c05e5bc3",
+        "int 0x80": "535657558b4424148b5c24188b4c241c8b5424208b7424248b7c242831edcd805d5f5e5bc3",
+        "int3": "cc31c0c3",
+        "ud2": "0f0b31c0c3",
+        "hlt": "f431c0c3",
+    },
 )
 
 ARM64 = Architecture(
@@ -172,6 +194,12 @@ ARM64 = Architecture(
         stack=r"\bSP=([0-9a-f]+)",
         user=r"\bEL0t\b",
     ),
+    instructions={
+        "mrs cntvct_el0": "df3f03d540e03bd5c0035fd6",
+        "svc 0": "e80300aae00301aae10302aae20303aae30304aae40305aae5031faa010000d4c0035fd6",
+        "brk 0": "000020d4e0031faac0035fd6",
+        "udf 0": "00000000e0031faac0035fd6",
+    },
 )
 
 ARMHF = Architecture(
@@ -195,6 +223,12 @@ ARMHF = Architecture(
     registers=Registers(
         counter=r"\bR15=([0-9a-f]+)", stack=r"\bR13=([0-9a-f]+)", user=r"\busr32\b", window=range(0)
     ),
+    instructions={
+        "mrrc cntvct": "6ff07ff51e0f51ec1eff2fe1",
+        "svc 0": "b0402de90070a0e10100a0e10210a0e10320a0e110309de514409de50050a0e3000000efb080bde8",
+        "bkpt 0": "700020e10000a0e31eff2fe1",
+        "udf 0": "f000f0e70000a0e31eff2fe1",
+    },
 )
 
 PPC64EL = Architecture(
@@ -221,6 +255,12 @@ PPC64EL = Architecture(
     # QEMU 10.0 leaves out of the state that a second CPU was started (env->quiesced, it seems): restored, it
     # runs until it sleeps for the first time, and never wakes up.
     cpus=1,
+    instructions={
+        "mftb": "a6426c7c2000804e",
+        "sc": "781b607c7823837c782ba47c7833c57c783be67c7843077d00000039020000442000834cd000637c2000804e",
+        "trap": "0800e07f000060382000804e",
+        ".long 0": "00000000000060382000804e",
+    },
 )
 
 RISCV64 = Architecture(
@@ -243,6 +283,12 @@ RISCV64 = Architecture(
         stack=r"\bx2/sp +([0-9a-f]+)",
         window=range(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, 0x200000),
     ),
+    instructions={
+        "rdtime": "732510c067800000",
+        "ecall": "930805001385050093050600138606009306070013870700930700007300000067800000",
+        "ebreak": "730010001305000067800000",
+        "unimp": "731000c01305000067800000",
+    },
 )
 
 S390X = Architecture(
@@ -265,6 +311,12 @@ S390X = Architecture(
     mmap_struct=True,
     flavours={"stock": "s390x"},
     registers=Registers(counter=r"\baddr ([0-9a-f]+)", stack=r"\bR15=([0-9a-f]+)"),
+    instructions={
+        "stckf": "b27cf010e320f010000407fe",
+        "svc 0": "eb67f0300024b9040012b9040023b9040034b9040045b9040056e360f0a00004a7790000"
+        "0a00eb67f030000407fe0707",
+        ".long 0": "00000000a729000007fe0707",
+    },
 )
 
 LOONG64 = Architecture(
@@ -287,6 +339,12 @@ LOONG64 = Architecture(
     console="ttyS0",
     flavours={"stock": "loong64"},
     registers=Registers(counter=r"\bPC=([0-9a-f]+)", stack=r"\bGPR03/sp ([0-9a-f]+)", window=range(0)),
+    instructions={
+        "rdtime.d": "046800002000004c",
+        "syscall 0": "8b001500a4001500c5001500e600150007011500280115000900150000002b002000004c",
+        "break 0": "00002a00040015002000004c",
+        ".long 0": "00000000040015002000004c",
+    },
 )
 
 ARCHITECTURES: dict[str, Architecture] = {

@@ -77,3 +77,24 @@ def test_a_host_that_no_root_can_be_made_for_is_told() -> None:
     assert host("aarch64").debian == "arm64"
     with pytest.raises(HostError, match="does not run on s390x hosts"):
         host("s390x")
+
+
+RETURNS = {  # the last instruction of a function: two bytes of nothing may follow it
+    "x86": "c3",
+    "arm64": "c0035fd6",
+    "arm": "1eff2fe1|b080bde8",
+    "powerpc": "2000804e",
+    "riscv": "67800000",
+    "s390": "07fe(0707)?",
+    "loongarch": "2000004c",
+}
+WIDTH = {"x86": 1, "s390": 2}  # bytes of which an instruction has a multiple; elsewhere 4
+
+
+@EVERY
+def test_each_instruction_is_a_function_that_comes_back(arch: Architecture) -> None:
+    assert len(arch.instructions) >= 3
+    assert len(set(arch.instructions.values())) == len(arch.instructions)
+    for name, code in arch.instructions.items():
+        assert re.search(f"({RETURNS[arch.kernel]})$", code), name
+        assert len(bytes.fromhex(code)) % WIDTH.get(arch.kernel, 4) == 0

@@ -156,6 +156,16 @@ class Call(Context):
         pair = [low, high] if arch.byteorder == "little" else [high, low]
         return [0, *pair] if arch.aligned_pairs and before % 2 else pair
 
+    def code(self, instruction: str) -> wire.Buffer:
+        """Put the code of an instruction into the program's memory, for `wire.Program.invoke`.
+
+        Raises Unsupported when this architecture has no such instruction.
+        """
+        found = self.abi.arch.instructions.get(instruction)
+        if found is None:
+            raise Unsupported(f"{self.abi.arch.name} has no instruction {instruction!r}")
+        return self.program.code(bytes.fromhex(found))
+
     def image(self, module: str) -> bytes:
         """Return a module's image, to be loaded; UsageError when there is none of that name."""
         if module not in self.modules:

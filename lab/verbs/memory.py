@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from lab.errors import Unsupported
+from lab.errors import Unsupported, UsageError
 from lab.language.kinds import AddressKind
 from lab.language.nodes import Node, ScalarNode
 from lab.language.reading import Reading
 from lab.language.values import NOTHING, Value
-from lab.verbs import Address, Call, Data, Fd, Flags, Int, Outcome, Plan, Size, verb, wire
+from lab.verbs import Address, Call, Data, Fd, Flags, Int, Memory, Outcome, Plan, Size, verb, wire
 
 _MODULE = re.compile(r"[a-z_][a-z0-9_-]*")
 _MMAP2_UNIT = 4096  # whatever the page size
@@ -135,6 +135,40 @@ def madvise(call: Call, address: Address, *, length: Size, advice: Int) -> Plan[
     madvise(2).
     """
     return call.plan(Outcome, call.syscall("madvise", address, length, advice))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept(Outcome):
+    """Memory; `$name` is its address."""
+
+    bare: ClassVar[Mapping[str, str]] = {"address": "address", "int": "address"}
+
+
+@verb
+def keep(call: Call, memory: Memory) -> Plan[Kept]:
+    """Keep memory for later steps: `$name` is its address, until `let_go` or the end of the process.
+
+    What other steps are given as memory is gone when they have ended; this stays, with what its pointers
+    point to: for rings, futexes, pages that the kernel pinned. Threads share it, a fork has a copy. It ends
+    at a page that may not be touched.
+    """
+    if not isinstance(memory.argument, wire.Buffer):
+        raise UsageError("memory is kept that the step itself says: {buffer: …}, {struct: …}, {u32: …}")
+    call.program.keep(memory.argument)
+    index = call.program.address(memory.argument)
+
+    def decode(reply: wire.Reply) -> Kept:
+        if reply.exited is not None:
+            return Kept(**call.result(reply))
+        return Kept(address=reply.calls[index].value % (1 << 8 * call.abi.arch.word))
+
+    return Plan(decode)
+
+
+@verb
+def let_go(call: Call, address: Address) -> Plan[Outcome]:
+    """Give back what one `keep` kept, by any address in it; EINVAL where nothing is kept."""
+    return call.plan(Outcome, call.program.let_go(address))
 
 
 @verb
