@@ -112,6 +112,25 @@ def test_the_entry_of_32_bits_from_64(guest: Hand) -> None:
     assert guest.instruction("int 0x80", args=[of_32_bits]).returns == guest.getpid().returns
 
 
+def test_a_process_of_32_bits_has_its_own_code(guest: Hand) -> None:
+    if not guest.session.arch.compat.arch:
+        raise Unsupported("no 32-bit programs of an architecture that the lab knows")
+    guest.actor("old", word=32)
+    calls = guest.session.cast.abi("old").syscalls
+    pid = guest.getpid(by="old").returns
+    name = "int 0x80" if guest.session.arch.name == "x86_64" else "svc 0"
+    assert guest.instruction(name, args=[calls["getpid"]], by="old").returns == pid
+    function = guest.vdso("clock_gettime64", by="old")
+    room = {"s64": [0, 0]}
+    seconds, _ = guest.call(function, args=["CLOCK_MONOTONIC", room], by="old", expect={"returns": 0}).out[1]
+    assert seconds > 0
+    guest.call(NOWHERE, by="old", expect={"signal": "SIGSEGV"})
+    memory = guest.keep({"buffer": "hello", "size": 5000}, by="old")
+    assert memory.address < 1 << 32
+    guest.load(memory, size=5, by="old", expect={"data": "hello"})
+    guest.let_go(memory, by="old")
+
+
 @pytest.mark.parametrize(
     ("names", "signal"), [(TRAPS, "SIGTRAP"), (ILLEGAL, "SIGILL"), (("hlt",), "SIGSEGV")]
 )
@@ -260,6 +279,43 @@ def test_a_loop_ends_where_it_faults_or_a_call_fails(guest: Hand) -> None:
     assert reply.fault is not None
     assert (reply.fault.signal, reply.fault.operation) == (SIGSEGV, 4)
     guest.load(NOWHERE, size=1, expect={"signal": "SIGSEGV"})  # and the next one is survived too
+
+
+def test_steps_are_made_in_turn(guest: Hand) -> None:
+    ends = guest.pipe()
+    later = guest.later
+    wrote, got = guest.in_turn(
+        later.write(ends.write, data="abcd", expect={"returns": 4}),
+        later.read(ends.read, size=8, expect={"data": "abcd"}),
+        times=500,
+    )
+    assert (wrote.returns, got.data) == (4, b"abcd")
+    guest.write(ends.write, data="abcdabce")
+    with pytest.raises(StepFailed, match="data not as wanted") as caught:
+        guest.in_turn(
+            later.getpid(), later.read(ends.read, size=4, expect={"data": "abcd"}), later.getpid(), times=9
+        )
+    assert caught.value.notes[-1] == "in round 2 of 9"
+
+
+def test_data_is_compared_at_each_repetition(guest: Hand) -> None:
+    ends = guest.pipe()
+    guest.write(ends.write, data="xxxxyx")
+    guest.read(ends.read, size=1, times=3, expect={"data": "x"})
+    with pytest.raises(StepFailed, match="completed, data not as wanted") as caught:
+        guest.read(ends.read, size=1, times=3, expect={"data": "x"})
+    assert "1 times" in caught.value.got
+    guest.write(ends.write, data="xx")
+    with pytest.raises(StepFailed, match="completed, data not as wanted"):
+        guest.read(ends.read, size=8, times=2, expect={"data": "x"})  # more than was wanted
+
+
+def test_memory_is_looked_at_again_and_again(guest: Hand) -> None:
+    memory = guest.keep({"buffer": "same", "size": 4096})
+    guest.load(memory, size=4, times=1000, expect={"data": "same"})
+    guest.store(memory, data="diff", times=10)
+    with pytest.raises(StepFailed, match="completed, data not as wanted"):
+        guest.load(memory, size=4, times=1000, expect={"data": "same"})
 
 
 # --- memory that is kept ------------------------------------------------------------------------------------

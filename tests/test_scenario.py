@@ -228,6 +228,31 @@ def test_all_mistakes_at_once(root: Path) -> None:
             "- together:\n    - {open: /x}\n    - {open: /y}",
             "actor 'main' has a step of this `together` already",
         ),
+        (
+            "- {instruction: rdtcs}",
+            "6: the name of step 'instruction': no instruction 'rdtcs'; did you mean 'rdtsc'",
+        ),
+        ("- {vdso: clock_gettme}", "no function of a vDSO 'clock_gettme'; did you mean 'clock_gettime'"),
+        (
+            "- {keep: {buffer: x}, as: m}\n- {read: $m}",
+            "7: $m gives no file descriptor: it was bound by step 'keep' in line 6",
+        ),
+        ("- {in_turn: []}", "6: `in_turn` wants a step or more"),
+        ("- in_turn:\n    - {close: 3, times: 2}", "7: a step of `in_turn` has no 'times' of its own"),
+        ("- in_turn:\n    - {close: 3, within: 2s}", "7: a step of `in_turn` has no 'within' of its own"),
+        (
+            "- in_turn:\n    - {close: 3, background: true, as: p}",
+            "7: a step of `in_turn` has no 'background' of its own",
+        ),
+        ("- in_turn:\n    - {fork: child}", "7: step 'fork' cannot be part of `in_turn`"),
+        (
+            "- in_turn:\n    - {load: NULL, size: 1, expect: {signal: SIGSEGV}}",
+            "7: a step of `in_turn` can expect neither messages nor a signal",
+        ),
+        (
+            "- in_turn:\n    - {open: /x, as: f}\n    - {close: $f}",
+            "8: unknown name $f: no earlier step has `as: f`",
+        ),
         ("- {blocked: $x, for: 3s}", "6: unknown key 'for' in step 'blocked'"),
         (
             "- {read: 3, buffer: {bad: unmaped}}",

@@ -19,7 +19,7 @@ from lab.errors import GuestHung, ScenarioError, Unsupported
 from lab.guest.answers import Actor, ActorState, Asleep, Exit, Leftover
 from lab.guest.kmsg import KernelMessage
 from lab.guest.patience import deadline
-from lab.guest.wire import CallResult, Fault, Program, Reply, SignalInfo
+from lab.guest.wire import CallResult, Fault, Op, Program, Reply, SignalInfo
 from lab.kernels.tree import Tree
 from lab.language import reader
 from lab.language.requires import Machine
@@ -605,3 +605,94 @@ def test_a_hand_and_calls_in_the_background(bench: Bench) -> None:
         guest.later.write(dev, data="a", by="reader"), guest.later.write(other, data="b")
     )
     assert (one.returns, two.returns) == (1, 1)
+
+
+# --- again and again in the guest -------------------------------------------------------------------------
+
+
+def test_data_that_is_expected_is_compared_each_time(bench: Bench) -> None:
+    text = OPEN + "- {read: $f, size: 5, times: 9, expect: {data: hello}}"
+    calls = (CallResult(2, 9), CallResult(5, 1), CallResult(5, 1))
+    (_, got) = bench.run(text, result(3), Reply(calls=calls, data=(b"hello",)))
+    assert (got.data, got.returns, got.completed) == (b"hello", 5, 9)
+    (_, program) = bench.agent.programs[-1]
+    assert [op for op, _ in program.operations] == [Op.LOOP, Op.CALL, Op.WANT, Op.FETCH]
+
+
+def test_data_that_differs_once_is_told_with_how_often_it_did_not(bench: Bench) -> None:
+    text = OPEN + "- {read: $f, size: 5, times: 9, expect: {data: hello}}"
+    calls = (CallResult(1, 4), CallResult(5, 1), CallResult(1, 0))
+    failed = bench.failure(text, result(3), Reply(calls=calls, data=(b"hallo",)))
+    assert failed.wanted.startswith("completed: 9 times as wanted\ndata:")
+    assert failed.got.startswith("completed: 4 times\ndata:")
+
+
+@pytest.mark.parametrize("expect", ["{returns: 5}", "{data: {matches: h}}", "{data: {min: 5}}"])
+def test_data_that_is_not_known_to_the_byte_is_looked_at_once(bench: Bench, expect: str) -> None:
+    text = OPEN + f"- {{read: $f, size: 5, times: 9, expect: {expect}}}"
+    bench.run(text, result(3), result(5, b"hello", completed=9))
+    (_, program) = bench.agent.programs[-1]
+    assert [op for op, _ in program.operations] == [Op.CALL, Op.FETCH]
+
+
+IN_TURN = OPEN + (
+    "- in_turn:\n"
+    "    - {write: $f, data: hello, expect: {returns: 5}}\n"
+    "    - {read: $f, size: 5, expect: {data: hello}, as: r}\n"
+    "  times: 9\n"
+)
+
+
+def test_steps_in_turn_are_one_program(bench: Bench) -> None:
+    calls = (CallResult(3, 9), CallResult(5, 1), CallResult(5, 1), CallResult(5, 1))
+    (_, done) = bench.run(IN_TURN, result(3), Reply(calls=calls, data=(b"hello",)))
+    assert done.completed == 9
+    assert bench.session.bound["r"].data == b"hello"
+    (_, program) = bench.agent.programs[-1]
+    assert [op for op, _ in program.operations] == [Op.LOOP, Op.CALL, Op.CALL, Op.WANT, Op.FETCH]
+
+
+@pytest.mark.parametrize(
+    ("done", "calls", "data", "title", "line"),
+    [
+        (0, ((-11, 0), (0, 0), (0, 0)), b"", "write failed: EAGAIN", 8),
+        (0, ((4, 0), (0, 0), (0, 0)), b"", "write: returns not as wanted", 8),
+        (1, ((5, 1), (-11, 0), (0, 0)), b"", "read failed: EAGAIN", 9),
+        (2, ((5, 1), (5, 1), (4, 0)), b"hellx", "read: data not as wanted", 9),
+        (2, ((5, 1), (5, 1), (4, 0)), b"hello", "read: not as wanted", 9),
+    ],
+)
+def test_the_step_that_ends_a_round_is_the_one_that_fails(
+    bench: Bench, done: int, calls: tuple[tuple[int, int], ...], data: bytes, title: str, line: int
+) -> None:
+    all_calls = (CallResult(done, 3), *(CallResult(*each) for each in calls))
+    failed = bench.failure(IN_TURN, result(3), Reply(calls=all_calls, data=(data,)))
+    assert (failed.title, failed.step.line) == (title, line)
+    assert failed.notes[-1] == "in round 4 of 9"
+
+
+def test_a_fault_in_turn_is_whose_it_was(bench: Bench) -> None:
+    text = "- in_turn: [{close: 3}, {load: NULL, size: 4}]\n  times: 9\n"
+    fault = Fault(11, 1, 0, "load", 2)
+    reply = Reply(calls=(CallResult(1, 0), CallResult(0, 1)), data=(b"",), fault=fault)
+    failed = bench.failure(text, reply)
+    assert (failed.step.verb, failed.wanted) == ("load", "no signal")
+    assert failed.got.startswith("SIGSEGV")
+
+
+def test_an_actor_that_dies_in_turn(bench: Bench) -> None:
+    failed = bench.failure(IN_TURN, result(3), Reply(exited=9))
+    assert "killed by SIGKILL" in failed.got
+    assert (failed.step.verb, failed.step.line) == ("in_turn", 7)
+
+
+def test_in_turn_that_does_not_end(bench: Bench) -> None:
+    failed = bench.failure(IN_TURN + "  within: 10 ms\n", result(3), None)
+    assert failed.title == "in_turn did not end in time"
+
+
+def test_what_the_guest_cannot_repeat_is_a_mistake(bench: Bench) -> None:
+    with pytest.raises(ScenarioError, match="exit cannot be done in a loop"):
+        bench.run("- in_turn: [{exit: 0}]")
+    with pytest.raises(ScenarioError, match="the lab has to know of it"):
+        bench.run("- in_turn: [{load_module: lab_core}]")

@@ -61,10 +61,11 @@ class StepsKind(Kind):
     """Steps within a step."""
 
     title: ClassVar[str] = "a list of steps"
+    in_turn: bool = False  # all by one actor, one after the other; else together, each by another
 
     def read(self, node: Node, scope: Reading) -> Value:
         """Read the steps; they become `Step` records."""
-        return Fixed(tuple(scope.inner_steps(node)))
+        return Fixed(tuple(scope.inner_steps(node, in_turn=self.in_turn)))
 
     def schema(self) -> dict[str, Any]:
         """Return a list of steps."""

@@ -440,6 +440,12 @@ class Expectations:
             return (low, high)
         return None
 
+    def data(self, context: Context) -> bytes | None:
+        """Return the data that is wanted to the byte, so that the guest can compare it at each repetition."""
+        wish = self.fields.get("data")
+        wanted = wish.value.resolve(context) if isinstance(wish, Equal) else None
+        return wanted if isinstance(wanted, bytes) else None
+
     def _success(self) -> str:
         returns = self.fields.get("returns")
         return f"returns {getattr(returns, 'written', '')}".strip() if returns else "success"

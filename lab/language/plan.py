@@ -14,7 +14,7 @@ from lab.language.context import Context
 from lab.language.outcome import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lab.language.data import Decode
 
@@ -118,6 +118,8 @@ class Call(Context):
         self.modules = context.modules
         self.times = 1
         self.want: tuple[int, int] | None = None  # the results that `times` goes on after
+        self.wanted: bytes | None = None  # and the data
+        self._loop: int | None = None  # the call that tells how often, where it is not the step's own
 
     def nr(self, name: str) -> int:
         """Return a system call's number.
@@ -133,10 +135,11 @@ class Call(Context):
         """Return whether this architecture has a system call; newer ones lack open, dup2 and pipe."""
         return name in self.abi.syscalls
 
-    def syscall(self, name: str, *args: Argument, once: bool = False) -> int:
+    def syscall(self, name: str, *args: Argument, once: bool = False, gives: Placed | None = None) -> int:
         """Add a system call to the program; return its index among the reply's calls.
 
-        The step's `times` repeats it, unless `once` says that it is only a preparation.
+        The step's `times` repeats it, unless `once` says that it is only a preparation. `gives` is where it
+        puts as much data as it returns: what the step expects of that is compared each time.
         """
         raw: list[wire.Argument] = []
         for arg in args:
@@ -146,7 +149,21 @@ class Call(Context):
                 raw.append(arg.argument if isinstance(arg, Placed) else arg)
         if once:
             return self.program.call(self.nr(name), *raw)
-        return self.program.call(self.nr(name), *raw, times=self.times, want=self.want)
+        if self.wanted is None or gives is None or not isinstance(gives.argument, wire.Buffer):
+            return self.program.call(self.nr(name), *raw, times=self.times, want=self.want)
+        with self.repeated():
+            index = self.program.call(self.nr(name), *raw, want=self.want)
+            self.program.want(gives.argument, self.wanted, of_call=index)
+        return index
+
+    @contextlib.contextmanager
+    def repeated(self) -> Iterator[None]:
+        """Repeat what is added to the program as the step's `times` says, while all is as wanted."""
+        if self.times == 1:
+            yield
+            return
+        with self.program.loop(self.times) as self._loop:
+            yield
 
     def _registers(self, wide: Wide, before: int) -> list[int]:
         arch = self.abi.arch
@@ -198,7 +215,8 @@ class Call(Context):
             call = reply.calls[-1 if index is None else index]
             fields.update(returns=call.value if call.errno is None else None, errno=call.errno)
             if self.times > 1:
-                fields["completed"] = call.completed
+                told = call if self._loop is None else reply.calls[self._loop]
+                fields["completed"] = told.completed
         return fields
 
     def plan(

@@ -52,8 +52,8 @@ class Reading(Protocol):
     def given(self, node: Node) -> Node:
         """Return the node that `with` gives where a step names its parameter, else the node itself."""
 
-    def inner_steps(self, node: Node) -> Collection[object]:
-        """Return the steps of a step (`together`)."""
+    def inner_steps(self, node: Node, *, in_turn: bool = False) -> Collection[object]:
+        """Return the steps of a step: made together, each by another actor, or in turn by one."""
 
     def constant(self, name: str, node: Node) -> None:
         """Note the use of a constant; it is a mistake when no header has it."""

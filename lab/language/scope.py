@@ -73,7 +73,7 @@ class Scope:
         *,
         verbs: Mapping[str, Verb] | None = None,
         parameters: Mapping[str, Node] | None = None,
-        inner: Callable[[Node, Scope], Collection[object]] | None = None,
+        inner: Callable[[Node, Scope, bool], Collection[object]] | None = None,
         requires: Requires | None = None,
     ) -> None:
         self.mistakes = mistakes
@@ -142,10 +142,10 @@ class Scope:
             return self.parameters.get(node.value[1:], node)
         return node
 
-    def inner_steps(self, node: Node) -> Collection[object]:
-        """Return the steps of a step (`together`)."""
+    def inner_steps(self, node: Node, *, in_turn: bool = False) -> Collection[object]:
+        """Return the steps of a step: made together, each by another actor, or in turn by one."""
         assert self._inner is not None
-        return self._inner(node, self)
+        return self._inner(node, self, in_turn)
 
     # --- names of headers -----------------------------------------------------------------------------
 

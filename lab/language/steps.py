@@ -63,8 +63,12 @@ def read_steps(node: Node, scope: Scope) -> tuple[Step, ...]:
     return tuple(step for step in found if step is not None)
 
 
-def read_inner(node: Node, scope: Scope) -> tuple[Step, ...]:
-    """Return the steps that are made at once; each by another actor, none using what another binds."""
+def read_inner(node: Node, scope: Scope, in_turn: bool) -> tuple[Step, ...]:
+    """Return the steps that are made at once, each by another actor, or in turn, by one.
+
+    None uses what another one binds.
+    """
+    word = "in_turn" if in_turn else "together"
     outer, before = scope.actor, dict(scope.bound)
     found: list[Step] = []
     bound: dict[str, Known] = {}
@@ -73,19 +77,32 @@ def read_inner(node: Node, scope: Scope) -> tuple[Step, ...]:
         if step is None:
             continue
         if not scope.verbs[step.verb].plans:
-            scope.mistakes.add(item, f"step {step.verb!r} cannot be made together with others")
+            scope.mistakes.add(item, f"step {step.verb!r} cannot be part of `{word}`")
         twice = next((other for other in found if other.by == step.by), None)
-        if twice is not None:
+        if in_turn:
+            _check_turn(item, step, found, scope)
+        elif twice is not None:
             line = f"line {twice.line}" if twice.line != step.line else "the step before"
             scope.mistakes.add(item, f"actor {step.by!r} has a step of this `together` already: {line}")
         bound.update({name: known for name, known in scope.bound.items() if name not in before})
         scope.bound = dict(before)
         found.append(step)
-    if len(found) == 1:
-        scope.mistakes.add(node, "`together` wants two steps or more")
+    if len(found) < (1 if in_turn else 2):
+        scope.mistakes.add(node, f"`{word}` wants {'a step' if in_turn else 'two steps'} or more")
     scope.bound = {**before, **bound}
     scope.actor = outer
     return tuple(found)
+
+
+def _check_turn(item: Node, step: Step, before: list[Step], scope: Scope) -> None:
+    """Note what a step cannot have that others follow without the host."""
+    for key, given in (("background", step.background), ("times", step.times), ("within", step.within)):
+        if given:
+            scope.mistakes.add(item, f"a step of `in_turn` has no {key!r} of its own")
+    if before and step.by != before[0].by:
+        scope.mistakes.add(item, f"all steps of `in_turn` are by one actor: {before[0].by!r}")
+    if step.expect.dmesg is not None or "signal" in step.expect.fields:
+        scope.mistakes.add(item, "a step of `in_turn` can expect neither messages nor a signal")
 
 
 def read_step(node: Node, scope: Scope) -> Step | None:

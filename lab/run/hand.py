@@ -95,9 +95,15 @@ class Hand:
 
     def together(self, *steps: MappingNode) -> list[Any]:
         """Make steps at once (`guest.later.read(…)` makes one) and return what each gave, in their order."""
+        return self._several("together", steps, {})
+
+    def in_turn(self, *steps: MappingNode, times: int = 1, **keys: Any) -> list[Any]:
+        """Make steps one after the other in the guest, `times` times, and return what each gave at last."""
+        return self._several("in_turn", steps, {"times": times, **keys})
+
+    def _several(self, verb: str, steps: Sequence[MappingNode], keys: Mapping[str, Any]) -> list[Any]:
         names = [self._bound_name(step) for step in steps]
-        node = self.node(self.session.verbs["together"], (list(steps),), {}, _caller())
-        self._make(node)
+        self._make(self.node(self.session.verbs[verb], (list(steps),), keys, _caller()))
         found = [self.session.bound[name] for name in names]
         for name, value in zip(names, found, strict=True):
             self._names[id(value)] = (name, value)
@@ -180,7 +186,7 @@ class Hand:
 
 
 class Later:
-    """Steps for `together`: the same methods, which make nothing yet."""
+    """Steps for `together` and `in_turn`: the same methods, which make nothing yet."""
 
     def __init__(self, hand: Hand) -> None:
         self._hand = hand

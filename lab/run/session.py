@@ -240,12 +240,17 @@ class Session:
         self.cast.began(running)
         return running
 
-    def plan(self, step: Step, program: wire.Program) -> tuple[Call, Plan[Any]]:
-        """Put a step of a verb that plans into a program; return what it resolves against, and the plan."""
+    def plan(self, step: Step, program: wire.Program, *, each: bool = False) -> tuple[Call, Plan[Any]]:
+        """Put a step of a verb that plans into a program; return what it resolves against, and the plan.
+
+        `each`: something repeats the program, and what the step expects is looked at each time.
+        """
         call = Call(self.context(step.by), program, actor=step.by)
         if step.times is not None:
             call.times = int(step.times.resolve(call))
-            call.want = step.expect.on(self.machine).range(call)
+        if step.times is not None or each:
+            expect = step.expect.on(self.machine)
+            call.want, call.wanted = expect.range(call), expect.data(call)
         arguments = {name: value.resolve(call) for name, value in step.arguments.items()}
         return call, self.verbs[step.verb].signature.function(call, **arguments)
 

@@ -17,9 +17,9 @@ Files of verbs do *not* say ``from __future__ import annotations``: annotations 
         return call.plan(Got, index, data=into.fetch(call, up_to_call=index))
 
 *A plan verb* (it returns ``Plan[SomeOutcome]``) is pure: it writes one actor's program and says how the
-reply is read. `background`, `times`, `together`, `within` and `expect` then work by themselves. What its
-arguments are is in lab/language/kinds.py and memory_kinds.py there; the body gets plain numbers, bytes and
-`Placed` memory:
+reply is read. `background`, `times`, `together`, `in_turn`, `within` and `expect` then work by themselves.
+What its arguments are is in lab/language/kinds.py and memory_kinds.py there; the body gets plain numbers,
+bytes and `Placed` memory:
 
 ======================  ==========================================================  =====================
 annotation              in YAML                                                     the body gets
@@ -40,13 +40,13 @@ Pending, Steps          a call in the background; steps within the step         
 
 `Call` (lab/language/plan.py) has the program (lab/guest/wire.py: buffer, pointer, fetch, load, store,
 barrier, send_fd …) and `syscall(name, *args)`, which takes ints, Buffers and Placed and returns the call's
-index; `once=True` for calls that only prepare. `call.place(bytes)` puts packed bytes into memory,
-`call.text(str)` a C string, `call.room(memory, size)` memory to receive into;
-`call.constant("SOL_SOCKET")` is a number,
-`call.struct("nlmsghdr")` a layout with pack(), unpack() and offset_of(). `call.plan(Outcome, index,
-**fields)` is the usual reply: each field is a function of the reply, such as `placed.fetch(call,
-up_to_call=index)`. For another reply return ``Plan(decode)`` with your own ``decode(reply) -> Outcome``;
-`call.result(reply, index)` gives the common fields.
+index; `once=True` for calls that only prepare, `gives=` where it puts its data, for `times` to compare it
+each time. `call.place(bytes)` puts packed bytes into memory, `call.text(str)` a C string, `call.room(memory,
+size)` memory to receive into; `call.constant("SOL_SOCKET")` is a number, `call.struct("nlmsghdr")` a layout
+with pack(), unpack() and offset_of(). `call.plan(Outcome, index, **fields)` is the usual reply: each field
+is a function of the reply, such as `placed.fetch(call, up_to_call=index)`. For another reply return
+``Plan(decode)`` with your own ``decode(reply) -> Outcome``; `call.result(reply, index)` gives the common
+fields.
 
 *An outcome* is a frozen, kw_only dataclass derived from `Outcome`; its fields (annotated like parameters,
 with ``= None``) are the keys that `expect` may have and the parts that ``$name.part`` may name. `bare` says
@@ -60,7 +60,7 @@ or Memory can.
 
 *A control verb* gets the `Session` as its first argument and returns an Outcome (not a Plan): what is not one
 actor's program belongs here. `session.current` is the step (its `by`, `within`). It fails the step through
-`session.fail(wanted, got, *notes)`. It cannot be in the background nor in `together`.
+`session.fail(wanted, got, *notes)`. It cannot be in the background nor in `together` or `in_turn`.
 
 Errors: raise UsageError for arguments that make no sense on the target (the session adds file and line),
 Unsupported for what this target cannot do. Everything else is the result of the call.

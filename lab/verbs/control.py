@@ -7,12 +7,14 @@ from typing import Annotated, Any, ClassVar, cast
 
 from lab.abi import known_syscalls
 from lab.abi.layout import nearest
+from lab.language.composites import StepsKind
 from lab.language.expect import Expectations, Matcher, read_dmesg
 from lab.language.kinds import Kind, TextKind
 from lab.language.nodes import Node
 from lab.language.outcome import OfPending
 from lab.language.reading import Reading
 from lab.language.values import Fixed, Value
+from lab.run import turns
 from lab.run.cast import Running
 from lab.run.session import Session
 from lab.verbs import (
@@ -148,6 +150,18 @@ def together(session: Session, steps: Steps) -> Outcome:
     """
     session.together(steps)
     return Outcome()
+
+
+@verb
+def in_turn(session: Session, steps: Annotated[tuple[Any, ...], StepsKind(in_turn=True)]) -> Outcome:
+    """Make steps of one actor one after the other, in the guest: nothing comes between them.
+
+    `times` makes all of them again and again, until one does not come out as it expects: a result, or data
+    that is given to the byte, is looked at each time, all else after the last. None uses what another one
+    binds.
+    """
+    times = session.current.times
+    return turns.in_turn(session, steps, 1 if times is None else int(times.resolve(session.context())))
 
 
 @verb(alias="pass", gives_to="to")

@@ -113,7 +113,7 @@ def read(call: Call, fd: Fd, *, size: Size | None = None, buffer: Memory | None 
     read(2). `size` is the count asked for (default: the buffer's size, or one page), `buffer` where it goes.
     """
     into = call.room(buffer, size, default=call.abi.page_size)
-    index = call.syscall("read", fd, into, into.size if size is None else size)
+    index = call.syscall("read", fd, into, into.size if size is None else size, gives=into)
     return got(call, index, into.fetch(call, up_to_call=index))
 
 
@@ -141,7 +141,8 @@ def pread(
     pread(2). `size` and `buffer` are as in `read`.
     """
     into = call.room(buffer, size, default=call.abi.page_size)
-    index = call.syscall("pread64", fd, into, into.size if size is None else size, Wide(offset))
+    count = into.size if size is None else size
+    index = call.syscall("pread64", fd, into, count, Wide(offset), gives=into)
     return got(call, index, into.fetch(call, up_to_call=index))
 
 

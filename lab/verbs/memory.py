@@ -4,7 +4,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from lab.errors import Unsupported, UsageError
 from lab.language.kinds import AddressKind
@@ -56,6 +56,12 @@ def mapped(call: Call, index: int) -> Plan[Mapped]:
         return Mapped(**{**fields, "address": fields.get("returns")})
 
     return Plan(decode)
+
+
+def touched(call: Call, reply: wire.Reply) -> dict[str, Any]:
+    """Return the fields of an outcome that is no call's: a fault, and how often it was done."""
+    fields = call.result(reply)
+    return {name: value for name, value in fields.items() if name not in ("returns", "errno")}
 
 
 @verb
@@ -178,8 +184,9 @@ def store(call: Call, address: Address, *, data: Data) -> Plan[Outcome]:
     No system call: a mapping's fault handler runs. An access that is refused gives `signal` (SIGSEGV,
     SIGBUS), `code` and `address`.
     """
-    call.program.store(address, data)
-    return call.plan(Outcome)
+    with call.repeated():
+        call.program.store(address, data)
+    return Plan(lambda reply: Outcome(**touched(call, reply)))
 
 
 @verb
@@ -189,10 +196,13 @@ def load(call: Call, address: Annotated[int, LoadedKind()], *, size: Size) -> Pl
     `size` bytes without a system call: a mapping's fault handler runs. An access that is refused gives
     `signal` (SIGSEGV, SIGBUS), `code` and `address`.
     """
-    index = call.program.load(address, size)
+    with call.repeated():
+        index = call.program.load(address, size)
+        if call.wanted is not None and len(call.wanted) == size:
+            call.program.want(address, call.wanted)
 
     def decode(reply: wire.Reply) -> Loaded:
-        fields = call.result(reply)
+        fields = touched(call, reply)
         data = reply.data[index] if reply.exited is None and reply.fault is None else None
         number = None
         if data is not None and len(data) in (1, 2, 4, 8):
