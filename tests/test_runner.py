@@ -76,6 +76,8 @@ class Session:
         self, steps: dict[int, Callable[[Session], None]], finish: Callable[[Session], None]
     ) -> None:
         self.messages: list[KernelMessage] = []
+        self.handless = False
+        self.current = Step(Path("x.yaml"), 1, "load", "loading lab_x")
         self.patience = 5.0
         self._steps, self._finish = steps, finish
         self.cast = Cast()
@@ -84,11 +86,13 @@ class Session:
         pass
 
     def step(self, step: Step) -> None:
+        self.current = step
         does = self._steps.get(step.line)
         if does is not None:
             does(self)
 
     def finish(self) -> None:
+        self.current = Step(Path("x.yaml"), 1, "load", "unloading lab_x")
         self._finish(self)
 
     def nudge(self) -> None:
@@ -186,7 +190,7 @@ def test_a_leaked_reference_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
     result = trial(monkeypatch, finish=leaks)
     assert result.verdict is Verdict.STEP_FAILED
-    assert str(result.findings[0].place) == "unloading the modules"
+    assert str(result.findings[0].place) == "x.yaml:1: unloading lab_x"
 
 
 def test_a_hang_says_where_everybody_stands(monkeypatch: pytest.MonkeyPatch) -> None:

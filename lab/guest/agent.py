@@ -61,6 +61,14 @@ _SETUP_STEPS: Final = {
 }
 
 
+class Died(AgentError):  # noqa: N818 - what happened
+    """The agent's own root actor died in a call: an oops, with this wait status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the lab's own actor died in the call (wait status {status})")
+        self.status = status
+
+
 class Agent:
     """Makes actors and lets them run programs."""
 
@@ -185,7 +193,7 @@ class Agent:
     def load_module(self, image: bytes, params: str, timeout: float) -> CallResult:
         """init_module, by the agent's own root actor.
 
-        Raises AgentError when that actor dies in it (an oops).
+        Raises Died when that actor dies in it (an oops).
         """
         program = Program(self.arch)
         module, options = program.buffer(image), program.string(params)
@@ -195,7 +203,7 @@ class Agent:
     def unload_module(self, name: str, flags: int, timeout: float) -> CallResult:
         """delete_module, by the agent's own root actor.
 
-        Raises AgentError when that actor dies in it (an oops).
+        Raises Died when that actor dies in it (an oops).
         """
         program = Program(self.arch)
         program.own_call(OwnCall.DELETE_MODULE, program.string(name), flags)
@@ -204,7 +212,7 @@ class Agent:
     def _own_call(self, program: Program, timeout: float) -> CallResult:
         reply = self.run(LAB, program, timeout=timeout)
         if reply.exited is not None:
-            raise AgentError(f"the lab's own actor died in the call (wait status {reply.exited})")
+            raise Died(reply.exited)
         return reply.calls[0]
 
     # Actors
@@ -267,6 +275,10 @@ class Agent:
             died = [each for each in self.exits if each.actor == name]
             how = f"died (wait status {died[-1].status})" if died else "does not exist"
             raise AgentError(f"actor {name!r} {how}") from None
+
+    def busy(self, actor: str) -> bool:
+        """Tell whether an actor is in the middle of a program."""
+        return actor in self._actors and self._actors[actor].number in self._busy
 
     def state(self, actor: str, timeout: float = 5.0) -> ActorState:
         """Return what /proc says of an actor, for hang reports."""

@@ -25,6 +25,7 @@ from lab.guest.splat_words import (
     NO_END,
     NOISE,
     NOT_CULPRIT,
+    ODD_INIT,
     PREFIX,
     RULE,
     TRACE,
@@ -166,6 +167,8 @@ class _Reader:
         elif CPU.match(text) and (priority is None or priority <= WARNING_PRIORITY):
             # dump_stack() by somebody unknown: what was said just before names it.
             before = self._last[1]
+            if before.endswith(ODD_INIT):
+                return
             report = _Report("stack dump", None, before or "of the stack")
             if before.startswith("BUG:"):
                 report.kind, report.say = "BUG", before.removeprefix("BUG:").strip()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from lab.errors import GuestError, Unsupported
+from lab.guest.agent import LAB
 from lab.language.outcome import ActorFacts, Outcome
 from lab.language.plan import Call, Plan, exit_fields
 from lab.run import narrow as narrow_
@@ -173,7 +174,8 @@ class Cast:
 
     def died(self, name: str, status: int, step: Step | None) -> None:
         """Note the end of an actor, in a step or between its steps."""
-        self._dead.setdefault(name, self._death(status, step))
+        where = f"in line {step.line}: {step.text}" if step else "between its steps"
+        self._dead.setdefault(name, f"{self.death(status)} {where}")
 
     def note_exits(self) -> None:
         """Learn which actors died while they made no step."""
@@ -181,13 +183,12 @@ class Cast:
             if each.actor in self.facts and each.actor not in self._running:
                 self.died(each.actor, each.status, None)
 
-    def _death(self, status: int, step: Step | None) -> str:
+    def death(self, status: int) -> str:
+        """Return in words how an actor died, by its wait status."""
         fields = exit_fields(status)
         if "signal" in fields:
-            how = f"was killed by {self._abi.signal_name(fields['signal'])}"
-        else:
-            how = f"ended with status {fields.get('status', 'unknown')}"
-        return f"{how} in line {step.line}: {step.text}" if step else f"{how} between its steps"
+            return f"was killed by {self._abi.signal_name(fields['signal'])}"
+        return f"ended with status {fields.get('status', 'unknown')}"
 
     def asleep(self, name: str) -> list[str]:
         """Return lines that tell where an actor is, as far as the guest still answers."""
@@ -209,6 +210,8 @@ class Cast:
             doing = f", in line {running.step.line}: {running.step.text}" if running else ""
             state = self._agent.state(name, timeout=timeout)
             lines.append(f"{describe(name, state, self.abi(name))}{doing}")
+        if self._agent.busy(LAB):
+            lines.append(describe(LAB, self._agent.state(LAB, timeout=timeout), self._abi))
         return lines
 
 

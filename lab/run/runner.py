@@ -7,6 +7,7 @@ first when the kernel printed it before the step that it broke gave its answer.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ _DEADLY = ("BUG", "Oops")  # kinds after which something of the kernel is gone
 _AFTER_DEATH = r"Tainted: [A-Z ]*D"  # of a report that comes after such a one
 _HANG_KINDS = ("soft lockup", "hard lockup", "hung task", "RCU stall")  # what a hang looks like to the kernel
 _TAINTS = "PFSRMBUDAWCIOELKXTNJ"  # letter of bit N
+# The kernel goes on with such a module, and shows the stack of who loads it.
+_ODD_INIT = re.compile(r"'(?P<module>[^']+)'->init suspiciously returned (?P<value>-?\d+).*")
 _REPORT_SECONDS = 1.0  # for the rest of a report whose beginning was seen
 _QUIET_LOOKS = 5  # in a row without a new line: it is over
 _AFTERMATH_SECONDS = 2.0  # for each question to a guest that is in trouble already
@@ -83,7 +86,7 @@ class Trial:
     symbols: Callable[[], Symbols]
     loaded: bool = False
     findings: list[Finding] = field(default_factory=list)
-    place: Place = Place("loading the modules")  # noqa: RUF009 - frozen
+    beside: Place | None = None  # where we are, while that is not what the session does
     looked: int = 0  # at so many kernel messages
     told: int = 0  # splats of the log that are findings already
     met: bool = False  # the splat that is wanted has come
@@ -101,8 +104,12 @@ class Trial:
         try:
             self._steps()
         except StepFailed as error:
+            if self.session.handless:
+                self._let_it_speak()
             self._splats()
-            self.findings.append(self._failed(error))
+            # Who loads or unloads dies of the splat that is wanted there, and nothing can be unloaded then.
+            if not (self.session.handless and self.met and not self.findings):
+                self.findings.append(self._failed(error))
         except LeakedReference as error:
             self._splats()
             first, *rest = str(error).splitlines()
@@ -125,22 +132,30 @@ class Trial:
         if self.scenario.expect_verdict == "hung":
             self.guest.learn_modules(self.ready.patience)  # afterwards nobody may be there to answer
         for step in self.scenario.steps:
-            self.place = Place.of(step)
             self.outcomes.append(self.session.step(step))
             self._check()
-        self.place = Place("unloading the modules")
         self.session.finish()
         self._check()
-        self.place = Place("the health check after the last step")
+        self.beside = Place("the health check after the last step")
         self._taint()
         self.healthy = True
+
+    @property
+    def place(self) -> Place:
+        """Where the scenario is."""
+        return self.beside or Place.of(self.session.current)
 
     def _check(self) -> None:
         """Look for splats; one that nobody wanted ends the scenario at the step that caused it."""
         count = len(self.session.messages)
         if count == self.looked and self.guest.alive():
             return
-        self.looked = count
+        new, self.looked = self.session.messages[self.looked : count], count
+        odd = next(filter(None, (_ODD_INIT.search(message.text) for message in new)), None)
+        if odd is not None:
+            title = f"the init of {odd['module']} returned {odd['value']}"
+            self.findings.append(Finding(Verdict.STEP_FAILED, title, self.place, "0, or -E…", odd[0]))
+            raise _Stop
         if len(splats(self.session.messages)) > self.told:
             self._let_it_speak()
         if self._splats():

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lab.errors import GuestError, LabError, Mistake, ScenarioError, UsageError
+from lab.errors import GuestError, GuestHung, LabError, Mistake, ScenarioError, UsageError
 from lab.guest import wire
+from lab.guest.agent import Died
 from lab.language.composites import RecordKind
 from lab.language.context import Context
 from lab.language.expect import Expectations, Mismatch, match_messages
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from lab.arch import Architecture
     from lab.guest.agent import Agent
     from lab.guest.kmsg import KernelMessage
+    from lab.guest.wire import CallResult
     from lab.language.requires import Machine
     from lab.language.verb import Verb
     from lab.run.narrow import Narrow
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["LeakedReference", "Session", "StepFailed"]
 
 _BUSY_ERRNOS = ("EAGAIN", "EBUSY")  # a module in use; EBUSY while it is still being loaded
+_CLEANUP = b"\0cleanup_module\0"  # the symbol that a module's exit has
 _PAUSE = 0.003  # between two looks at something that only time changes
 
 
@@ -111,6 +114,7 @@ class Session:
         self.current = Step(Path("session"), 0, "start", "")
         self._within: float | None = None
         self.hangs = False  # whether the scenario expects that it hangs
+        self.handless = False  # the agent's own actor is dead: nothing can be loaded or unloaded any more
         self._meetings = 0
         self._mark = 0  # how many kernel messages there were before the current step
         self.earlier = 0  # and before the one before it
@@ -138,15 +142,39 @@ class Session:
     def load_modules(self, modules: Sequence[ModuleLoad]) -> None:
         """Load modules by the agent's own hand, in order; raises StepFailed when one is refused."""
         for module in modules:
-            result = self.agent.load_module(self.image(module.name), module.text, timeout=self.patience)
-            self.take_messages()
+            tail = f" with {module.text}" if module.text else ""
+            image = self.image(module.name)
+            result = self._by_hand(
+                f"loading {module.name}{tail}",
+                lambda image=image, text=module.text: self.agent.load_module(  # type: ignore[misc]
+                    image, text, timeout=self.patience
+                ),
+            )
             if module.shipped and result.errno in (None, errno.EEXIST):
                 continue  # the kernel's: who asks for it does not test it, and it goes with the guest
             if result.errno is not None:
                 shown = show(result.errno, ErrnoKind(), self.context())
-                tail = f" with {module.text}" if module.text else ""
                 self.fail(f"{module.name} loads{tail}", shown, title=f"{module.name} does not load")
             self.loaded.append(module.name)
+
+    def _by_hand(self, what: str, call: Callable[[], CallResult]) -> CallResult:
+        """Load or unload a module by the agent's own hand; what becomes of that is told like a step's.
+
+        Raises StepFailed when that actor is killed in it, GuestHung when the call does not come back.
+        """
+        self.current = Step(self.current.file, self.current.line, "load", what)
+        try:
+            return call()
+        except GuestHung as error:
+            raise GuestHung(f"{what} does not come back", hint=error.hint) from error
+        except Died as error:
+            self.handless = True
+            self.take_messages()
+            self.fail(
+                "it comes back", f"who did it {self.cast.death(error.status)}", title=f"{what} was fatal"
+            )
+        finally:
+            self.take_messages()
 
     def image(self, name: str) -> bytes:
         """Return a module's image; UsageError when there is none of that name."""
@@ -174,11 +202,15 @@ class Session:
         left = self.agent.deadline(self.patience)
         nonblock = self.abi.constants.get("O_NONBLOCK", 0o4000)
         while True:
-            result = self.agent.unload_module(name, nonblock, timeout=self.patience)
-            self.take_messages()
+            result = self._by_hand(
+                f"unloading {name}",
+                lambda: self.agent.unload_module(name, nonblock, timeout=self.patience),
+            )
             error = None if result.errno is None else self.abi.errno_name(result.errno)
             if error is None or error == "ENOENT":  # a step unloaded it by a raw system call
                 return
+            if error == "EBUSY" and _CLEANUP not in self.modules.get(name, _CLEANUP):
+                raise LeakedReference(f"{name} has no exit: no kernel unloads such a module")
             if error not in _BUSY_ERRNOS or left() <= 0:
                 raise LeakedReference(f"{name} cannot be unloaded after the scenario: {error}")
             time.sleep(_PAUSE)
