@@ -4,7 +4,8 @@
  *
  * User space writes a word of lab_trouble.h to /dev/lab_trouble, and gets what a
  * module with that mistake does to it: killed in the middle of the call, asleep for
- * ever, or the whole machine gone. An unknown word is EINVAL and harmless.
+ * ever, or the whole machine gone. An unknown word is EINVAL and harmless. The
+ * parameters at_init and at_exit are such words too, for what loads and unloads it.
  *
  * Nothing here scribbles over memory: what that does differs from run to run, and a
  * lab cannot be tested by it.
@@ -35,6 +36,14 @@
 
 #include "compat.h"
 #include "lab_trouble.h"
+
+static char *at_init = "";
+module_param(at_init, charp, 0444);
+MODULE_PARM_DESC(at_init, "trouble to make while the module is loaded");
+
+static char *at_exit = "";
+module_param(at_exit, charp, 0444);
+MODULE_PARM_DESC(at_exit, "trouble to make while the module is unloaded");
 
 static DEFINE_MUTEX(trouble_a);
 static DEFINE_MUTEX(trouble_b);
@@ -270,6 +279,12 @@ static int trouble_unleak(void)
 	return 0;
 }
 
+/* No error, and no success either. */
+static int trouble_one(void)
+{
+	return 1;
+}
+
 /* ------------------------------------------------------------------------- */
 
 static const struct {
@@ -298,12 +313,23 @@ static const struct {
 	{ LAB_TROUBLE_WAKE, trouble_wake },
 	{ LAB_TROUBLE_LEAK, trouble_leak },
 	{ LAB_TROUBLE_UNLEAK, trouble_unleak },
+	{ LAB_TROUBLE_ONE, trouble_one },
 };
+
+static int make_trouble(const char *word)
+{
+	size_t i;
+
+	/* A newline at the end, as echo writes it, does not matter. */
+	for (i = 0; i < ARRAY_SIZE(troubles); i++)
+		if (sysfs_streq(word, troubles[i].word))
+			return troubles[i].make();
+	return -EINVAL;
+}
 
 static ssize_t trouble_write(struct file *file, const char __user *buf, size_t size, loff_t *pos)
 {
 	char word[32];
-	size_t i;
 	int err;
 
 	if (size >= sizeof(word))
@@ -312,14 +338,8 @@ static ssize_t trouble_write(struct file *file, const char __user *buf, size_t s
 		return -EFAULT;
 	word[size] = '\0';
 
-	for (i = 0; i < ARRAY_SIZE(troubles); i++) {
-		/* A newline at the end, as echo writes it, does not matter. */
-		if (!sysfs_streq(word, troubles[i].word))
-			continue;
-		err = troubles[i].make();
-		return err ? err : size;
-	}
-	return -EINVAL;
+	err = make_trouble(word);
+	return err ? err : size;
 }
 
 static const struct file_operations trouble_fops = {
@@ -338,13 +358,24 @@ static struct miscdevice trouble_device = {
 
 static int __init lab_trouble_init(void)
 {
-	return misc_register(&trouble_device);
+	int ret = 0;
+	int err;
+
+	if (*at_init)
+		ret = make_trouble(at_init);
+	if (ret < 0)
+		return ret;
+	err = misc_register(&trouble_device);
+	return err ? err : ret;
 }
 
 static void __exit lab_trouble_exit(void)
 {
 	misc_deregister(&trouble_device);
 	timer_delete_sync(&trouble_timer);
+	/* Whatever comes of it, all else is gone by now. */
+	if (*at_exit && make_trouble(at_exit) < 0)
+		pr_info("no trouble is called '%s'\n", at_exit);
 }
 
 module_init(lab_trouble_init);

@@ -27,6 +27,7 @@ HOUSE = Path(__file__).resolve().parent.parent
 TROUBLE = reader.load(HOUSE / "scenarios" / "trouble.yaml", root=HOUSE, verbs=table(), tree=TREE)
 EXPECTED = [each for each in TROUBLE.scenarios if each.expect_splat or each.expect_verdict]
 CALM = reader.load(HOUSE / "scenarios" / "ioctl.yaml", root=HOUSE, verbs=table(), tree=TREE).scenarios[0]
+PEACE = next(each for each in TROUBLE.scenarios if each.name == "an unknown word is refused and harmless")
 FIRST_ONES = {each.name: each for each in reversed(EXPECTED)}.values()  # one set of `with` values each
 
 
@@ -58,6 +59,36 @@ def test_trouble_that_is_not_expected(
     # The next scenario runs as if nothing had happened.
     lab.ready(target, CALM)
     assert lab.run(target, CALM).verdict is Verdict.PASSED
+
+
+@pytest.mark.parametrize(
+    ("when", "word", "verdict", "told"),
+    [
+        ("at_init", "warn", Verdict.SPLAT, "loading lab_trouble with at_init=warn"),
+        ("at_init", "null", Verdict.SPLAT, "loading lab_trouble with at_init=null was fatal"),
+        ("at_exit", "null", Verdict.SPLAT, "in write_to_nowhere [lab_trouble]"),
+        ("at_init", "sleep_deep", Verdict.HUNG, "in init_module"),
+        ("at_exit", "sleep_deep", Verdict.HUNG, "unloading lab_trouble does not come back"),
+        ("at_init", "one", Verdict.STEP_FAILED, "the init of lab_trouble returned 1"),
+        ("at_init", "no", Verdict.STEP_FAILED, "EINVAL"),
+    ],
+)
+def test_trouble_while_a_module_comes_or_goes(
+    when: str,
+    word: str,
+    verdict: Verdict,
+    told: str,
+    target: Target,
+    lab: Lab,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ready, "_STEP_SECONDS", 2.0)
+    trouble = replace(PEACE, modules=(scenario.ModuleLoad("lab_trouble", ((when, word),)),))
+    lab.ready(target, trouble)
+    record = lab.run(target, trouble)
+    assert record.verdict is verdict, record.report()
+    assert told in record.report()
+    assert str(record.findings[0].place).startswith(str(trouble.file))
 
 
 @pytest.mark.parametrize("verdict", ["lost", "hung"])

@@ -6,25 +6,23 @@ from __future__ import annotations
 import io
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from test_guest_argv import spec
 from test_guest_pool import TEMPLATE
 
-from lab.errors import CacheError, GuestHung, LabError
+from lab.errors import CacheError, GuestHung, LabError, UsageError
 from lab.guest import loaded
 from lab.house import WISHES
 from lab.progress import Progress
 from lab.run.lab import Lab
 from lab.run.ready import Ready
-from lab.scenario import BootOptions, ModuleLoad
+from lab.scenario import BootOptions, ModuleLoad, Scenario
 from lab.settings import load
 from lab.store.cache import Cache
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 QUIET = Progress(io.StringIO(), quiet=True)
 MODULES = (ModuleLoad("lab_core"),)
@@ -62,6 +60,33 @@ def test_that_each_scenario_loads_for_want_of_a_template_is_told_with_the_reason
 def test_a_full_disk_is_an_error(ahead: Any) -> None:
     with pytest.raises(CacheError, match="no space"):
         ahead(CacheError("no space left"))
+
+
+def test_a_module_that_there_is_not_is_one_scenarios_mistake(tmp_path: Path) -> None:
+    house: Any = Lab(load({"CHANLAB_CACHE": str(tmp_path)}), WISHES, QUIET)
+    made: list[Any] = []
+
+    def loads(modules: Any) -> Any:
+        if "nosuch" in {module.name for module in modules}:
+            raise UsageError("no module 'nosuch'")
+        return modules
+
+    parts = SimpleNamespace(
+        loads=loads,
+        cover=lambda *_: None,
+        check=lambda _: None,
+        modules=SimpleNamespace(failed={}),
+        images={},
+    )
+    house.target = lambda _: parts
+    house.pool = lambda *_, **__: made.append("pool")
+    good = Scenario("a", "a", Path("a.yaml"), 1, "a", modules=MODULES)
+    bad = replace(good, modules=(ModuleLoad("nosuch"),))
+    for _ in range(2):
+        with pytest.raises(UsageError, match="nosuch"):
+            house.ready("6.12", bad)
+        house.ready("6.12", good)
+    assert made == ["pool", "pool"]
 
 
 class Begun:

@@ -98,6 +98,16 @@ def test_what_came_to_no_guest(error: LabError | Unsupported, verdict: Verdict, 
     assert set(told) <= set(record.report().splitlines())
 
 
+def test_what_a_finding_has_of_the_kernels_words_is_not_told_again() -> None:
+    report = ("BUG: it broke", "Call Trace:")
+    said = tuple(f"[    1.{number:06}] {text}" for number, text in enumerate(("before", *report, "after")))
+    lines = (
+        Record(HERE, (Finding(Verdict.SPLAT, "it broke", notes=report),), messages=said).report().splitlines()
+    )
+    assert [line.strip() for line in lines if "BUG: it broke" in line] == ["BUG: it broke"]
+    assert lines[-3:] == ["other kernel messages:", "  [    1.000000] before", "  [    1.000003] after"]
+
+
 def test_places_read_as_editors_take_them() -> None:
     assert str(Place("{read: $f}", "x.yaml", 3)) == "x.yaml:3: {read: $f}"
     assert [str(Place("the end")), str(Place("", "x.yaml", 3)), str(Place())] == ["the end", "x.yaml:3", ""]

@@ -37,6 +37,9 @@ class Agent:
     def tainted(self, timeout: float) -> int:
         return self.taint
 
+    def busy(self, actor: str) -> bool:
+        return False
+
 
 @dataclass
 class Guest:
@@ -77,6 +80,7 @@ class Session:
     ) -> None:
         self.messages: list[KernelMessage] = []
         self.handless = False
+        self.agent = Agent()
         self.current = Step(Path("x.yaml"), 1, "load", "loading lab_x")
         self.patience = 5.0
         self._steps, self._finish = steps, finish
@@ -176,6 +180,33 @@ def test_a_splat_that_is_expected_passes_and_its_taint_is_forgiven(monkeypatch: 
 def test_another_splat_than_the_expected_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     result = trial(monkeypatch, {1: warns}, expect_splat=SplatWanted("BUG"))
     assert [each.verdict for each in result.findings] == [Verdict.SPLAT, Verdict.STEP_FAILED]
+
+
+def test_a_splat_that_is_wanted_may_kill_who_loads_or_unloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(session: Session) -> None:
+        session.handless = True
+        session.say(WARNING)
+        raise StepFailed(session.current, "it comes back", "who did it was killed")
+
+    assert trial(monkeypatch, finish=dies, expect_splat=SplatWanted("WARNING")).verdict is Verdict.PASSED
+    unwanted = trial(monkeypatch, finish=dies)
+    assert [each.verdict for each in unwanted.findings] == [Verdict.SPLAT, Verdict.STEP_FAILED]
+    assert str(unwanted.findings[0].place) == "x.yaml:1: unloading lab_x"
+    another = trial(monkeypatch, finish=dies, expect_splat=SplatWanted("BUG"))
+    assert another.verdict is Verdict.SPLAT
+
+
+def test_an_init_that_returns_neither_success_nor_an_error_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [
+        "do_init_module: 'lab_x'->init suspiciously returned 1, it should follow 0/-E convention",
+        "do_init_module: loading module anyway...",
+        "CPU: 0 PID: 7 Comm: lab Tainted: G           OE",
+        "Call Trace:",
+        " dump_stack_lvl+0x60/0x80",
+    ]
+    found = trial(monkeypatch, {1: lambda session: session.say(words)})
+    assert [each.title for each in found.findings] == ["the init of lab_x returned 1"]
+    assert found.verdict is Verdict.STEP_FAILED
 
 
 def test_a_taint_that_nobody_reported(monkeypatch: pytest.MonkeyPatch) -> None:

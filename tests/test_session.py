@@ -16,6 +16,7 @@ from lab.abi import Abi
 from lab.abi.layout import Field, Struct
 from lab.arch import X86_64
 from lab.errors import GuestHung, ScenarioError, Unsupported
+from lab.guest.agent import Died
 from lab.guest.answers import Actor, ActorState, Asleep, Exit, Leftover
 from lab.guest.kmsg import KernelMessage
 from lab.guest.patience import deadline
@@ -36,6 +37,7 @@ CONSTANTS = {
     "AT_FDCWD": -100,
     "EAGAIN": 11,
     "EBADF": 9,
+    "EBUSY": 16,
     "EFAULT": 14,
     "EINTR": 4,
     "LAB_IOC_SQUARE": 1,
@@ -78,6 +80,7 @@ class FakeAgent:
     unloads: list[int] = field(default_factory=list)  # results of delete_module
     left: list[Leftover] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    raises: dict[bytes | str, Exception] = field(default_factory=dict)  # by an image, or a name to unload
 
     def spawn(self, name: str, **properties: Any) -> Actor:
         self.asked.append(f"spawn {name} {properties['uid']} {properties['caps']} {properties['sigmask']}")
@@ -122,10 +125,14 @@ class FakeAgent:
 
     def load_module(self, image: bytes, params: str, timeout: float) -> CallResult:
         self.asked.append(f"load {image.decode()} {params}".strip())
+        if image in self.raises:
+            raise self.raises[image]
         return CallResult({b"bad": -22, b"there": -17}.get(image, 0), 1)
 
     def unload_module(self, name: str, flags: int, timeout: float) -> CallResult:
         self.asked.append(f"unload {name}")
+        if name in self.raises:
+            raise self.raises[name]
         return CallResult(self.unloads.pop(0) if self.unloads else 0, 1)
 
     def reap(self, timeout: float) -> list[Leftover]:
@@ -506,6 +513,33 @@ def test_a_leaked_reference(bench: Bench) -> None:
     bench.agent.unloads = [-11] * 1000
     with pytest.raises(LeakedReference, match="lab_core cannot be unloaded after the scenario: EAGAIN"):
         bench.session.finish()
+
+
+def test_a_module_without_an_exit_is_not_waited_for(bench: Bench) -> None:
+    bench.session.modules = {"lab_core": b"\0init_module\0"}
+    bench.session.start(bench.scenario("- {open: /x}", "    modules: [lab_core]\n"))
+    bench.agent.unloads = [-16] * 2
+    with pytest.raises(LeakedReference, match="lab_core has no exit"):
+        bench.session.finish()
+    assert bench.agent.asked[-1:] == ["unload lab_core"]
+    assert len(bench.agent.unloads) == 1
+
+
+def test_who_dies_while_loading_is_told_like_a_step(bench: Bench) -> None:
+    bench.agent.raises = {b"core": Died(9)}
+    with pytest.raises(StepFailed, match="loading lab_core was fatal") as caught:
+        bench.session.start(bench.scenario("- {open: /x}", "    modules: [lab_core]\n"))
+    assert caught.value.step.where.endswith(": loading lab_core")
+    assert "killed by" in caught.value.got
+    assert bench.session.handless
+
+
+def test_a_module_that_does_not_go_is_named(bench: Bench) -> None:
+    bench.session.start(bench.scenario("- {open: /x}", "    modules: [lab_core]\n"))
+    bench.agent.raises = {"lab_core": GuestHung("no answer from the agent in time")}
+    with pytest.raises(GuestHung, match="unloading lab_core does not come back"):
+        bench.session.finish()
+    assert not bench.session.handless
 
 
 def test_an_actor_that_cannot_be_killed(bench: Bench) -> None:

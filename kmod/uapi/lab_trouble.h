@@ -38,4 +38,7 @@
 #define LAB_TROUBLE_LEAK		"leak"
 #define LAB_TROUBLE_UNLEAK		"unleak"	/* the remedy; EINVAL when nothing leaked */
 
+/* The write, or the module's init, returns 1: neither success nor an error. */
+#define LAB_TROUBLE_ONE			"one"
+
 #endif /* LAB_TROUBLE_H */

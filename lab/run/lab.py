@@ -185,8 +185,8 @@ class Lab:
         for name in scenario.loads:
             if name in failed:
                 raise BuildFailed(f"{name} does not compile against {target.kernel.release}", failed[name])
+        parts.loads(scenario.modules)  # a module that there is not is this scenario's mistake alone
         with self._once(target, scenario.boot):
-            parts.loads(scenario.modules)
             modules, narrow = self._ahead(target, scenario)
             turns = beside.alone(scenario, parts.images)
             self.pool(target, scenario.boot, modules, narrow, turns=turns)

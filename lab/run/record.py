@@ -16,6 +16,7 @@ from lab.errors import BootFailed, BuildFailed, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from lab.errors import LabError
@@ -200,7 +201,8 @@ class Record:
             out += first.lines()
             for finding in rest:
                 out += ["and then", *(f"  {line}" for line in finding.lines())]
-        out += _messages(self.messages, most_messages)
+        told = {line for each in self.findings for note in each.notes for line in note.splitlines()}
+        out += _messages(self.messages, told, most_messages)
         out += [f"note: {remark}" for remark in self.remarks]
         if again:
             out += ["see it again:", f"  {again}"]
@@ -288,9 +290,11 @@ def _tuples(found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
-def _messages(messages: Sequence[str], most: int) -> list[str]:
-    if not messages:
+def _messages(messages: Sequence[str], told: AbstractSet[str], most: int) -> list[str]:
+    """Return the kernel's messages, without a report that was told already."""
+    left = [each for each in messages if each not in told and each.partition("] ")[2] not in told]
+    if not left:
         return []
-    cut = len(messages) - most
-    head = ["kernel messages:"] if cut <= 0 else [f"kernel messages (the last {most} of {len(messages)}):"]
-    return head + [f"  {message}" for message in messages[-most:]]
+    head = "other kernel messages" if len(left) < len(messages) else "kernel messages"
+    tail = f" (the last {most} of {len(left)})" if len(left) > most else ""
+    return [f"{head}{tail}:", *(f"  {message}" for message in left[-most:])]

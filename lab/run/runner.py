@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lab.errors import GuestError, GuestHung, GuestLost, LabError
+from lab.guest.agent import LAB
 from lab.guest.splat import splats
 from lab.run.record import Finding, Identity, Place, Record, Seconds, Verdict
 from lab.run.session import LeakedReference, Session, StepFailed
@@ -235,7 +236,8 @@ class Trial:
         notes = []
         try:
             notes += self.session.cast.whereabouts(timeout=_AFTERMATH_SECONDS)
-            self.guest.learn_modules(_AFTERMATH_SECONDS)
+            if not self.session.agent.busy(LAB):
+                self.guest.learn_modules(_AFTERMATH_SECONDS)
         except GuestError as trouble:  # whom it does not answer at first it will not answer later either
             notes.append(f"the agent does not answer either: {trouble.message}")
         except OSError:

@@ -391,7 +391,8 @@ class Session:
         self.cast.ended(running, reply.exited)
         outcome: Outcome = running.plan.decode(reply)
         running.outcome = outcome
-        if outcome.returns == 0:
+        # Whose unloading killed who asked for it will not be unloaded by anybody.
+        if outcome.returns == 0 or (reply.exited is not None and running.plan.unloads is not None):
             self._note_modules(running.plan)
         return outcome
 
