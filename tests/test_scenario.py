@@ -72,7 +72,7 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "kmod" / "uapi").mkdir(parents=True)
     (tmp_path / "kmod" / "uapi" / "lab_ioctl.h").write_text(HEADER)
     for name in ("core", "ioctl", "chardev"):
-        (tmp_path / "kmod" / f"{name}.c").touch()
+        (tmp_path / "kmod" / f"{name}.c").write_text("module_param(depth, uint, 0444);\n")
     (tmp_path / "scenarios").mkdir()
     return tmp_path
 
@@ -99,6 +99,27 @@ def file_mistakes(root: Path, text: str) -> list[str]:
     with pytest.raises(ScenarioError) as caught:
         read(root, text)
     return [str(mistake) for mistake in caught.value.mistakes]
+
+
+def test_a_name_of_with_that_nothing_uses(root: Path) -> None:
+    text = """\
+        channel: x
+        before:
+          - {open: $path, flags: O_RDWR, as: f}
+        scenarios:
+          - name: n
+            with: {size: [1, 2], word: [{repeat: $unit, size: 3}], unit: [a, b], path: [/x, /y]}
+            steps:
+              - {write: $f, data: $word}
+        """
+    assert file_mistakes(root, text) == ["scenarios/x.yaml:6: nothing uses $size: take it out of `with`"]
+
+
+def test_a_parameter_that_the_module_does_not_have(root: Path) -> None:
+    modules = "[{lab_core: {dept: 1, dyndbg: +p}}, {lab_chardev: {depth: 4}}, {evdev: {any: 1}}]"
+    text = f"channel: x\nmodules: {modules}\nscenarios:\n  - {{name: n, steps: [open: /x]}}\n"
+    said = "scenarios/x.yaml:2: lab_core has no parameter 'dept'; did you mean 'depth'?"
+    assert file_mistakes(root, text) == [said]
 
 
 def test_the_first_example(root: Path) -> None:

@@ -175,19 +175,24 @@ def _said(step: Node, word: str) -> str | None:
 
 def _names(node: Node, scope: Scope) -> Iterator[str]:
     """Yield the names that a node refers to; those within the values of `with` that it names, too."""
+    for name in references(node):
+        if name in scope.parameters:
+            yield from _names(scope.parameters[name], scope)
+        else:
+            yield name
+
+
+def references(node: Node) -> Iterator[str]:
+    """Yield the names that a node refers to."""
     if isinstance(node, ScalarNode):
-        for name, _ in REFERENCE.findall(node.value):
-            if name in scope.parameters:
-                yield from _names(scope.parameters[name], scope)
-            else:
-                yield name
+        yield from (name for name, _ in REFERENCE.findall(node.value))
     elif isinstance(node, SequenceNode):
         for item in node.value:
-            yield from _names(item, scope)
+            yield from references(item)
     elif isinstance(node, MappingNode):
-        for key, value in node.value:
-            yield from _names(key, scope)
-            yield from _names(value, scope)
+        for pair in node.value:
+            for each in pair:
+                yield from references(each)
 
 
 def _by(step: Node, actor: str | None) -> Node:

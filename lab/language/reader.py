@@ -13,7 +13,7 @@ from lab.abi.layout import nearest
 from lab.errors import Mistake, ScenarioError
 from lab.guest.argv import DEVICES
 from lab.language.actors import read_actors, who_makes_steps
-from lab.language.before import Before
+from lab.language.before import Before, references
 from lab.language.kinds import DurationKind
 from lab.language.nodes import (
     MappingNode,
@@ -89,6 +89,7 @@ class Reader:
         shown = path.resolve().is_relative_to(root.resolve())
         self.mistakes = Mistakes(path.resolve().relative_to(root.resolve()) if shown else path)
         self.verbs = verbs
+        self.tree = tree
         self.uapi = tree.uapi
         self.known_modules = tree.modules
 
@@ -166,7 +167,8 @@ class Reader:
                 self.mistakes.add(node, "a module with parameters is {name: {parameter: value}}")
                 return None
             name_node, given = node.value[0]
-            for key, (_, value) in self.mistakes.pairs(given, "a module's parameters").items():
+            for key, (key_node, value) in self.mistakes.pairs(given, "a module's parameters").items():
+                self._known_parameter(name_node, key_node, key)
                 shown = scope.given(value) if scope else value
                 text = self.mistakes.scalar(shown, f"parameter {key!r}")
                 params.append((key, text or ""))
@@ -176,6 +178,12 @@ class Reader:
         if self.known_modules and name.startswith("lab_") and name not in self.known_modules:
             self.mistakes.add(name_node, f"unknown module {name!r}{nearest(name, self.known_modules)}")
         return ModuleLoad(name, tuple(params))
+
+    def _known_parameter(self, module: Node, where: Node, name: str) -> None:
+        """Note a parameter that the module does not have: the kernel says so in its log and goes on."""
+        known = self.tree.parameters(module.value) if isinstance(module, ScalarNode) else None
+        if known is not None and name not in known:
+            self.mistakes.add(where, f"{module.value} has no parameter {name!r}{nearest(name, known)}")
 
     def _headers(self, pairs: Pairs) -> tuple[str, ...]:
         if "uapi" not in pairs:
@@ -260,6 +268,7 @@ class Reader:
         requires = self.requires.merged(read_requires(own, self.mistakes))
         before = self._before(own) if "before" in own else self.before
         given = self.mistakes.items(own["steps"][1], "steps")
+        self._all_used(own, {**{key: value for key, value in head.items() if key == "before"}, **pairs})
         found = []
         for parameters in self._parameters(own):
             scope = Scope(
@@ -303,6 +312,15 @@ class Reader:
         for again in {each for each in ids if ids.count(each) > 1}:
             self.mistakes.add(node, f"two sets of `with` values look the same: {again}")
         return found
+
+    def _all_used(self, own: Pairs, pairs: Pairs) -> None:
+        """Note names of `with` that nothing refers to: the same scenario would run several times."""
+        if "with" not in own:
+            return
+        used = {name for _, node in pairs.values() for name in references(node)}
+        for name, (key, _) in self.mistakes.pairs(own["with"][1], "with").items():
+            if name not in used:
+                self.mistakes.add(key, f"nothing uses ${name}: take it out of `with`")
 
     def _parameters(self, pairs: Pairs) -> list[dict[str, Node]]:
         """Return each combination of the values of `with`, by name."""
