@@ -15,7 +15,7 @@ from lab.language.steps import Step
 from lab.run import runner
 from lab.run.record import Finding, Identity, Record, Verdict
 from lab.run.session import LeakedReference, StepFailed
-from lab.scenario import Scenario, SplatWanted
+from lab.scenario import ModuleLoad, Scenario, SplatWanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,6 +117,7 @@ def trial(
     *,
     finish: Callable[[Session], None] = lambda _: None,
     guest: Guest | None = None,
+    images: dict[str, bytes] | None = None,
     **about: Any,
 ) -> Record:
     session = Session(does or {}, finish)
@@ -126,7 +127,7 @@ def trial(
     scenario = Scenario("x", "x", Path("x.yaml"), 1, "x", steps=steps(), **about)
     there: Any = guest or Guest()
     symbols: Any = lambda: None  # noqa: E731 - stands for what is never asked
-    return runner.run(scenario, ready, there, seed=0, images={}, symbols=symbols)
+    return runner.run(scenario, ready, there, seed=0, images=images or {}, symbols=symbols)
 
 
 def fails(session: Session) -> None:
@@ -213,6 +214,29 @@ def test_a_taint_that_nobody_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     result = trial(monkeypatch, guest=Guest(Agent(12288 | 32)))
     assert result.verdict is Verdict.SPLAT
     assert "(B)" in result.title
+
+
+@pytest.mark.parametrize(
+    ("said", "taints", "passes"),
+    [
+        (b"CDDL", 1, True),
+        (b"GPL", 1, False),
+        (b"Dual BSD/GPL", 1, False),
+        (b"CDDL", 1 | 1 << 10, False),
+        (b"CDDL", 0, True),
+    ],
+)
+def test_a_licence_of_the_modules_own_taints_and_is_told(
+    monkeypatch: pytest.MonkeyPatch, said: bytes, taints: int, *, passes: bool
+) -> None:
+    images = {"lab_x": b"\x7fELF\0author=me\0license=" + said + b"\0depends=\0"}
+    guest = Guest(Agent(12288 | taints))
+    found = trial(monkeypatch, guest=guest, images=images, modules=(ModuleLoad("lab_x"),))
+    assert (found.verdict is Verdict.PASSED) == passes
+    assert [remark.startswith("lab_x is under 'CDDL'") for remark in found.remarks] == [True] * (
+        said == b"CDDL"
+    )
+    assert not found.well
 
 
 def test_a_leaked_reference_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -362,6 +362,7 @@ class Lab:
                 self._write_down(self.wishes.journal, target, guest, record)
             if afterwards is not None:
                 afterwards(guest)
+            self._notes.update(dict.fromkeys(record.remarks))
             if not record.findings and not patches:
                 self._passed[target, scenario.id][scenario.file] = scenario
             if record.well:

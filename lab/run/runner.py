@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lab.errors import GuestError, GuestHung, GuestLost, LabError
 from lab.guest.agent import LAB
 from lab.guest.splat import splats
+from lab.kernels.modinfo import GPL_COMPATIBLE, licence
 from lab.run.record import Finding, Identity, Place, Record, Seconds, Verdict
 from lab.run.session import LeakedReference, Session, StepFailed
 from lab.verbs import table
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 # Taint bits of Documentation/admin-guide/tainted-kernels.rst that loading our own modules sets.
 _MODULE_TAINT = (1 << 12) | (1 << 13)  # O: out of tree, E: unsigned
+_OTHER_LICENCE_TAINT = 1 << 0  # P: a module that is not under the GPL
 _SPLAT_TAINT = (1 << 7) | (1 << 9) | (1 << 14)  # D: died, W: warned, L: soft lockup: a splat says more
 _DEADLY = ("BUG", "Oops")  # kinds after which something of the kernel is gone
 _AFTER_DEATH = r"Tainted: [A-Z ]*D"  # of a report that comes after such a one
@@ -69,6 +72,7 @@ def run(
         began=began,
         seconds=Seconds(steps=time.monotonic() - started),
         guest=guest.how,
+        remarks=trial.remarks(),
         well=trial.well,
         outcomes=tuple(trial.outcomes),
         said=tuple(message.text for message in trial.session.messages),
@@ -207,10 +211,25 @@ class Trial:
     @property
     def well(self) -> bool:
         """Whether the guest got through the health check without anything ever having been wrong."""
-        return self.healthy and not self.findings and not self.told
+        return self.healthy and not self.findings and not self.told and not self.others
+
+    @cached_property
+    def others(self) -> dict[str, str]:
+        """The modules that are not under the GPL, with their licences."""
+        named = ((name, licence(self.images[name])) for name in self.scenario.loads if name in self.images)
+        return {name: said for name, said in named if said not in GPL_COMPATIBLE}
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what the reader should know although it is no mistake."""
+        return tuple(
+            f"{name} is under {said!r}, not the GPL: the kernel is tainted (P), and lockdep is off"
+            for name, said in self.others.items()
+            if said
+        )
 
     def _taint(self) -> None:
-        found = taint(self.guest, timeout=self.ready.patience, forgive=_SPLAT_TAINT if self.met else 0)
+        forgive = (_SPLAT_TAINT if self.met else 0) | (_OTHER_LICENCE_TAINT if self.others else 0)
+        found = taint(self.guest, timeout=self.ready.patience, forgive=forgive)
         if found is not None:
             self.findings.append(replace(found, place=self.place))
 

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: MIT
+"""What a module says of itself in its section .modinfo."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+# license_is_gpl_compatible() of include/linux/license.h.
+GPL_COMPATIBLE = frozenset(
+    {"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"}
+)
+_LICENCE = re.compile(rb"\0license=([^\0]*)\0")
+
+
+@lru_cache(maxsize=64)  # asked once a scenario, of images that stay the same for a run
+def licence(image: bytes) -> str:
+    """Return the licence that a module's file names, '' where it names none."""
+    found = _LICENCE.search(image)
+    return found[1].decode(errors="replace") if found is not None else ""
