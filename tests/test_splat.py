@@ -258,6 +258,91 @@ Call Trace:
  </TASK>
 lab_x: the next line
 """
+OVERRUN = """\
+Insufficient stack space to handle exception!
+Task stack:     [0xff20000000010000..0xff20000000014000]
+Overflow stack: [0xff600000ffdad070..0xff600000ffdae070]
+CPU: 1 UID: 0 PID: 101 Comm: main Tainted: G           OE      6.12.107+deb13-riscv64 #1  Debian 6.12.107-1
+Hardware name: riscv-virtio,qemu (DT)
+epc : deep+0xa/0x198 [lab_x]
+ ra : deep+0x20/0x60 [lab_x]
+epc : ffffffff802b732a ra : ffffffff801e6070 sp : ff2000000000ffe0
+ gp : ffffffff82262ed0 tp : 0000000000000000 t0 : ffffffff80022320
+status: 0000000200000120 badaddr: ff2000000000ffe0 cause: 000000000000000f
+Kernel panic - not syncing: Kernel stack overflow
+CPU: 1 UID: 0 PID: 101 Comm: main Tainted: G           OE      6.12.107+deb13-riscv64 #1  Debian 6.12.107-1
+Hardware name: riscv-virtio,qemu (DT)
+Call Trace:
+[<ffffffff8000605a>] dump_backtrace+0x1c/0x24
+[<ffffffff80006342>] show_stack+0x2c/0x38
+[<ffffffff80a69000>] panic+0x100/0x2c0
+[<ffffffff80005700>] handle_bad_stack+0x9c/0xa0
+SMP: stopping secondary CPUs
+---[ end Kernel panic - not syncing: Kernel stack overflow ]---
+lab_x: the next line
+"""
+LOCKED_UP = """\
+watchdog: CPU3: Watchdog detected hard LOCKUP on cpu 3
+Modules linked in: lab_x(OE)
+CPU: 3 UID: 0 PID: 101 Comm: main Tainted: G           OE      6.12.107+deb13-amd64 #1
+RIP: 0010:spin+0x2a/0x8e [lab_x]
+Call Trace:
+ <TASK>
+ lab_write+0x21/0x80 [lab_x]
+ </TASK>
+lab_x: the next line
+"""
+LOCKED_UP_PPC64EL = """\
+watchdog: CPU 1 self-detected hard LOCKUP @ spin+0x24/0x40 [lab_x]
+watchdog: CPU 1 TB:35168293, last heartbeat TB:30040261 (10015ms ago)
+Modules linked in: lab_x(OE)
+CPU: 1 UID: 0 PID: 101 Comm: main Tainted: G           OE      6.12.107+deb13-powerpc64le #1
+NIP:  c0080000012d0084 LR: c0080000012d0070 CTR: c0000000001a3c40
+REGS: c00000000fff7d60 TRAP: 0900   Tainted: G           OE
+NIP [c0080000012d0084] spin+0x24/0x40 [lab_x]
+LR [c0080000012d0070] spin+0x10/0x40 [lab_x]
+Call Trace:
+[c000000008f3bca0] [c0080000012d0070] spin+0x10/0x40 [lab_x] (unreliable)
+lab_x: the next line
+"""
+
+
+# How each architecture prints a call trace, in a report that no "end trace" ends.
+TRACES = {
+    "x86_64": " dump_stack_lvl+0x5d/0x80\n __might_resched+0x1/0x2\n lab_write+0x21/0x80 [lab_x]\n",
+    "arm64": " dump_backtrace+0x94/0xec\n show_stack+0x18/0x24\n lab_write+0x21/0x80 [lab_x]\n",
+    "armhf": " unwind_backtrace from show_stack+0x18/0x1c\n lab_write [lab_x] from vfs_write+0xe4/0x400\n",
+    "ppc64el": "[c00000000001bca0] [c000000001012d00] dump_stack_lvl+0x70/0xa0 (unreliable)\n"
+    "[c00000000001bd50] [c0080000012d0070] lab_write+0x10/0x40 [lab_x]\n",
+    "riscv64": "[<ffffffff8000605a>] dump_backtrace+0x1c/0x24\n"
+    "[<ffffffff01e763d2>] lab_write+0x8e/0xee [lab_x]\n",
+    "s390x": " [<000003ffe0a0d6f0>] dump_stack_lvl+0x5d/0x80\n"
+    " [<000003ff80001234>] lab_write+0x8/0xee [lab_x]\n",
+}
+
+
+@pytest.mark.parametrize("arch", TRACES)
+def test_a_call_trace_of_each_architecture(arch: str) -> None:
+    head = SLEEPING.partition(" <TASK>")[0]
+    trace = TRACES[arch]
+    (found,) = splats(f"{head}{trace}lab_x: the next line".splitlines())
+    assert found.title == "sleeping function called from invalid context in lab_write [lab_x]"
+    assert found.frames[-1] == "lab_write [lab_x]"
+    assert len(found.lines) == len(f"{head}{trace}".splitlines())
+
+
+def test_a_stack_that_overran_and_the_panic_after_it() -> None:
+    assert short(splats(OVERRUN.splitlines())) == [
+        ("BUG", "Insufficient stack space to handle exception in deep [lab_x]"),
+        ("panic", "Kernel panic - not syncing: Kernel stack overflow"),
+    ]
+
+
+@pytest.mark.parametrize("text", [LOCKED_UP, LOCKED_UP_PPC64EL], ids=["x86_64", "ppc64el"])
+def test_a_hard_lockup(text: str) -> None:
+    (found,) = splats(text.splitlines())
+    assert (found.kind, found.title) == ("hard lockup", "hard LOCKUP in spin [lab_x]")
+    assert len(found.lines) == len(text.splitlines()) - 1
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,9 @@ HEADS = (
     ),
     _head(
         "hard lockup",
-        r"(?:watchdog: |NMI watchdog: )?(?:BUG: )?Watchdog detected (?P<say>hard LOCKUP)",
+        # 'CPU1: Watchdog …' since 6.9; 'watchdog: CPU 1 self-detected …' on ppc64el
+        r"(?:watchdog: |NMI watchdog: )?(?:BUG: |CPU\d+: )?Watchdog detected (?P<say>hard LOCKUP)|"
+        r"watchdog: CPU \d+ (?:self-)?detected (?P<say2>hard LOCKUP)",
         needs="hard LOCKUP",
     ),
     _head(
@@ -121,6 +123,12 @@ HEADS = (
         "BUG", r"(?:CPU \d+ )?(?P<say>Unable to handle kernel [\w ]+?) at ", needs="Unable to handle kernel "
     ),
     _head("BUG", r"(?P<say>Unhandled fault: [\w -]+?) \(0x", needs="Unhandled fault: "),  # arm
+    # arm, arm64, riscv64: the kernel's stack overran; "Kernel panic" is a report of its own
+    _head(
+        "BUG",
+        r"(?P<say>Insufficient stack space to handle exception)",
+        needs="Insufficient stack space to handle exception",
+    ),
     # s390: the address is in a line of its own, two further down
     _head(
         "BUG",
@@ -209,6 +217,7 @@ BODY = Pattern(
     |(?:Oops|Kernel\ BUG)\ \[\#|LE\ PAGE_SIZE|NIP|LR\ |MSR:|REGS:|CFAR:
     |Oops(?:\ -\ \w+)?\[\#|[ast]\d\ [0-9a-f]{16}\ |pc\ [0-9a-f]{16}\ |Stack\ :
     |(?:CRMD|PRMD|EUEN|ECFG|ESTAT|BADV|PRID):
+    |(?:Task|IRQ|Overflow)\ stack:|watchdog:\ CPU\ \d+\ TB:|(?:\[<?[0-9a-f]{8,16}>?\]\ ){1,2}\S
     |Instruction\ dump|Current\ \w+\ pgtable:|status:|E[A-DIS][XPI]:
     |irq\ event|hardirqs|softirqs|preempt|stack\ backtrace|RIP:|RSP:|FS:|Stack:|CR2:|Kernel\ code|in_atomic
     |RCU\ nest
@@ -218,8 +227,9 @@ BODY = Pattern(
     re.VERBOSE,
 )
 FRAME = Pattern(
-    r"^(?:\s+\(?|(?=\[<))(?:\[<[0-9a-fx]+>\] )?"
-    r"(?P<name>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?P<module> \[\w+)?"
+    r"^(?:\s+\(?|(?=\[))(?:\[<?[0-9a-fx]+>?\] ){0,2}"
+    r"(?P<name>[A-Za-z_][\w.]*)(?=\+0x[0-9a-f]+/0x|(?: \[\w+\])? from \S+\+0x)"  # arm: 'f [m] from g+0x1/0x2'
+    r"(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?(?P<module> \[\w+)?"
 )
 COUNTER = Pattern(
     r"^(?:RIP: 0010:|EIP: |PC is at |pc : |epc : |NIP \[\w+\] |Krnl PSW : \w+ \w+ \(|\s+ERA: [0-9a-f]+ )"
@@ -227,7 +237,8 @@ COUNTER = Pattern(
 )
 # What stands on top of a stack and is not what went wrong.
 NOT_CULPRIT = Pattern(
-    r"(?:dump_stack|show_stack|show_regs|die|__die|oops|exc_|asm_|page_fault|report_bug|handle_bug|__warn|"
+    r"(?:dump_stack|dump_backtrace|unwind_backtrace|show_stack|show_regs|die|__die|oops|exc_|asm_|page_fault|"
+    r"report_bug|handle_bug|__warn|"
     r"warn_slowpath|kasan_|__asan|print_|__ubsan|ubsan_|lockdep_|__might|___might|__schedule|bad_page|"
     r"check_noncircular|validate_chain|__lock_acquire|lock_acquire|schedule|__list_|refcount_|"
     r"sysfs_warn_dup|panic)"
