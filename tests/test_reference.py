@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import keyword
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lab import verbs
+from lab.abi import known_syscalls
 from lab.house import DOCS
 from lab.language import data
 from lab.language import verb as verb_
@@ -62,6 +66,19 @@ def test_a_verb_fits_the_language(name: str) -> None:
     assert issubclass(made.outcome, Outcome)
     if made.outcome is not OfPending:
         assert kinds_of_outcome(made.outcome)
+
+
+def test_verbs_make_system_calls_that_there_are() -> None:
+    """One that no architecture has is "unsupported" everywhere: scenarios are skipped, and nothing fails."""
+    made = {
+        str(node.args[0].value)
+        for path in Path(verbs.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args
+        if node.func.attr in ("syscall", "nr", "has") and isinstance(node.args[0], ast.Constant)
+    }
+    assert len(made) > 70
+    assert made - known_syscalls() == set()
 
 
 def test_a_verb_comes_once(monkeypatch: pytest.MonkeyPatch) -> None:
