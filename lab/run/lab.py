@@ -342,7 +342,7 @@ class Lab:
         """
         parts, started = self.target(target), time.monotonic()
         try:
-            images = parts.patched(patches) if patches else parts.images
+            images = parts.patched(patches, tuple(scenario.loads)) if patches else parts.images
             modules, narrow = ((), False) if patches else self._ahead(target, scenario)
             turns = beside.alone(scenario, images)
             pool = self.pool(target, scenario.boot, modules, narrow, turns=turns)

@@ -244,16 +244,16 @@ class Ready:
         built = (*self.modules.ko, *self.modules.failed)
         return with_shipped(modules, built, self.shipped, self.target.kernel.release)
 
-    def patched(self, patches: Sequence[Path]) -> Mapping[str, bytes]:
+    def patched(self, patches: Sequence[Path], only: Sequence[str] = ()) -> Mapping[str, bytes]:
         """Return the modules as they are with patches applied to a copy of their sources.
 
-        Raises BuildFailed when one of them does not compile any more.
+        `only`: those that are loaded; none: all. Raises BuildFailed when one does not compile any more.
         """
         from lab.kernels.build import build_modules  # noqa: PLC0415 - only deliberate faults are built here
 
         headers, toolchain = self._headers.result(), self._toolchain.result()
         built = build_modules(
-            self._wishes.tree.path, headers, toolchain, self._cache, self._progress, tuple(patches)
+            self._wishes.tree.path, headers, toolchain, self._cache, self._progress, tuple(patches), only
         )
         for name, output in built.failed.items():
             raise BuildFailed(
