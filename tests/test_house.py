@@ -28,9 +28,8 @@ NO_COMMENTS = (".json", ".pgp", ".gpg", ".asc", ".log", ".bin", ".o", ".elf", ".
 
 
 def tracked() -> list[str]:
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=HOUSE, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+    every = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]  # also what is not added yet
+    listed = subprocess.run(every, cwd=HOUSE, capture_output=True, text=True, check=True).stdout.splitlines()
     return [name for name in listed if (HOUSE / name).is_file()]
 
 

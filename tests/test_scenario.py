@@ -122,6 +122,24 @@ def test_a_parameter_that_the_module_does_not_have(root: Path) -> None:
     assert file_mistakes(root, text) == [said]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ("Warning", None),
+        ("{kind: warning, matches: x}", None),
+        ("Warnin", "no splat is of kind 'Warnin'; did you mean 'WARNING'?"),
+        ("{kind: hard lockp}", "no splat is of kind 'hard lockp'; did you mean 'hard lockup'?"),
+        ("{matches: x}", "expect_splat wants a kind: BUG, "),
+    ],
+)
+def test_the_kind_of_a_splat_is_one_that_the_lab_knows(root: Path, wanted: str, told: str | None) -> None:
+    text = f"channel: x\nscenarios:\n  - {{name: n, expect_splat: {wanted}, steps: [open: /x]}}\n"
+    if told is None:
+        assert read(root, text).scenarios[0].expect_splat is not None
+    else:
+        assert [told in each for each in file_mistakes(root, text)] == [True]
+
+
 def test_the_first_example(root: Path) -> None:
     file = read(root, EXAMPLE_IOCTL)
     assert (file.channel, file.about) == ("ioctl", "A call of the module's own making, on an open file.")

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - a record's field
 
+from lab.abi.layout import nearest
 from lab.errors import UsageError
 
 # What every module has: kernel/module/main.c, unknown_module_param_cb().
@@ -42,6 +43,8 @@ class Tree:
         """Return the patch of a deliberate mistake; raises UsageError naming those there are."""
         path = self.path / "faults" / f"{name}.patch"
         if not path.is_file():
-            known = ", ".join(sorted(patch.stem for patch in path.parent.glob("*.patch")))
-            raise UsageError(f"no fault is called {name!r}", hint=f"there are: {known}")
+            known = sorted(patch.stem for patch in (self.path / "faults").glob("*.patch"))
+            near = nearest(name, known)
+            where = f"there are {len(known)} in {self.path / 'faults'}"
+            raise UsageError(f"no fault is called {name!r}{near}", hint=where)
         return path

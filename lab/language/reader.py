@@ -12,6 +12,7 @@ from lab.abi import header_words, known_names, known_structs
 from lab.abi.layout import nearest
 from lab.errors import Mistake, ScenarioError
 from lab.guest.argv import DEVICES
+from lab.guest.splat_words import KINDS
 from lab.language.actors import read_actors, who_makes_steps
 from lab.language.before import Before, references
 from lab.language.kinds import DurationKind
@@ -363,7 +364,7 @@ class Reader:
             return None
         node = pairs["expect_splat"][1]
         if isinstance(node, ScalarNode):
-            return SplatWanted(node.value)
+            return SplatWanted(self._kind(node))
         given = self.mistakes.pairs(node, "expect_splat")
         self.mistakes.known(given, ("kind", "matches"), "expect_splat")
         matches = self._text(given, "matches")
@@ -371,9 +372,19 @@ class Reader:
             re.compile(matches)
         except re.error as error:
             self.mistakes.add(given["matches"][1], f"{matches!r} is no regular expression: {error}")
-        if not self._text(given, "kind"):
-            self.mistakes.add(node, "expect_splat wants 'kind' (WARNING, BUG, Oops …)")
-        return SplatWanted(self._text(given, "kind"), matches)
+        if "kind" not in given:
+            self.mistakes.add(node, f"expect_splat wants a kind: {', '.join(sorted(KINDS))}")
+            return None
+        return SplatWanted(self._kind(given["kind"][1]), matches)
+
+    def _kind(self, node: Node) -> str:
+        """Return the kind of splat that a node names, which the lab must know."""
+        kind = self.mistakes.scalar(node, "the kind of a splat") or ""
+        if kind.lower() not in {each.lower() for each in KINDS}:
+            self.mistakes.add(
+                node, f"no splat is of kind {kind!r}{nearest(kind, KINDS) or nearest(kind.upper(), KINDS)}"
+            )
+        return kind
 
     def _verdict(self, pairs: Pairs) -> Literal["lost", "hung"] | None:
         word = self._text(pairs, "expect_verdict")

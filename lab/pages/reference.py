@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.arch import ARCHITECTURES
 from lab.errors import LabError
+from lab.guest.splat_words import KINDS
 from lab.house import DOCS
 from lab.language.composites import ListKind, MapKind, RecordKind
 from lab.language.data import FORMS
@@ -171,6 +172,7 @@ def _result(outcome: type) -> Iterator[str]:
 
 def schema() -> dict[str, Any]:
     """Return docs/scenario.schema.json as data. It helps editors; `lab check` knows more."""
+    kinds = {"enum": sorted(KINDS)}
     scenario = _object(
         {
             "name": {"type": "string"},
@@ -178,7 +180,12 @@ def schema() -> dict[str, Any]:
             "with": {"type": "object", "additionalProperties": {"type": "array", "minItems": 1}},
             **_shared(),
             "before": {"$ref": "#/$defs/steps"},
-            "expect_splat": {"type": ["string", "object"]},
+            "expect_splat": {
+                "anyOf": [
+                    kinds,
+                    {"type": "object", "properties": {"kind": kinds, "matches": {"type": "string"}}},
+                ]
+            },
             "expect_verdict": {"enum": ["lost", "hung"]},
             "steps": {"$ref": "#/$defs/steps"},
         },
