@@ -162,7 +162,8 @@ static void compare(void *what)
 		both->same = both->size;
 		return;
 	}
-	while (both->there[both->same] == both->wanted[both->same])
+	/* It may change meanwhile: that it was not the same is known, and stays so. */
+	while (both->same < both->size - 1 && both->there[both->same] == both->wanted[both->same])
 		both->same++;
 }
 

@@ -69,7 +69,7 @@ def test_who_stopped_it(done: int, whose: int | None) -> None:
     assert Joint(X86_64, parts(), 7).stopped(reply(done, 3)) == whose
 
 
-@pytest.mark.parametrize(("operation", "whose"), [(1, 0), (2, 0), (3, 1), (5, 1), (6, None)])
+@pytest.mark.parametrize(("operation", "whose"), [(1, 0), (2, 0), (3, 1), (5, 1), (6, 0), (7, 0)])
 def test_whose_fault_it_is(operation: int, whose: int | None) -> None:
     fault = Fault(11, 1, 0, "load", operation)
     found = [each.fault for each in Joint(X86_64, parts(), 7).replies(reply(0, 0, fault))]

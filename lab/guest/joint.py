@@ -24,6 +24,11 @@ class _Part:
     calls: range  # of the reply
     data: tuple[int, ...]  # of the reply, in the program's own order
     operations: range  # of the round, among all
+    fetches: range  # after it
+
+    def did(self, operation: int) -> bool:
+        """Tell whether an operation of all is one of its own."""
+        return operation in self.operations or operation in self.fetches
 
 
 class Joint(Program):
@@ -48,11 +53,18 @@ class Joint(Program):
                 end = begin + sum(op is not Op.FETCH for op, _ in program.operations)
                 operations.append(range(begin, end))
                 begin = end
+        fetches: list[range] = []
         for program, before, calls, data in zip(programs, buffers, begins, loaded, strict=True):
+            begin = len(self.operations)
             data.update(self._take(program, before, calls, fetches=True))
+            fetches.append(range(begin, len(self.operations)))
         self._parts = [
-            _Part(range(calls, calls + program.calls), tuple(data[index] for index in sorted(data)), each)
-            for program, calls, data, each in zip(programs, begins, loaded, operations, strict=True)
+            _Part(
+                range(calls, calls + program.calls), tuple(data[index] for index in sorted(data)), each, last
+            )
+            for program, calls, data, each, last in zip(
+                programs, begins, loaded, operations, fetches, strict=True
+            )
         ]
 
     def _take(self, program: Program, buffers: int, calls: int, *, fetches: bool) -> dict[int, int]:
@@ -86,7 +98,7 @@ class Joint(Program):
             Reply(
                 calls=reply.calls[part.calls.start : part.calls.stop],
                 data=tuple(reply.data[index] for index in part.data),
-                fault=reply.fault if reply.fault and reply.fault.operation in part.operations else None,
+                fault=reply.fault if reply.fault and part.did(reply.fault.operation) else None,
                 exited=reply.exited,
             )
             for part in self._parts

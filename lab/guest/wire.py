@@ -221,7 +221,7 @@ class Program:
         Of the operations inside the reply has what the last round gave, completed 0 where it did not come to
         them. No loop is in another one.
         """
-        if times < 1:
+        if not 1 <= times <= U64:
             raise UsageError(f"a loop of {times} rounds")
         at = len(self._operations)
         self._add(Op.LOOP, layouts.OpLoop(0, 0, times))
@@ -538,6 +538,8 @@ def _check_call(count: int, times: int, what: str) -> None:
         raise UsageError(f"{what} takes at most {MAX_ARGUMENTS} arguments, not {count}")
     if times < 1:
         raise UsageError(f"times: {times} is less than 1")
+    if times > U64:
+        raise UsageError(f"times: {times} does not fit 64 bits")
 
 
 def _check_number(size: int) -> None:

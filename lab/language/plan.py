@@ -119,6 +119,7 @@ class Call(Context):
         self.times = 1
         self.want: tuple[int, int] | None = None  # the results that `times` goes on after
         self.wanted: bytes | None = None  # and the data
+        self.compared = False  # whether it is, by an operation of its own
         self._loop: int | None = None  # the call that tells how often, where it is not the step's own
 
     def nr(self, name: str) -> int:
@@ -154,6 +155,7 @@ class Call(Context):
         with self.repeated():
             index = self.program.call(self.nr(name), *raw, want=self.want)
             self.program.want(gives.argument, self.wanted, of_call=index)
+        self.compared = True
         return index
 
     @contextlib.contextmanager
@@ -238,9 +240,9 @@ class Call(Context):
 
 
 def exit_fields(status: int) -> dict[str, Any]:
-    """Return what a wait status says; -1 is a status that nobody can know."""
+    """Return what a wait status says; -1, which stays, is a status that nobody can know."""
     if status == -1:
-        return {}
+        return {"status": status}
     if status & 0x7F:
         return {"signal": status & 0x7F}
     return {"status": status >> 8 & 0xFF}

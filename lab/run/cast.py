@@ -188,7 +188,7 @@ class Cast:
         fields = exit_fields(status)
         if "signal" in fields:
             return f"was killed by {self._abi.signal_name(fields['signal'])}"
-        return f"ended with status {fields.get('status', 'unknown')}"
+        return "ended" if status == -1 else f"ended with status {fields['status']}"
 
     def asleep(self, name: str) -> list[str]:
         """Return lines that tell where an actor is, as far as the guest still answers."""

@@ -38,6 +38,8 @@ def in_turn(session: Session, steps: Sequence[Step], times: int) -> Outcome:
         call, plan = session.plan(step, program, each=True)
         if plan.loads is not None or plan.unloads is not None:
             raise UsageError("a module cannot be loaded or unloaded in turn: the lab has to know of it")
+        if call.wanted is not None and not call.compared and times > 1:
+            raise UsageError(f"data of {step.verb} cannot be looked at each time, only that of the last")
         planned.append((step, call, plan))
         programs.append(program)
     session.current = outer

@@ -200,6 +200,7 @@ def load(call: Call, address: Annotated[int, LoadedKind()], *, size: Size) -> Pl
         index = call.program.load(address, size)
         if call.wanted is not None and len(call.wanted) == size:
             call.program.want(address, call.wanted)
+            call.compared = True
 
     def decode(reply: wire.Reply) -> Loaded:
         fields = touched(call, reply)

@@ -292,7 +292,7 @@ def recv(
     """
     into = call.room(buffer, size, default=DATAGRAM)
     length = into.size if size is None else size
-    index = call.syscall("recvfrom", fd, into, length, flags, 0, 0)
+    index = call.syscall("recvfrom", fd, into, length, flags, 0, 0, gives=into)
     return call.plan(Got, index, data=into.fetch(call, up_to_call=index))
 
 
@@ -314,7 +314,7 @@ def datagram_from(
 ) -> tuple[int, Callable[[wire.Reply], Any], Callable[[wire.Reply], Any]]:
     """Add a recvfrom to the program: its index, and what takes data and sender out of the reply."""
     name, length = _room_for_address(call)
-    index = call.syscall("recvfrom", fd, into, size, flags, name, length)
+    index = call.syscall("recvfrom", fd, into, size, flags, name, length, gives=into)
     return index, into.fetch(call, up_to_call=index), _address(call, name, length, index)
 
 
