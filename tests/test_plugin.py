@@ -61,6 +61,7 @@ class Lab:
     def expect(self, *_: Any) -> None:
         pass
 
+    fails: ClassVar[set[str]] = set()  # scenarios in which the lab itself makes a mistake
     broken: BuildFailed | None = None  # what stops every scenario, if anything
 
     def ready(self, _target: Target, scenario: Scenario) -> None:
@@ -73,6 +74,8 @@ class Lab:
         here = Identity.of(scenario, target)
         if scenario.name.startswith("broken"):
             return Record(here, (Finding(Verdict.STEP_FAILED, "not as wanted"),))
+        if scenario.name in self.fails:
+            raise ZeroDivisionError("of the lab's own")
         if scenario.name == "the host":
             return Record(here, (Finding(Verdict.LAB_ERROR, HostError("disk full").message),))
         return Record(here)
@@ -192,6 +195,16 @@ def test_the_plugin_is_registered_once_however_often_it_is_named(crowd: pytest.P
     words = ("-p", "lab.plugin", "-p", "no:xdist", "scenarios", "--kernel", "6.12", "-k", "fine")
     result = crowd.runpytest_subprocess(*words, "--collect-only", "-q")
     result.stdout.fnmatch_lines(["scenarios/ioctl.yaml::fine*"])
+
+
+def test_a_mistake_of_the_labs_is_on_record_too(
+    house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lab, "fails", {"fine"})
+    result = run(house, "-k", "fine")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*ZeroDivisionError: of the lab's own*", "6.12-x86_64: 1 lab error"])
+    assert [each.title for each in Lab.recorded] == ["ZeroDivisionError: of the lab's own"]
 
 
 def test_only_a_target_can_be_unable(house: pytest.Pytester) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.plugin.items import ScenarioItem, YamlFile, target_of
-from lab.plugin.options import holds_scenarios, is_scenario_file
+from lab.plugin.options import asked, holds_scenarios, is_scenario_file
 from lab.plugin.run import RUN
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ _CONTROLLER = "dsession"  # of xdist: where it is, others run the scenarios
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Find out about the targets before anything is collected, so that what is wrong is said once."""
+    if not any(holds_scenarios(session.config, Path(arg.partition("::")[0])) for arg in session.config.args):
+        return (yield)  # of another project's tests none shall notice
     # What is imported and collected stays to the end: looking through it for garbage again and again was a
     # tenth of the time to a run's first scenario, and some of each scenario's.
     collecting = gc.isenabled()
@@ -55,7 +57,7 @@ def _prepare(session: pytest.Session) -> None:
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect YAML files in directories of scenarios, and those named on the command line."""
     named = file_path.suffix in (".yaml", ".yml") and parent.session.isinitpath(file_path)
-    if named or is_scenario_file(parent.config, file_path):
+    if (named and asked(parent.config)) or is_scenario_file(parent.config, file_path):
         return YamlFile.from_parent(parent, path=file_path)
     return None
 

@@ -46,7 +46,7 @@ class YamlFile(pytest.File):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ARG002 - pytest's signature
         """Show the lab's own errors in their own words, without a traceback."""
-        if isinstance(excinfo.value, LabError):
+        if isinstance(excinfo.value, (LabError, pytest.UsageError)):
             return str(excinfo.value)
         return super().repr_failure(excinfo)
 
@@ -130,7 +130,14 @@ def pytest_runtest_makereport(
 
 def _scenario_report(item: ScenarioItem, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     record = item.record
-    if record is None or call.when == "teardown":
+    if call.when == "teardown":
+        return
+    if record is None:
+        if call.excinfo is not None and isinstance(call.excinfo.value, Exception):
+            # A mistake of the lab's: its traceback is shown, and the record says that there was one.
+            error = LabError(f"{type(call.excinfo.value).__name__}: {call.excinfo.value}")
+            found = item.config.stash[RUN].lab.refused(item.target, item.scenario, error)
+            setattr(report, RECORD, found.to_json())
         return
     if call.excinfo is not None or call.when == "call":
         setattr(report, RECORD, record.to_json())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,19 +111,29 @@ def decide_workers(config: pytest.Config) -> None:
     places = [Path(arg) for arg in config.args if "::" not in arg]
     targets = workers.targets(option.kernel or "", option.arch or "", option.flavour or "")
     count = workers.roughly([place for place in places if holds_scenarios(config, place)], targets)
-    count += len(config.args) - len(places)
+    named = (Path(arg.partition("::")[0]) for arg in config.args if "::" in arg)
+    count += sum(holds_scenarios(config, place) for place in named)
     if (found := workers.number(count)) > 1:
         option.numprocesses = found
 
 
 def _by_hand(option: Any) -> bool:
     """Whether somebody is looking at what one process does, or nothing is run."""
-    return bool(option.collectonly or option.usepdb or option.trace or option.capture == "no")
+    # Who says `-p no:capture` has no such option.
+    found = {name: getattr(option, name, None) for name in ("collectonly", "usepdb", "trace", "capture")}
+    return bool(found["collectonly"] or found["usepdb"] or found["trace"] or found["capture"] == "no")
 
 
 def holds_scenarios(config: pytest.Config, place: Path) -> bool:
     """Tell whether a place on the command line is one of scenarios."""
-    return place.suffix in _YAML or _below(config, place.absolute())
+    path = Path(os.path.abspath(place))  # noqa: PTH100 - as pytest does: no link is resolved
+    return (place.suffix in _YAML and asked(config)) or _below(config, path)
+
+
+def asked(config: pytest.Config) -> bool:
+    """Tell whether the command line asks for guests: then a YAML file that it names is one of scenarios."""
+    option = config.option
+    return bool(option.kernel or option.arch or option.flavour)
 
 
 def is_scenario_file(config: pytest.Config, path: Path) -> bool:
@@ -133,8 +144,7 @@ def is_scenario_file(config: pytest.Config, path: Path) -> bool:
 def _below(config: pytest.Config, path: Path) -> bool:
     """Tell whether a path is in a directory that the ini file names, or the command line asks for."""
     places: list[Path] = list(config.getini("chanlab_scenarios"))
-    option = config.option
-    if option.kernel or option.arch or option.flavour:
+    if asked(config):
         named = (Path(arg.partition("::")[0]).absolute() for arg in config.args)
         places += [place for place in named if _SCENARIOS in place.parts]
     return any(place == path or place in path.parents for place in places)

@@ -87,7 +87,9 @@ class Run:
 
             return Remote(worker[PROGRESS], worker["workerid"])
         return Progress(
-            self._stderr, quiet=self._config.option.verbose < 0 or bool(worker), fresh=self._fresh
+            self._stderr,
+            quiet=getattr(self._config.option, "verbose", 0) < 0 or bool(worker),
+            fresh=self._fresh,
         )
 
     def _fresh(self) -> None:

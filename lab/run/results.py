@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 32 << 20  # then only the last record of each scenario on each target stays
 _PROVENANCE = "provenance"
+_PATCHED = "patched"  # a module that is wrong on purpose says nothing about a channel
 
 
 class Records:
@@ -41,6 +42,8 @@ class Records:
         new: list[Mapping[str, Any]] = []
         if record.provenance is not None:
             line[_PROVENANCE] = name = record.provenance.id
+            if record.provenance.patches:
+                line[_PATCHED] = True
             if name not in self._known:
                 new.append({"id": name, **asdict(record.provenance)})
                 self._known.add(name)
@@ -65,12 +68,8 @@ class Records:
 def _last(found: Iterable[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:
     """Return the last records by target, channel and scenario, in the order of the first ones."""
     last: dict[tuple[str, ...], dict[str, Any]] = {}
-    patched = set()
     for line in found:
-        if "id" in line:
-            # A module that is wrong on purpose says nothing about a channel.
-            patched |= {line["id"]} if line.get("patches") else set()
-        elif line.get("format") == FORMAT and line.get(_PROVENANCE) not in patched:
+        if line.get("format") == FORMAT and not line.get(_PATCHED):
             last[line["target"], line["channel"], line["scenario"]] = line
     return last
 
@@ -133,7 +132,7 @@ def _cell(channel: str, target: str, found: Iterable[dict[str, Any] | None]) -> 
         elif record["verdict"] == Verdict.UNSUPPORTED.value:
             unsupported[record["unsupported"]] += 1
         else:
-            failed[record["scenario"]] = f"{record['verdict']}: {record['findings'][0]['title']}"
+            failed[record["scenario"]] = f"{record['verdict']}: {record['findings'][0].get('title', '')}"
     return Cell(channel, target, passed, dict(unsupported), failed, not_run)
 
 
