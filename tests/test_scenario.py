@@ -140,6 +140,28 @@ def test_the_kind_of_a_splat_is_one_that_the_lab_knows(root: Path, wanted: str, 
         assert [told in each for each in file_mistakes(root, text)] == [True]
 
 
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ("{by: main, in_turn: [{getpid: process}]}", "is made by who makes the steps in it: say `by` there"),
+        ("{by: main, together: [{getpid: process}]}", "is made by who makes the steps in it: say `by` there"),
+        ("{vdso: clock_gettime, times: 3}", "is made once: it has no 'times'"),
+        ("{[a]: 1, getpid: process}", "a key is a word, not a list"),
+    ],
+)
+def test_what_a_step_cannot_say(root: Path, step: str, told: str) -> None:
+    assert any(told in each for each in mistakes(root, f"- {step}"))
+
+
+def test_architectures_that_exclude_each_other(root: Path) -> None:
+    text = (
+        "channel: x\nrequires: {arch: [arm64]}\nscenarios:\n"
+        "  - {name: n, requires: {arch: [x86_64, i386]}, steps: [open: /x]}\n"
+    )
+    said = "scenarios/x.yaml:4: no architecture is both: arm64 in the head, x86_64 or i386 here"
+    assert file_mistakes(root, text) == [said]
+
+
 def test_the_first_example(root: Path) -> None:
     file = read(root, EXAMPLE_IOCTL)
     assert (file.channel, file.about) == ("ioctl", "A call of the module's own making, on an open file.")

@@ -160,7 +160,7 @@ def _flat(steps: Iterable[Node]) -> list[Node]:
     for step in steps:
         found.append(step)
         for key, value in step.value if isinstance(step, MappingNode) else ():
-            if key.value == "together" and isinstance(value, SequenceNode):
+            if key.value in ("together", "in_turn") and isinstance(value, SequenceNode):
                 found[-1:] = _flat(value.value)
     return found
 
@@ -174,10 +174,13 @@ def _said(step: Node, word: str) -> str | None:
 
 
 def _names(node: Node, scope: Scope) -> Iterator[str]:
-    """Yield the names that a node refers to; those within the values of `with` that it names, too."""
+    """Yield the names that a node refers to; those within the values of `with` that it names, too.
+
+    Not those of `with` that such a value names: nothing keeps it from naming itself.
+    """
     for name in references(node):
         if name in scope.parameters:
-            yield from _names(scope.parameters[name], scope)
+            yield from references(scope.parameters[name])
         else:
             yield name
 

@@ -37,6 +37,8 @@ _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _PLAIN_TAGS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"})
 _SIMPLE = re.compile(r"[^\s\d$,\[\]{}#&*!|>'\"%@`:?-][^,\[\]{}\n#:\"']*")
 
+_ODD = re.compile(r"[*!]|[\]}]\s*:|(?:^|[\s{\[,])\?\s", re.MULTILINE)
+
 Pairs: TypeAlias = dict[str, tuple[ScalarNode, Node]]
 
 
@@ -124,8 +126,9 @@ def compose(text: str, mistakes: Mistakes) -> Node | None:
     except yaml.YAMLError as error:
         mistakes.add(_line_of_reader_error(text, error), f"this is not YAML: {error}".splitlines()[0])
     mistakes.raise_any()
-    if root is not None and ("*" in text or "!" in text):  # else there is no alias and no tag
+    if root is not None and _ODD.search(text):  # else there is no alias, no tag and no key that is no word
         _refuse(root, mistakes, set())
+        mistakes.raise_any()
     return root
 
 
@@ -144,6 +147,8 @@ def _refuse(node: Node, mistakes: Mistakes, seen: set[int]) -> None:
         mistakes.add(node, f"tags ({node.tag}) are not part of the language: verbs give the types")
     if isinstance(node, MappingNode):
         for key, value in node.value:
+            if not isinstance(key, ScalarNode):
+                mistakes.add(key, f"a key is a word, not {_shape(key)}")
             _refuse(key, mistakes, seen)
             _refuse(value, mistakes, seen)
     elif isinstance(node, SequenceNode):

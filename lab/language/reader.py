@@ -266,7 +266,11 @@ class Reader:
         headers = self._headers(own)
         if headers:
             words = self._words((*self._headers(head), *headers))
-        requires = self.requires.merged(read_requires(own, self.mistakes))
+        wants = read_requires(own, self.mistakes)
+        requires = self.requires.merged(wants)
+        if self.requires.arch and wants.arch and not requires.arch:
+            both = f"{' or '.join(self.requires.arch)} in the head, {' or '.join(wants.arch)} here"
+            self.mistakes.add(own["requires"][0], f"no architecture is both: {both}")
         before = self._before(own) if "before" in own else self.before
         given = self.mistakes.items(own["steps"][1], "steps")
         self._all_used(own, {**{key: value for key, value in head.items() if key == "before"}, **pairs})

@@ -8,7 +8,7 @@ from pathlib import Path  # noqa: TC003 - a record's field
 from typing import TYPE_CHECKING
 
 from lab.abi.layout import nearest
-from lab.language.composites import ActorKind, ListKind, RecordKind
+from lab.language.composites import ActorKind, ListKind, RecordKind, StepsKind
 from lab.language.expect import Expectations, read_expectations
 from lab.language.kinds import BoolKind, DurationKind, IntKind
 from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, line_of, text_of
@@ -72,7 +72,8 @@ def read_inner(node: Node, scope: Scope, in_turn: bool) -> tuple[Step, ...]:
     outer, before = scope.actor, dict(scope.bound)
     found: list[Step] = []
     bound: dict[str, Known] = {}
-    for item in scope.mistakes.items(node, scope.place):
+    items = scope.mistakes.items(node, scope.place)
+    for item in items:
         step = read_step(item, scope)
         if step is None:
             continue
@@ -87,7 +88,7 @@ def read_inner(node: Node, scope: Scope, in_turn: bool) -> tuple[Step, ...]:
         bound.update({name: known for name, known in scope.bound.items() if name not in before})
         scope.bound = dict(before)
         found.append(step)
-    if len(found) < (1 if in_turn else 2):
+    if isinstance(node, SequenceNode) and len(items) < (1 if in_turn else 2):
         scope.mistakes.add(node, f"`{word}` wants {'a step' if in_turn else 'two steps'} or more")
     scope.bound = {**before, **bound}
     scope.actor = outer
@@ -101,7 +102,7 @@ def _check_turn(item: Node, step: Step, before: list[Step], scope: Scope) -> Non
             scope.mistakes.add(item, f"a step of `in_turn` has no {key!r} of its own")
     if before and step.by != before[0].by:
         scope.mistakes.add(item, f"all steps of `in_turn` are by one actor: {before[0].by!r}")
-    if step.expect.dmesg is not None or "signal" in step.expect.fields:
+    if any(each.dmesg is not None or "signal" in each.fields for each in step.expect.each()):
         scope.mistakes.add(item, "a step of `in_turn` can expect neither messages nor a signal")
 
 
@@ -124,6 +125,13 @@ def read_step(node: Node, scope: Scope) -> Step | None:
         within = DurationKind().parse(pairs["within"][1], scope) if "within" in pairs else Fixed(None)
     with scope.at(f"'times' of {what}"):
         times = IntKind().parse(pairs["times"][1], scope) if "times" in pairs else None
+    several = next(
+        (each.kind for each in verb.signature.parameters.values() if isinstance(each.kind, StepsKind)), None
+    )
+    if several is not None and "by" in pairs:
+        mistakes.add(pairs["by"][0], f"{what} is made by who makes the steps in it: say `by` there")
+    if "times" in pairs and not verb.plans and (several is None or not several.in_turn):
+        mistakes.add(pairs["times"][0], f"{what} is made once: it has no 'times'")
     expect = Expectations()
     if "expect" in pairs:
         expect = read_expectations(pairs["expect"][1], judged, judged_arguments, scope)
