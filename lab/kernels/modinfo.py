@@ -10,7 +10,8 @@ from functools import lru_cache
 GPL_COMPATIBLE = frozenset(
     {"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"}
 )
-_LICENCE = re.compile(rb"\0license=([^\0]*)\0")
+# What stands before the section does not always end with a NUL.
+_LICENCE = re.compile(rb"(?<![A-Za-z0-9_])license=([^\0]*)\0")
 
 
 @lru_cache(maxsize=64)  # asked once a scenario, of images that stay the same for a run
