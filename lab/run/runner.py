@@ -39,7 +39,8 @@ _AFTER_DEATH = r"Tainted: [A-Z ]*D"  # of a report that comes after such a one
 _HANG_KINDS = ("soft lockup", "hard lockup", "hung task", "RCU stall")  # what a hang looks like to the kernel
 _TAINTS = "PFSRMBUDAWCIOELKXTNJ"  # letter of bit N
 # The kernel goes on with such a module, and shows the stack of who loads it.
-_ODD_INIT = re.compile(r"'(?P<module>[^']+)'->init suspiciously returned (?P<value>-?\d+).*")
+# "do_init_module: 'x'->init …", since 7.x "x: init …".
+_ODD_INIT = re.compile(r"(?P<module>\w+)(?:'->|: )init suspiciously returned (?P<value>-?\d+).*")
 _REPORT_SECONDS = 1.0  # for the rest of a report whose beginning was seen
 _QUIET_LOOKS = 5  # in a row without a new line: it is over
 _AFTERMATH_SECONDS = 2.0  # for each question to a guest that is in trouble already
