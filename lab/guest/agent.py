@@ -48,7 +48,7 @@ _FROM_START: Final = 0
 _WORTH_WAITING: Final = 0.01  # seconds
 _OUTCOMES: Final = frozenset(int(each) for each in WaitOutcome)
 _USUAL: Final = (0, 0, None, 0, None)  # uid, gid, caps, sigmask, thread_of
-_SETUP_STEPS: Final = {
+_SETUP_STEPS: Final[dict[int, str]] = {
     SetupStep.START: "start",
     SetupStep.BOUNDS: "prctl(PR_CAPBSET_DROP)",
     SetupStep.GROUPS: "setgroups",
@@ -250,8 +250,7 @@ class Agent:
         made = reader.record(layouts.SetupAnswer)
         reader.end()
         if made.status:
-            steps = {int(step): what for step, what in _SETUP_STEPS.items()}
-            what = steps.get(made.step, f"step {made.step}")
+            what = _SETUP_STEPS.get(made.step, f"step {made.step}")
             raise AgentError(
                 f"actor {name!r} cannot be: {what}: {os.strerror(-made.status)} ({-made.status})"
             )

@@ -247,10 +247,10 @@ NOT_CULPRIT = Pattern(
 
 TRACE = ("Call Trace", "Call trace")
 TRACE_LINE = Pattern("Call [Tt]race")
-# The console's own words, amid whatever it was printing.
 # What comes before the stack of who loads a module whose init returns more than 0: no report of a mistake
 # by itself, see lab.run.runner.
 ODD_INIT = "loading module anyway..."
+# The console's own words, amid whatever it was printing.
 NOISE = Pattern(
     r"\*\* (?:replaying previous|\d+) printk messages? (?:dropped )?\*\*", needs=" printk message"
 )

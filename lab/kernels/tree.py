@@ -41,10 +41,10 @@ class Tree:
 
     def fault(self, name: str) -> Path:
         """Return the patch of a deliberate mistake; raises UsageError naming those there are."""
-        path = self.path / "faults" / f"{name}.patch"
+        directory = self.path / "faults"
+        path = directory / f"{name}.patch"
         if not path.is_file():
-            known = sorted(patch.stem for patch in (self.path / "faults").glob("*.patch"))
-            near = nearest(name, known)
-            where = f"there are {len(known)} in {self.path / 'faults'}"
-            raise UsageError(f"no fault is called {name!r}{near}", hint=where)
+            known = sorted(patch.stem for patch in directory.glob("*.patch"))
+            hint = f"there are {len(known)} in {directory}"
+            raise UsageError(f"no fault is called {name!r}{nearest(name, known)}", hint=hint)
         return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from lab.abi import header_words, known_names, known_structs
@@ -90,9 +90,9 @@ class Reader:
         shown = path.resolve().is_relative_to(root.resolve())
         self.mistakes = Mistakes(path.resolve().relative_to(root.resolve()) if shown else path)
         self.verbs = verbs
-        self.tree = tree
         self.uapi = tree.uapi
         self.known_modules = tree.modules
+        self._has = cache(tree.parameters)  # asked for each scenario of the file
 
     def read(self) -> ScenarioFile:
         """Return what is in it; raises ScenarioError with all its mistakes."""
@@ -182,7 +182,7 @@ class Reader:
 
     def _known_parameter(self, module: Node, where: Node, name: str) -> None:
         """Note a parameter that the module does not have: the kernel says so in its log and goes on."""
-        known = self.tree.parameters(module.value) if isinstance(module, ScalarNode) else None
+        known = self._has(module.value) if isinstance(module, ScalarNode) else None
         if known is not None and name not in known:
             self.mistakes.add(where, f"{module.value} has no parameter {name!r}{nearest(name, known)}")
 
