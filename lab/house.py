@@ -16,6 +16,7 @@ HOUSE = Path(__file__).resolve().parents[1]
 TREE = Tree(HOUSE / "kmod")
 AGENT = HOUSE / "rootfs"  # the sources of the program that is every guest's init
 SCENARIOS = HOUSE / "scenarios"
+COMPLAINTS = HOUSE / "kernels" / "complaints.yaml"  # what kernels say that is one, or is none
 DOCS = HOUSE / "docs"
 # Those that nobody else has; a command line says the rest.
-WISHES = Wishes(seed=0, tree=TREE, agent=AGENT, source=Debian)
+WISHES = Wishes(seed=0, tree=TREE, agent=AGENT, source=Debian, complaints=COMPLAINTS)

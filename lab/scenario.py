@@ -8,6 +8,7 @@ from pathlib import Path  # noqa: TC003 - a record's field
 from typing import TYPE_CHECKING, Literal
 
 from lab.language.choice import Needs
+from lab.language.meant import Meant
 from lab.language.requires import Machine, Requires
 from lab.language.steps import Step, all_steps
 from lab.language.values import Fixed, Value
@@ -97,6 +98,7 @@ class Scenario:
     expect_verdict: Literal["lost", "hung"] | None = None
     boot: BootOptions = field(default_factory=BootOptions)
     within: float | None = None  # the default of its steps, seconds
+    meant: Meant = field(default_factory=Meant)
     parameters: tuple[tuple[str, str], ...] = ()
     needs: Needs = field(default_factory=Needs)  # what it uses of headers
 

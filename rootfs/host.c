@@ -19,25 +19,34 @@ static void to_host(struct chunk *chunk)
 	queue_add(&host.out, chunk);
 }
 
-/* What the kernel printed, as it stands in /dev/kmsg, one padded string a record. */
+/*
+ * What the kernel printed, as it stands in /dev/kmsg, one padded string a record. An
+ * empty one: here some are missing, since they were overwritten before they were read
+ * or there was no memory for them.
+ */
 void host_messages(void)
 {
 	static char record[RECORD_MAX];
+	static bool missing;
 	struct text text = { 0 };
 	struct chunk *chunk;
 	ssize_t got;
 
 	while (host.out.bytes + text.length < BACKLOG_MAX) {
 		got = read(host.kmsg, record, sizeof(record));
-		/* EPIPE: some were overwritten; the gap in their numbers tells. */
+		missing = missing || (got < 0 && errno == EPIPE);
 		if (got < 0 && (errno == EPIPE || errno == EINTR))
 			continue;
+		if (got > 0 && missing)
+			text_add(&text, "", 0);
 		if (got > 0)
 			text_add(&text, record, got);
+		missing = missing && got <= 0;
 		if (text.length && (got <= 0 || text.length >= BATCH_MAX)) {
 			chunk = chunk_with_text(FRAME_MESSAGES, 0, NULL, 0, &text);
 			if (chunk)
 				to_host(chunk);
+			missing = missing || !chunk;
 		}
 		if (got <= 0)
 			return;

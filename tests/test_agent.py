@@ -276,6 +276,25 @@ def test_messages_come_with_answers(fake: Fake, agent: Agent) -> None:
     assert agent.messages() == []
 
 
+@pytest.mark.parametrize(
+    ("records", "lost"),
+    [
+        ((b"6,1,10,-;one\n", b"6,2,20,-;two\n"), 0),
+        ((b"6,1,10,-;one\n", b"6,5,20,-;two\n"), 3),
+        ((b"6,1,10,-;one\n", b"", b"6,5,20,-;two\n"), 3),  # the agent was told too
+        ((b"", b"6,5,20,-;two\n"), 1),  # before the first that was seen: one at least
+        ((b"", b""), 0),  # nothing came after it yet
+    ],
+)
+def test_messages_that_nobody_will_see(
+    fake: Fake, agent: Agent, records: tuple[bytes, ...], lost: int
+) -> None:
+    fake.answers.append(lambda i: [(T.MESSAGES, 0, text(*records)), (T.DONE, i, done(1))])
+    agent.run("main", call(), timeout=1)
+    assert agent.lost == lost
+    assert len(agent.messages()) == len([each for each in records if each])
+
+
 def test_sync_brings_messages(fake: Fake, agent: Agent) -> None:
     fake.answers.append(lambda i: [(T.MESSAGES, 0, text(b"6,1,10,-;one\n")), (T.ANSWER, i, waited(YES))])
     agent.sync(timeout=1)

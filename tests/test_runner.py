@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,13 @@ import pytest
 
 from lab.errors import GuestHung, GuestLost
 from lab.guest.kmsg import KernelMessage
+from lab.language.meant import Meant
+from lab.language.requires import Machine
 from lab.language.steps import Step
 from lab.run import runner
 from lab.run.record import Finding, Identity, Record, Verdict
 from lab.run.session import LeakedReference, StepFailed
+from lab.run.unclean import Complaints
 from lab.scenario import ModuleLoad, Scenario, SplatWanted
 
 if TYPE_CHECKING:
@@ -79,6 +83,8 @@ class Session:
         self, steps: dict[int, Callable[[Session], None]], finish: Callable[[Session], None]
     ) -> None:
         self.messages: list[KernelMessage] = []
+        self.meant: set[int] = set()
+        self.lost = 0
         self.handless = False
         self.agent = Agent()
         self.current = Step(Path("x.yaml"), 1, "load", "loading lab_x")
@@ -123,7 +129,13 @@ def trial(
     session = Session(does or {}, finish)
     monkeypatch.setattr(runner, "session", lambda *_, **__: session)
     monkeypatch.setattr(runner, "_REPORT_SECONDS", 0.0)
-    ready: Any = type("Ready", (), {"patience": 1.0, "target": "6.12-x86_64"})()
+    facts = {
+        "patience": 1.0,
+        "target": "6.12-x86_64",
+        "complaints": Complaints(),
+        "machine": Machine("x86_64", "6.12"),
+    }
+    ready: Any = type("Ready", (), facts)()
     scenario = Scenario("x", "x", Path("x.yaml"), 1, "x", steps=steps(), **about)
     there: Any = guest or Guest()
     symbols: Any = lambda: None  # noqa: E731 - stands for what is never asked
@@ -140,6 +152,40 @@ def warns(session: Session) -> None:
 
 def hangs(session: Session) -> None:
     raise GuestHung("no answer from the agent in time")
+
+
+def complains(session: Session) -> None:
+    session.say(["lab_x: this should not be"])
+
+
+def test_a_complaint_makes_a_scenario_unclean(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = trial(monkeypatch, {1: complains})
+    assert result.verdict is Verdict.UNCLEAN
+    (found,) = result.findings
+    assert found.got == "lab_x: this should not be"
+    assert found.place.line == 1  # where it came, not where it was noticed
+    assert not result.well  # nobody else gets such a guest
+
+
+def test_a_complaint_that_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    meant = Meant(complains=(re.compile("should not be$"),))
+    assert trial(monkeypatch, {1: complains}, meant=meant).verdict is Verdict.PASSED
+    other = Meant(complains=(re.compile("something else"),))
+    assert trial(monkeypatch, {1: complains}, meant=other).verdict is Verdict.UNCLEAN
+
+
+def test_a_step_that_fails_says_more_than_a_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = trial(monkeypatch, {1: complains, 2: fails})
+    assert [each.verdict for each in result.findings] == [Verdict.STEP_FAILED]
+    assert any("should not be" in line for line in result.messages)
+
+
+def test_lost_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loses(session: Session) -> None:
+        session.lost = 3
+
+    assert trial(monkeypatch, {1: loses}).title == "messages of the kernel were lost"
+    assert trial(monkeypatch, {1: loses}, meant=Meant(loses_messages=True)).verdict is Verdict.PASSED
 
 
 def test_all_well(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,6 +244,41 @@ def test_what_differs(bench: Bench, expect: str, wanted: str, got: str) -> None:
     assert (failed.wanted, failed.got) == (wanted, got)
 
 
+@pytest.mark.parametrize(
+    ("step", "reply", "wanted"),
+    [
+        ("{read: $f, size: 4}", result(5, b"hell"), "returns: 4 at most: it was asked for no more"),
+        ("{write: $f, data: abc}", result(4), "returns: 3 at most: it was asked for no more"),
+        ("{write: $f, data: abc}", result(0), "returns: 1 at least: who is told 0 tries again, for ever"),
+        ("{write: $f, data: abcdef, size: 2}", result(3), "returns: 2 at most: it was asked for no more"),
+        (
+            "{readv: $f, sizes: [1, 2]}",
+            result(4, b"a", b"bc"),
+            "returns: 3 at most: it was asked for no more",
+        ),
+    ],
+)
+def test_a_call_moves_what_it_was_asked_for(bench: Bench, step: str, reply: Reply, wanted: str) -> None:
+    failed = bench.failure(OPEN + f"- {step}", result(3), reply)
+    assert failed.wanted == wanted
+
+
+@pytest.mark.parametrize(
+    ("step", "reply"),
+    [
+        ("{read: $f, size: 4}", result(4, b"hell")),
+        ("{read: $f, size: 4}", result(0, b"")),
+        ("{write: $f, data: abc}", result(1)),
+        ('{write: $f, data: ""}', result(0)),
+        ("{write: $f, data: abc, expect: {returns: 4}}", result(4)),  # just that is expected
+        ("{write: $f, data: abc, expect: {returns: {max: 3}}}", result(0)),
+        ("{read: $f, size: 4, expect: {returns: 5}}", result(5, b"hell")),
+    ],
+)
+def test_what_a_call_may_move(bench: Bench, step: str, reply: Reply) -> None:
+    assert bench.run(OPEN + f"- {step}", result(3), reply)
+
+
 def test_long_data_shows_where_it_differs(bench: Bench) -> None:
     text = OPEN + "- {read: $f, size: 64KiB, expect: {data: {repeat: ab, size: 64KiB}}}"
     data = bytearray(b"ab" * 32768)
@@ -462,6 +497,25 @@ def test_kernel_messages_of_a_step(bench: Bench) -> None:
     with pytest.raises(StepFailed) as caught:
         bench.session.step(made.steps[0])
     assert caught.value.got == "dmesg: the kernel printed nothing"
+
+
+def test_a_step_that_wants_silence(bench: Bench) -> None:
+    made = bench.scenario("- {open: /x, expect: {no_messages: true}}")
+    bench.agent.replies = [result(3)]
+    bench.session.step(made.steps[0])
+    bench.agent.replies = [result(3)]
+    bench.agent.later = [
+        KernelMessage(6, 1, 1, 0, "a process said it"),
+        KernelMessage(6, 0, 2, 0, "lab: opened"),
+    ]
+    with pytest.raises(StepFailed) as caught:
+        bench.session.step(made.steps[0])
+    assert caught.value.got == "no_messages: lab: opened"
+
+
+def test_silence_and_messages_are_not_wanted_at_once(bench: Bench) -> None:
+    with pytest.raises(ScenarioError, match="either messages are wanted or none are"):
+        bench.scenario("- {open: /x, expect: {no_messages: true, dmesg: x}}")
 
 
 def test_dmesg_as_a_step_looks_at_the_step_before(bench: Bench) -> None:

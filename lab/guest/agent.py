@@ -134,6 +134,11 @@ class Agent:
         """Take what the kernel printed since last asked, up to the last answer that came."""
         return self._port.messages()
 
+    @property
+    def lost(self) -> int:
+        """How many messages of the kernel's were overwritten before they were read: so many, or more."""
+        return self._port.lost
+
     def sync(self, timeout: float) -> None:
         """Make one round trip that no actor takes part in: messages() has all that was printed before it."""
         self._wait_answer(FrameType.FINISH, self._wait_request(0, 0.0), timeout)

@@ -57,6 +57,9 @@ class Port:
         self._given_up: set[int] = set()  # the same, but nobody waits for them any more
         self._answers: dict[int, Answer] = {}
         self._messages: list[KernelMessage] = []
+        self._heard: int | None = None  # the number of the last one
+        self._missing = False  # whether some before the next one are known to be
+        self.lost = 0  # messages that nobody will ever see: so many, or more
         self.ready = False
 
     def pack(self, what: Record | int) -> bytes:
@@ -120,7 +123,7 @@ class Port:
             case FrameType.MESSAGES:
                 reader = Reader(payload, self.arch)
                 while reader.left:
-                    self._messages.append(parse_record(reader.padded()))
+                    self._hear(reader.padded())
             case FrameType.EXIT:
                 reader = Reader(payload, self.arch)
                 notice = reader.record(ExitNotice)
@@ -130,6 +133,17 @@ class Port:
                 self._keep(kind, ident, payload)
             case _:
                 raise AgentError(f"the agent sends a {kind.name} frame, which only the host may")
+
+    def _hear(self, record: bytes) -> None:
+        """Take a record of the kernel's log; an empty one says that some are missing here."""
+        if not record:
+            self._missing = True
+            return
+        message = parse_record(record)
+        gap = 0 if self._heard is None else message.sequence - self._heard - 1
+        self.lost += max(gap, int(self._missing))
+        self._heard, self._missing = message.sequence, False
+        self._messages.append(message)
 
     def _greet(self, reader: Reader) -> None:
         ready = reader.record(Ready)

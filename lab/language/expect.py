@@ -374,12 +374,16 @@ def _fields(pairs: Pairs, scope: Reading, fields: Mapping[str, Any] | None, writ
 # --- all that a step expects -----------------------------------------------------------------------------
 
 
+OF_MESSAGES = ("dmesg", "no_messages")  # of the kernel's, which any step may expect
+
+
 @dataclass(frozen=True)
 class Expectations:
     """What stands under `expect`. Empty: that the call succeeds."""
 
     fields: Mapping[str, Matcher] = field(default_factory=dict)
     dmesg: Matcher | None = None
+    no_messages: bool = False  # the kernel says nothing
     written: str = ""
     choice: Choice[Expectations] | None = None  # all of it differs by target
 
@@ -482,16 +486,28 @@ def read_expectations(node: Node, verb: Verb, arguments: Mapping[str, Value], sc
         return Expectations(written=text_of(node, 200), choice=chosen)
     kinds = kinds_of_outcome(verb.outcome) if issubclass(verb.outcome, Outcome) else {}
     pairs = scope.mistakes.pairs(node, what)
-    scope.mistakes.known(pairs, [*kinds, "dmesg"], what)
+    scope.mistakes.known(pairs, [*kinds, *OF_MESSAGES], what)
+    silent = False
     found: dict[str, Matcher] = {}
     dmesg: Matcher | None = None
     for key, (_, value) in pairs.items():
         with scope.at(f"{key!r} in {what}"), scope.comparing():
             if key == "dmesg":
                 dmesg = read_dmesg(value, scope)
+            elif key == "no_messages":
+                silent = _silent(value, scope)
             elif key in kinds:
                 found[key] = matcher(kinds[key], value, scope, _fields_of(kinds[key], arguments, scope))
-    return Expectations(found, dmesg, text_of(node, 200))
+    if silent and dmesg is not None:
+        scope.mistakes.add(node, f"{what}: either messages are wanted or none are")
+    return Expectations(found, dmesg, silent, text_of(node, 200))
+
+
+def _silent(node: Node, scope: Reading) -> bool:
+    word = scope.mistakes.scalar(node, "no_messages")
+    if word is not None and word != "true":
+        scope.mistakes.add(node, f"no_messages is true, or not said: not {word!r}")
+    return word == "true"
 
 
 def read_dmesg(node: Node, scope: Reading) -> Matcher:
@@ -505,11 +521,20 @@ def read_dmesg(node: Node, scope: Reading) -> Matcher:
     return matcher(TextKind(), node, scope)
 
 
-def match_messages(wish: Matcher, texts: Sequence[str], context: Context) -> bool:
-    """Return whether the messages hold what is wanted: each wish by one message, in the order given."""
+def match_messages(wish: Matcher, texts: Sequence[str], context: Context) -> set[int] | None:
+    """Return which messages any of the wishes is about; None when one is missing.
+
+    Each wish is met by one message, in the order given; others like it may come besides.
+    """
     wishes = wish.items if isinstance(wish, Each) else (wish,)
     rest = iter(texts)
-    return all(any(not each.check(text, "dmesg", context) for text in rest) for each in wishes)
+    if not all(any(not each.check(text, "dmesg", context) for text in rest) for each in wishes):
+        return None
+    return {
+        number
+        for number, text in enumerate(texts)
+        if any(not each.check(text, "dmesg", context) for each in wishes)
+    }
 
 
 def _fields_of(kind: Kind, arguments: Mapping[str, Value], scope: Reading) -> Mapping[str, Any] | None:

@@ -119,6 +119,7 @@ class Call(Context):
         self.times = 1
         self.want: tuple[int, int] | None = None  # the results that `times` goes on after
         self.wanted: bytes | None = None  # and the data
+        self.bounds: tuple[int, int] | None = None  # what the call may return, asked for so much
         self.compared = False  # whether it is, by an operation of its own
         self._loop: int | None = None  # the call that tells how often, where it is not the step's own
 
@@ -136,12 +137,23 @@ class Call(Context):
         """Return whether this architecture has a system call; newer ones lack open, dup2 and pipe."""
         return name in self.abi.syscalls
 
-    def syscall(self, name: str, *args: Argument, once: bool = False, gives: Placed | None = None) -> int:
+    def syscall(
+        self,
+        name: str,
+        *args: Argument,
+        once: bool = False,
+        gives: Placed | None = None,
+        moves: tuple[int, int] | None = None,
+    ) -> int:
         """Add a system call to the program; return its index among the reply's calls.
 
         The step's `times` repeats it, unless `once` says that it is only a preparation. `gives` is where it
-        puts as much data as it returns: what the step expects of that is compared each time.
+        puts as much data as it returns: what the step expects of that is compared each time. `moves` are the
+        least and most that it can return, asked for so much: another result is wrong, unless the step expects
+        just that.
         """
+        self.bounds = moves
+        want = self.want if self.want is not None else moves
         raw: list[wire.Argument] = []
         for arg in args:
             if isinstance(arg, Wide):
@@ -151,9 +163,9 @@ class Call(Context):
         if once:
             return self.program.call(self.nr(name), *raw)
         if self.wanted is None or gives is None or not isinstance(gives.argument, wire.Buffer):
-            return self.program.call(self.nr(name), *raw, times=self.times, want=self.want)
+            return self.program.call(self.nr(name), *raw, times=self.times, want=want)
         with self.repeated():
-            index = self.program.call(self.nr(name), *raw, want=self.want)
+            index = self.program.call(self.nr(name), *raw, want=want)
             self.program.want(gives.argument, self.wanted, of_call=index)
         self.compared = True
         return index

@@ -16,6 +16,7 @@ from lab.guest.splat_words import KINDS
 from lab.language.actors import read_actors, who_makes_steps
 from lab.language.before import Before, references
 from lab.language.kinds import DurationKind
+from lab.language.meant import MEANT_KEYS, read_meant
 from lab.language.nodes import (
     MappingNode,
     Mistakes,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from lab.scenario import Trip
 
 # What the head says for all scenarios, and a scenario may say itself.
-_COMMON_KEYS = ("modules", "uapi", "requires", "actors", "boot", "within")
+_COMMON_KEYS = ("modules", "uapi", "requires", "actors", "boot", "within", *MEANT_KEYS)
 _GUIDE_KEYS = ("choose", "price", "read")  # for who does not know the channel, see docs/channels.md
 _FILE_KEYS = (
     "channel",
@@ -273,6 +274,7 @@ class Reader:
             self.mistakes.add(own["requires"][0], f"no architecture is both: {both}")
         before = self._before(own) if "before" in own else self.before
         given = self.mistakes.items(own["steps"][1], "steps")
+        meant = read_meant(pairs, self.mistakes)
         self._all_used(own, {**{key: value for key, value in head.items() if key == "before"}, **pairs})
         found = []
         for parameters in self._parameters(own):
@@ -307,6 +309,7 @@ class Reader:
                     expect_verdict=self._verdict(own),
                     boot=self._boot(pairs),
                     within=self._within(pairs, scope),
+                    meant=meant,
                     parameters=shown,
                     needs=scope.needs,
                 )

@@ -102,7 +102,8 @@ def _check_turn(item: Node, step: Step, before: list[Step], scope: Scope) -> Non
             scope.mistakes.add(item, f"a step of `in_turn` has no {key!r} of its own")
     if before and step.by != before[0].by:
         scope.mistakes.add(item, f"all steps of `in_turn` are by one actor: {before[0].by!r}")
-    if any(each.dmesg is not None or "signal" in each.fields for each in step.expect.each()):
+    wishes = list(step.expect.each())
+    if any(each.dmesg is not None or each.no_messages or "signal" in each.fields for each in wishes):
         scope.mistakes.add(item, "a step of `in_turn` can expect neither messages nor a signal")
 
 

@@ -104,7 +104,7 @@ def _round(node: Node, scope: Scope) -> tuple[Step, ...]:
                 mistakes.add(pairs[word][0], f"a step of a trip cannot have {word!r}")
         if not scope.verbs[step.verb].plans:
             mistakes.add(item, f"step {step.verb!r} cannot be part of a trip: it is more than one program")
-        if any(each.dmesg is not None for each in step.expect.each()):
+        if any(each.dmesg is not None or each.no_messages for each in step.expect.each()):
             mistakes.add(item, "a step of a trip cannot wait for kernel messages")
         if found and step.by != found[0].by:
             mistakes.add(item, "all steps of a trip are by one actor")

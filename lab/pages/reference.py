@@ -19,6 +19,7 @@ from lab.guest.splat_words import KINDS
 from lab.house import DOCS
 from lab.language.composites import ListKind, MapKind, RecordKind
 from lab.language.data import FORMS
+from lab.language.expect import OF_MESSAGES
 from lab.language.kinds import DurationKind, IntKind, Kind
 from lab.language.outcome import OfPending, Outcome
 from lab.language.scope import kinds_of_outcome
@@ -44,9 +45,9 @@ Made from the signatures in lab/verbs/ by `python -m lab.pages.reference`; do no
 A step is a mapping with one verb. The verb's own key holds its first argument. Besides its arguments a
 step may have `by` (the actor), `as` (a name for the result), `background`, `within`, `times` and
 `expect`. Every call's result has `returns`, `errno`, `signal` with `code` and `address`, `status` and,
-with `times`, `completed`; every step may expect `dmesg`. What a verb's result has besides is said with
-it. What is wanted may differ by kernel version or architecture: `{">=6.12": EXDEV, else: EINVAL}`
-stands wherever a wish can, or instead of all of them.
+with `times`, `completed`; every step may expect `dmesg` and `no_messages`. What a verb's result has
+besides is said with it. What is wanted may differ by kernel version or architecture:
+`{">=6.12": EXDEV, else: EINVAL}` stands wherever a wish can, or instead of all of them.
 """
 _STRUCT = """\
 ### struct
@@ -245,6 +246,9 @@ def _shared() -> dict[str, Any]:
         "requires": _object({"config": one_or_more, "arch": one_or_more, "kernel": one_or_more}),
         "boot": _object({"cmdline": texts, "devices": texts}),
         "within": DurationKind().schema(),
+        "complains": texts,
+        "leaves": texts,
+        "loses_messages": {"type": "boolean"},
     }
 
 
@@ -266,7 +270,7 @@ def _verb_schema(verb: Verb, key: str) -> dict[str, Any]:
 def _common(verb: Verb) -> dict[str, Any]:
     expect: dict[str, Any] = {"type": "object"}
     if verb.outcome is not OfPending and issubclass(verb.outcome, Outcome):
-        expect = _object({name: {} for name in (*kinds_of_outcome(verb.outcome), "dmesg")})
+        expect = _object({name: {} for name in (*kinds_of_outcome(verb.outcome), *OF_MESSAGES)})
         expect["patternProperties"] = {_CONDITION: {}}
     known = {
         "by": {"type": "string"},

@@ -443,7 +443,7 @@ class Lab:
             headers = [self.wishes.tree.uapi / name for name in uapi]
             with Hand(session, modules=loads, uapi=headers) as hand:
                 yield hand
-            found = runner.look_after(guest, session)
+            found = runner.look_after(guest, session, parts.complaints)
             if found is not None:
                 raise Unwell(found)
 

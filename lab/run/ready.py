@@ -21,6 +21,7 @@ from lab.kernels.images import Images
 from lab.language.requires import Machine
 from lab.run import narrow as narrow_
 from lab.run.record import Provenance
+from lab.run.unclean import known_complaints
 from lab.scenario import ModuleLoad
 from lab.store.cache import Cache, file_digest
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from lab.kernels.source import Source, SourceMaker
     from lab.kernels.tree import Tree
     from lab.progress import Progress
+    from lab.run.unclean import Complaints
     from lab.scenario import BootOptions, Scenario
     from lab.settings import Settings
 
@@ -58,6 +60,7 @@ class Wishes:
     tree: Tree  # the modules
     agent: Path  # the sources of the agent
     source: SourceMaker  # of kernels
+    complaints: Path  # which of what kernels say are complaints
     cold: bool = False
     in_place: bool = True  # a guest may be the QEMU of the last one, see lab.guest.lives
     patches: tuple[Path, ...] = ()
@@ -205,6 +208,11 @@ class Ready:
     def machine(self) -> Machine:
         """What a scenario's conditions look at."""
         return Machine(self.target.kernel.arch, self.target.kernel.version)
+
+    @property
+    def complaints(self) -> Complaints:
+        """Which of what kernels say are complaints."""
+        return known_complaints(self._wishes.complaints)
 
     @property
     def kernel(self) -> KernelFiles:

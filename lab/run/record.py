@@ -33,6 +33,7 @@ class Verdict(enum.Enum):
     PASSED = "passed"
     STEP_FAILED = "step failed"
     SPLAT = "splat"
+    UNCLEAN = "unclean"
     HUNG = "hung"
     LOST = "lost"
     UNSUPPORTED = "unsupported"

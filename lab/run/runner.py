@@ -17,6 +17,7 @@ from lab.errors import GuestError, GuestHung, GuestLost, LabError
 from lab.guest.agent import LAB
 from lab.guest.splat import splats
 from lab.kernels.modinfo import GPL_COMPATIBLE, licence
+from lab.run import unclean
 from lab.run.record import Finding, Identity, Place, Record, Seconds, Verdict
 from lab.run.session import LeakedReference, Session, StepFailed
 from lab.verbs import table
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lab.guest.splat import Splat
     from lab.guest.symbols import Symbols
     from lab.run.ready import Ready
+    from lab.run.unclean import Complaints
     from lab.scenario import Scenario, SplatWanted
 
 # Taint bits of Documentation/admin-guide/tainted-kernels.rst that loading our own modules sets.
@@ -98,6 +100,7 @@ class Trial:
     met: bool = False  # the splat that is wanted has come
     died: bool = False  # of a splat that was wanted
     outcomes: list[object] = field(default_factory=list)
+    places: list[tuple[int, Place]] = field(default_factory=list)  # up to which message, where we were
     healthy: bool = False  # all steps are done, and the health check
 
     def __post_init__(self) -> None:
@@ -144,6 +147,7 @@ class Trial:
         self._check()
         self.beside = Place("the health check after the last step")
         self._taint()
+        self._complaints()
         self.healthy = True
 
     @property
@@ -157,6 +161,7 @@ class Trial:
         if count == self.looked and self.guest.alive():
             return
         new, self.looked = self.session.messages[self.looked : count], count
+        self.places.append((count, self.place))
         odd = next(filter(None, (_ODD_INIT.search(message.text) for message in new)), None)
         if odd is not None:
             title = f"the init of {odd['module']} returned {odd['value']}"
@@ -233,6 +238,28 @@ class Trial:
         found = taint(self.guest, timeout=self.ready.patience, forgive=forgive)
         if found is not None:
             self.findings.append(replace(found, place=self.place))
+
+    def _complaints(self) -> None:
+        """Turn what the kernel said and nobody wanted, though it is no report, into findings."""
+        messages = self.session.messages
+        found = unclean.complaints(
+            messages,
+            told=splats(messages),
+            meant=self.session.meant,
+            known=self.ready.complaints,
+            machine=self.ready.machine,
+            complains=self.scenario.meant.complains,
+        )
+        number = {message.sequence: place for place, message in enumerate(messages)}
+        self.findings += unclean.complained(
+            [(message, self._place_of(number[message.sequence])) for message in found]
+        )
+        if self.session.lost and not self.scenario.meant.loses_messages:
+            self.findings.append(unclean.lost(self.session.lost))
+
+    def _place_of(self, message: int) -> Place:
+        """Return where the scenario was when a message came."""
+        return next((place for count, place in self.places if message < count), self.place)
 
     def _failed(self, error: StepFailed) -> Finding:
         return Finding(
@@ -348,11 +375,19 @@ def taint(guest: Guest, *, timeout: float, forgive: int = 0) -> Finding | None:
     )
 
 
-def look_after(guest: Guest, session: Session) -> Finding | None:
+def look_after(guest: Guest, session: Session, known: Complaints) -> Finding | None:
     """Return what is wrong with a guest after a Python test, None when it is well."""
-    found = splats(session.messages)
+    found, place = splats(session.messages), Place("during the test")
     if found:
-        return finding(found[0], Place("during the test"))
+        return finding(found[0], place)
+    assert session.machine is not None
+    said = unclean.complaints(
+        session.messages, told=(), meant=session.meant, known=known, machine=session.machine
+    )
+    if said:
+        return unclean.complained([(message, place) for message in said])[0]
+    if session.lost:
+        return unclean.lost(session.lost)
     return taint(guest, timeout=session.patience)
 
 

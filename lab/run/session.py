@@ -110,6 +110,7 @@ class Session:
         self.bound: dict[str, Any] = {}
         self._names = Bound(self.bound, self.cast.facts)
         self.messages: list[KernelMessage] = []
+        self.meant: set[int] = set()  # the numbers of those that a step wants
         self.loaded: list[str] = []  # in order
         self.current = Step(Path("session"), 0, "start", "")
         self._within: float | None = None
@@ -423,9 +424,13 @@ class Session:
         times = running.call.times if running else 1
         expect = step.expect.on(self.machine)
         mismatches = expect.check(outcome, context, times=times)
+        if running is not None:
+            mismatches += _out_of_bounds(expect, outcome, running.call.bounds)
         self.take_messages()
         if expect.dmesg is not None:
             mismatches += self._judge_messages(expect, running.mark if running else self._mark, step)
+        if expect.no_messages:
+            mismatches += self._judge_silence(running.mark if running else self._mark)
         if mismatches:
             raise self._failure(step, mismatches, running)
 
@@ -454,6 +459,12 @@ class Session:
         got = "\n".join(texts[-12:]) if texts else "the kernel printed nothing"
         return [Mismatch("dmesg", getattr(wish, "written", ""), got)]
 
+    def _judge_silence(self, mark: int) -> list[Mismatch]:
+        """Look for messages of the kernel's that came before the call's answer, or at once after it."""
+        self.nudge()
+        said = [message.text for message in self.messages[mark:] if message.facility == 0]
+        return [Mismatch("no_messages", "the kernel says nothing", "\n".join(said[:12]))] if said else []
+
     def await_messages(self, expect: Expectations, mark: int, within: float | None) -> list[str] | None:
         """Wait until the kernel printed what is expected; None when it did, else what it printed instead.
 
@@ -464,12 +475,20 @@ class Session:
         left = self.agent.deadline(self.patience / 2 if within is None else within)
         context = self.context()
         while True:
-            texts = [message.text for message in self.messages[mark:]]
-            if match_messages(wish, texts, context):
+            since = self.messages[mark:]
+            texts = [message.text for message in since]
+            found = match_messages(wish, texts, context)
+            if found is not None:
+                self.meant |= {since[each].sequence for each in found}
                 return None
             if left() <= 0:
                 return texts
             self.nudge()
+
+    @property
+    def lost(self) -> int:
+        """How many messages of the kernel's nobody will ever see."""
+        return self.agent.lost
 
     def take_messages(self) -> None:
         """Take over what the kernel printed since."""
@@ -478,6 +497,19 @@ class Session:
     def fail(self, wanted: str, got: str, *notes: str, title: str = "") -> NoReturn:
         """Fail the current step."""
         raise StepFailed(self.current, wanted, got, notes, title=title)
+
+
+def _out_of_bounds(expect: Expectations, outcome: Outcome, bounds: tuple[int, int] | None) -> list[Mismatch]:
+    """Return what is wrong with a call that moved more than it was asked for, or nothing, unless expected."""
+    returned = outcome.returns
+    if bounds is None or returned is None or "returns" in expect.fields:
+        return []
+    least, most = bounds
+    if returned > most:
+        return [Mismatch("returns", f"{most} at most: it was asked for no more", f"{returned}")]
+    if returned < least:
+        return [Mismatch("returns", f"{least} at least: who is told 0 tries again, for ever", f"{returned}")]
+    return []
 
 
 def _indented(text: str) -> str:

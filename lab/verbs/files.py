@@ -68,6 +68,11 @@ def number_in(data: bytes | None) -> int | None:
         return None
 
 
+def taken(count: int) -> tuple[int, int]:
+    """Return what a call may say that it took of `count` bytes: one that takes nothing is made for ever."""
+    return (min(count, 1), count)
+
+
 def got(call: Call, index: int, take: object) -> Plan[Got]:
     """Return the plan of a call that reads: its data, and the number in it."""
 
@@ -113,7 +118,8 @@ def read(call: Call, fd: Fd, *, size: Size | None = None, buffer: Memory | None 
     read(2). `size` is the count asked for (default: the buffer's size, or one page), `buffer` where it goes.
     """
     into = call.room(buffer, size, default=call.abi.page_size)
-    index = call.syscall("read", fd, into, into.size if size is None else size, gives=into)
+    count = into.size if size is None else size
+    index = call.syscall("read", fd, into, count, gives=into, moves=(0, count))
     return got(call, index, into.fetch(call, up_to_call=index))
 
 
@@ -128,7 +134,8 @@ def write(
     """
     given = data if data is not None else buffer
     source = given if given is not None else call.place(b"")
-    index = call.syscall("write", fd, source, source.size if size is None else size)
+    count = source.size if size is None else size
+    index = call.syscall("write", fd, source, count, moves=taken(count))
     return call.plan(Outcome, index)
 
 
@@ -142,7 +149,7 @@ def pread(
     """
     into = call.room(buffer, size, default=call.abi.page_size)
     count = into.size if size is None else size
-    index = call.syscall("pread64", fd, into, count, Wide(offset), gives=into)
+    index = call.syscall("pread64", fd, into, count, Wide(offset), gives=into, moves=(0, count))
     return got(call, index, into.fetch(call, up_to_call=index))
 
 
@@ -153,7 +160,7 @@ def pwrite(call: Call, fd: Fd, *, data: Content, offset: Int, size: Size | None 
     pwrite(2). `data` and `size` are as in `write`.
     """
     count = data.size if size is None else size
-    return call.plan(Outcome, call.syscall("pwrite64", fd, data, count, Wide(offset)))
+    return call.plan(Outcome, call.syscall("pwrite64", fd, data, count, Wide(offset), moves=taken(count)))
 
 
 @verb
@@ -163,7 +170,7 @@ def readv(call: Call, fd: Fd, *, sizes: list[Size]) -> Plan[Got]:
     readv(2). `sizes` are the pieces' sizes; `data` of the result is all that came, one piece after the other.
     """
     pieces = [call.place(b"", size) for size in sizes]
-    index = call.syscall("readv", fd, vector(call, pieces), len(pieces))
+    index = call.syscall("readv", fd, vector(call, pieces), len(pieces), moves=(0, sum(sizes)))
     takes = [piece.fetch(call) for piece in pieces]
 
     def take(reply: wire.Reply) -> bytes | None:
@@ -179,7 +186,8 @@ def writev(call: Call, fd: Fd, *, iov: list[Content]) -> Plan[Outcome]:
 
     writev(2). Each piece of `iov` is what `data` of `write` may be.
     """
-    return call.plan(Outcome, call.syscall("writev", fd, vector(call, iov), len(iov)))
+    count = sum(piece.size for piece in iov)
+    return call.plan(Outcome, call.syscall("writev", fd, vector(call, iov), len(iov), moves=taken(count)))
 
 
 def vector(call: Call, pieces: list[Placed]) -> wire.Buffer:
@@ -284,7 +292,8 @@ def splice(
     splice(2). The offsets are memory that holds a loff_t ({u64: 0}); without one the file's position counts.
     """
     places = (0 if offset is None else offset, 0 if to_offset is None else to_offset)
-    return call.plan(Outcome, call.syscall("splice", fd, places[0], to, places[1], size, flags))
+    index = call.syscall("splice", fd, places[0], to, places[1], size, flags, moves=(0, size))
+    return call.plan(Outcome, index)
 
 
 @verb
@@ -294,7 +303,8 @@ def sendfile(call: Call, fd: Fd, *, to: Fd, size: Size, offset: Memory | None = 
     sendfile(2). `offset` is memory that holds a loff_t; without it the file's position counts.
     """
     name = "sendfile64" if call.has("sendfile64") else "sendfile"  # 32 bits: of both, the one with a loff_t
-    return call.plan(Outcome, call.syscall(name, to, fd, 0 if offset is None else offset, size))
+    where = 0 if offset is None else offset
+    return call.plan(Outcome, call.syscall(name, to, fd, where, size, moves=(0, size)))
 
 
 @verb

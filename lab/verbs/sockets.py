@@ -28,10 +28,11 @@ from lab.verbs import (
     verb,
 )
 from lab.verbs.addresses import decode
-from lab.verbs.files import Got, Opened
+from lab.verbs.files import Got, Opened, taken
 
 ADDRESS_ROOM = 128  # sizeof(struct sockaddr_storage)
 DATAGRAM = 65536
+_MSG_TRUNC = 0x20  # on every architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +260,7 @@ def send(call: Call, fd: Fd, *, data: Content, size: Size | None = None, flags: 
     See send(2), which is sendto(2) without an address.
     """
     length = data.size if size is None else size
-    return call.plan(Outcome, call.syscall("sendto", fd, data, length, flags, 0, 0))
+    return call.plan(Outcome, call.syscall("sendto", fd, data, length, flags, 0, 0, moves=taken(length)))
 
 
 @verb
@@ -279,7 +280,8 @@ def sendto(
     """
     length = data.size if size is None else size
     to_length = to.size if to_size is None else to_size
-    return call.plan(Outcome, call.syscall("sendto", fd, data, length, flags, to, to_length))
+    index = call.syscall("sendto", fd, data, length, flags, to, to_length, moves=taken(length))
+    return call.plan(Outcome, index)
 
 
 @verb
@@ -292,7 +294,8 @@ def recv(
     """
     into = call.room(buffer, size, default=DATAGRAM)
     length = into.size if size is None else size
-    index = call.syscall("recvfrom", fd, into, length, flags, 0, 0, gives=into)
+    moves = _moves(length, flags)
+    index = call.syscall("recvfrom", fd, into, length, flags, 0, 0, gives=into, moves=moves)
     return call.plan(Got, index, data=into.fetch(call, up_to_call=index))
 
 
@@ -314,7 +317,8 @@ def datagram_from(
 ) -> tuple[int, Callable[[wire.Reply], Any], Callable[[wire.Reply], Any]]:
     """Add a recvfrom to the program: its index, and what takes data and sender out of the reply."""
     name, length = _room_for_address(call)
-    index = call.syscall("recvfrom", fd, into, size, flags, name, length, gives=into)
+    moves = _moves(size, flags)
+    index = call.syscall("recvfrom", fd, into, size, flags, name, length, gives=into, moves=moves)
     return index, into.fetch(call, up_to_call=index), _address(call, name, length, index)
 
 
@@ -335,7 +339,8 @@ def sendmsg(
     parts = control_bytes(call, control or [])
     space = call.place(parts) if parts else None
     message = header(call, name=to, iov=iov, control=space)
-    return call.plan(Outcome, call.syscall("sendmsg", fd, message, flags))
+    count = sum(piece.size for piece in iov)
+    return call.plan(Outcome, call.syscall("sendmsg", fd, message, flags, moves=taken(count)))
 
 
 @verb
@@ -356,7 +361,8 @@ def recvmsg(
     name = call.place(bytes(ADDRESS_ROOM))
     control = call.place(bytes(control_size)) if control_size else None
     message = header(call, name=name, iov=places, control=control)
-    index = call.syscall("recvmsg", fd, message, flags)
+    moves = _moves(sum(place.size for place in places), flags)
+    index = call.syscall("recvmsg", fd, message, flags, moves=moves)
     taken = [place.fetch(call) for place in places]
     head = message.fetch(call)
     named = name.fetch(call)
@@ -387,6 +393,11 @@ def recvmsg(
         flags=lambda reply: field(reply, 6 * word, 4),
         control=records,
     )
+
+
+def _moves(room: int, flags: int) -> tuple[int, int] | None:
+    """Return how much a receiving call may give: with MSG_TRUNC the datagram's length, whatever the room."""
+    return None if flags & _MSG_TRUNC else (0, room)
 
 
 def _gathered(
