@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/sysinfo.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -96,6 +97,13 @@ void hello_tainted(const struct chunk *request)
  */
 static struct chunk *prepared;
 
+static uint32_t free_kib(void)
+{
+	struct sysinfo info;
+
+	return sysinfo(&info) ? 0 : (uint64_t)info.freeram * info.mem_unit >> 10;
+}
+
 static struct chunk *describe(void)
 {
 	static const char clock_source[] =
@@ -149,6 +157,7 @@ void hello_answer(const struct chunk *request)
 	head->standby = peer_standby();
 	head->standby_pid = head->standby == NONE ? 0 : peers[head->standby].pid;
 	head->boot_ns = now_raw(CLOCK_BOOTTIME);
+	head->free_kib = free_kib();
 	chunk->frame.id = request->frame.id;
 	host_send(chunk);
 }

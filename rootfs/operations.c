@@ -8,6 +8,7 @@
 #include "become.h"
 #include "clock.h"
 #include "memory.h"
+#include "names.h"
 #include "reply.h"
 #include "seat.h"
 #include "signals.h"
@@ -454,6 +455,9 @@ int operations_run(struct run *run)
 			break;
 		case OP_SETTLE:
 			do_settle(run);
+			break;
+		case OP_NAMES:
+			names_list(run, pair->value);
 			break;
 		case OP_BECOME:
 			run_result(run, become((const char *)run->memory.places[pair->value].address), 0);

@@ -7,6 +7,7 @@
 #include "program.h"
 #include "agent.h"
 #include "memory.h"
+#include "names.h"
 #include "operations.h"
 #include "reply.h"
 #include "run.h"
@@ -185,6 +186,9 @@ static bool good_op(struct run *run, const struct op *op, uint32_t left)
 		return ++run->calls && ++run->data;
 	case OP_SETTLE:
 		return length == 0 && ++run->calls;
+	case OP_NAMES:
+		run->data_room += 8 + NAMES_MAX;
+		return length == sizeof(*pair) && ++run->calls && ++run->data;
 	default:
 		return false;
 	}

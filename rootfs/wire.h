@@ -93,6 +93,7 @@ enum op_code {
 	OP_POKE,
 	OP_ADDRESS,
 	OP_LET_GO,
+	OP_NAMES,
 };
 
 enum argument_kind {
@@ -295,7 +296,7 @@ struct hello_answer {		/* then padded strings: nonce, release, version, machine,
 	uint64_t tainted;
 	uint64_t boot_ns;
 	uint32_t standby_pid;
-	uint32_t reserved;
+	uint32_t free_kib;	/* of memory */
 };
 
 struct setup {

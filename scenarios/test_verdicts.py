@@ -14,6 +14,7 @@ import pytest
 from lab import scenario
 from lab.house import TREE
 from lab.language import reader
+from lab.language.meant import Meant
 from lab.run import ready, runner
 from lab.run.record import Verdict
 from lab.verbs import table
@@ -28,6 +29,10 @@ TROUBLE = reader.load(HOUSE / "scenarios" / "trouble.yaml", root=HOUSE, verbs=ta
 EXPECTED = [each for each in TROUBLE.scenarios if each.expect_splat or each.expect_verdict]
 CALM = reader.load(HOUSE / "scenarios" / "ioctl.yaml", root=HOUSE, verbs=table(), tree=TREE).scenarios[0]
 PEACE = next(each for each in TROUBLE.scenarios if each.name == "an unknown word is refused and harmless")
+LITTER = reader.load(HOUSE / "scenarios" / "litter.yaml", root=HOUSE, verbs=table(), tree=TREE).scenarios
+UNCLEAN = [each for each in LITTER if each.meant != Meant()]
+CLEAN = next(each for each in LITTER if each.name == "a module that cleans up leaves nothing")
+KEPT = next(each for each in LITTER if each.name == "an open file keeps the module")
 FIRST_ONES = {each.name: each for each in reversed(EXPECTED)}.values()  # one set of `with` values each
 
 
@@ -89,6 +94,40 @@ def test_trouble_while_a_module_comes_or_goes(
     assert record.verdict is verdict, record.report()
     assert told in record.report()
     assert str(record.findings[0].place).startswith(str(trouble.file))
+
+
+@pytest.mark.parametrize("litter", UNCLEAN, ids=lambda each: each.id)
+def test_what_is_left_and_not_meant(litter: Scenario, target: Target, lab: Lab) -> None:
+    careless = replace(litter, meant=Meant())
+    lab.ready(target, careless)
+    record = lab.run(target, careless)
+    assert record.verdict is Verdict.UNCLEAN, record.report()
+    for name in litter.meant.leaves:
+        assert f"{name.rpartition('/')[2]}" in record.report()
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"leaves": "cache"}, "/sys/kernel/slab/lab_litter stayed behind"),
+        ({"leaves": "major"}, "lab_litter_major stayed behind"),
+    ],
+)
+def test_what_cannot_be_meant(params: dict[str, str], told: str, target: Target, lab: Lab) -> None:
+    litter = replace(CLEAN, modules=(scenario.ModuleLoad("lab_litter", tuple(params.items())),), steps=())
+    lab.ready(target, litter)
+    record = lab.run(target, litter)
+    assert record.verdict is Verdict.UNCLEAN, record.report()
+    assert told in record.report()
+
+
+def test_an_open_file_that_does_not_keep_its_module(target: Target, lab: Lab) -> None:
+    unowned = (scenario.ModuleLoad("lab_litter", (("unowned", "1"),)),)
+    careless = replace(KEPT, modules=unowned, steps=KEPT.steps[:1])
+    lab.ready(target, careless)
+    record = lab.run(target, careless)
+    assert record.title == "an open file of /dev/lab_litter does not keep its module", record.report()
+    assert record.findings[0].place.line == KEPT.steps[0].line
 
 
 @pytest.mark.parametrize("verdict", ["lost", "hung"])

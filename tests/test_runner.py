@@ -12,6 +12,7 @@ import pytest
 
 from lab.errors import GuestHung, GuestLost
 from lab.guest.kmsg import KernelMessage
+from lab.guest.names import Names
 from lab.language.meant import Meant
 from lab.language.requires import Machine
 from lab.language.steps import Step
@@ -50,6 +51,7 @@ class Guest:
     agent: Agent = field(default_factory=Agent)
     how: str = "clone"
     hello: Any = None
+    names: Any = None
     dead: str = ""
     console: str = ""
 
@@ -85,6 +87,9 @@ class Session:
         self.messages: list[KernelMessage] = []
         self.meant: set[int] = set()
         self.lost = 0
+        self.names = self.there = Names({"/proc": b"cpuinfo"}, 200 << 10)
+        self.loaded: list[str] = []
+        self.looks: list[bool] = []
         self.handless = False
         self.agent = Agent()
         self.current = Step(Path("x.yaml"), 1, "load", "loading lab_x")
@@ -93,7 +98,7 @@ class Session:
         self.cast = Cast()
 
     def start(self, scenario: Scenario, *, loaded: bool = False) -> None:
-        pass
+        self.names = self.there
 
     def step(self, step: Step) -> None:
         self.current = step
@@ -104,6 +109,10 @@ class Session:
     def finish(self) -> None:
         self.current = Step(Path("x.yaml"), 1, "load", "unloading lab_x")
         self._finish(self)
+
+    def look(self, *, wide: bool) -> Names:
+        self.looks.append(wide)
+        return self.there
 
     def nudge(self) -> None:
         pass
@@ -178,6 +187,37 @@ def test_a_step_that_fails_says_more_than_a_complaint(monkeypatch: pytest.Monkey
     result = trial(monkeypatch, {1: complains, 2: fails})
     assert [each.verdict for each in result.findings] == [Verdict.STEP_FAILED]
     assert any("should not be" in line for line in result.messages)
+
+
+def test_what_a_module_leaves_makes_a_scenario_unclean(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaves(session: Session) -> None:
+        session.there = Names({"/proc": b"cpuinfo\0lab_x"}, 200 << 10)
+
+    about: dict[str, Any] = {"finish": leaves, "modules": (ModuleLoad("lab_x"),)}
+    result = trial(monkeypatch, **about)
+    assert result.verdict is Verdict.UNCLEAN
+    assert result.title == "/proc/lab_x stayed behind"
+    assert trial(monkeypatch, meant=Meant(leaves=("/proc/lab_x",)), **about).verdict is Verdict.PASSED
+    missing = trial(monkeypatch, meant=Meant(leaves=("/proc/lab_x", "/proc/lab_y")), **about)
+    assert missing.title == "/proc/lab_y was to stay behind and did not"
+    # The kernel's own modules stay, and who loads none is not blamed for what others do.
+    shipped = about | {"modules": (ModuleLoad("configfs", shipped=True),)}
+    assert trial(monkeypatch, **shipped).verdict is Verdict.PASSED
+
+
+def test_memory_that_nobody_gives_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def takes(session: Session) -> None:
+        session.there = Names(session.there.places, 190 << 10)
+
+    about: dict[str, Any] = {"finish": takes, "modules": (ModuleLoad("lab_x"),)}
+    hello = type("Hello", (), {"free_kib": 200 << 10, "tainted": 0})()
+    result = trial(monkeypatch, guest=Guest(hello=hello), **about)
+    assert result.title == "memory that nobody gave back"
+    assert "10 MiB less" in result.findings[0].got
+    meant = Meant(leaves=("memory",))
+    assert trial(monkeypatch, guest=Guest(hello=hello), meant=meant, **about).verdict is Verdict.PASSED
+    little = type("Hello", (), {"free_kib": 192 << 10, "tainted": 0})()
+    assert trial(monkeypatch, guest=Guest(hello=little), **about).verdict is Verdict.PASSED
 
 
 def test_lost_messages(monkeypatch: pytest.MonkeyPatch) -> None:

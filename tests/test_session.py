@@ -19,6 +19,7 @@ from lab.errors import GuestHung, ScenarioError, Unsupported
 from lab.guest.agent import Died
 from lab.guest.answers import Actor, ActorState, Asleep, Exit, Leftover
 from lab.guest.kmsg import KernelMessage
+from lab.guest.names import Names
 from lab.guest.patience import deadline
 from lab.guest.wire import CallResult, Fault, Op, Program, Reply, SignalInfo
 from lab.kernels.tree import Tree
@@ -98,6 +99,9 @@ class FakeAgent:
         if pending.reply is None and within is None:
             raise GuestHung(f"no answer within {timeout:g}s")
         return pending.reply
+
+    def names(self, timeout: float, *, wide: bool) -> Names:
+        return Names({}, 0)
 
     def run(self, actor: str, program: Program, *, timeout: float) -> Reply:
         reply = self.finish(self.submit(actor, program), within=None, timeout=timeout)

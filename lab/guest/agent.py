@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from lab.errors import AgentError
-from lab.guest import layouts
+from lab.guest import layouts, names
 from lab.guest.answers import (
     Actor,
     ActorState,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from lab.arch import Architecture
     from lab.guest.kmsg import KernelMessage
+    from lab.guest.names import Names
 
 LAB: Final = "lab"  # the agent's own root actor
 STANDBY: Final = "main"  # the name of the one that it has ready
@@ -112,6 +113,7 @@ class Agent:
             tainted=head.tainted,
             protocol=head.protocol,
             boot_ns=head.boot_ns,
+            free_kib=head.free_kib,
         )
 
     def settle(self, timeout: float) -> None:
@@ -169,6 +171,18 @@ class Agent:
         (bits,) = reader.take("Q")
         reader.end()
         return bits
+
+    def names(self, timeout: float, *, wide: bool) -> Names:
+        """Return what has a name in the kernel: in the places where most modules have theirs, or in all.
+
+        Raises Died when who looks dies of it: something that is listed is gone.
+        """
+        program = Program(self.arch)
+        program.names(wide=wide)
+        reply = self.run(LAB, program, timeout=timeout)
+        if reply.exited is not None:
+            raise Died(reply.exited)
+        return names.parse(reply.data[0])
 
     def read_file(self, path: str, timeout: float) -> bytes:
         """Return a file of the guest, at most 28 MiB. Raises OSError as the guest's kernel answered."""

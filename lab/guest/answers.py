@@ -25,6 +25,7 @@ class Hello:
     tainted: int
     protocol: int
     boot_ns: int  # CLOCK_BOOTTIME
+    free_kib: int = 0  # of memory
 
 
 @dataclass(frozen=True)

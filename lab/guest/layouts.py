@@ -92,6 +92,7 @@ class OpCode(IntEnum):
     POKE = 19
     ADDRESS = 20
     LET_GO = 21
+    NAMES = 22  # the agent's own: what has a name in the kernel
 
 
 class ArgumentKind(IntEnum):
@@ -486,7 +487,7 @@ class HelloAnswer(Record):
     tainted: U64
     boot_ns: U64
     standby_pid: U32
-    reserved: U32
+    free_kib: U32
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lab.guest.agent import Agent
     from lab.guest.argv import BootSpec
     from lab.guest.machine import Guest
+    from lab.guest.names import Names
     from lab.progress import Progress
     from lab.store.cache import Cache
 
@@ -139,21 +140,26 @@ def _make_once(
     try:
         for program in programs:
             program.send(guest.agent)
-        _load_all(guest, modules)
+        names = _load_all(guest, modules)
     except BaseException:
         guest.close()
         raise
-    return seal(guest, spec, building, base.boot_seconds, last=last, base=base)
+    return seal(guest, spec, building, base.boot_seconds, last=last, base=base, names=names)
 
 
-def _load_all(guest: Guest, modules: Sequence[Load]) -> None:
+def _load_all(guest: Guest, modules: Sequence[Load]) -> Names:
+    """Load modules; return what had a name before the first that is not the kernel's own."""
+    names = None
     for name, image, params, own in modules:
+        if not own and names is None:
+            names = guest.agent.names(_LOAD_SECONDS, wide=True)
         result = guest.agent.load_module(image, params, timeout=_LOAD_SECONDS)
         if result.errno is not None and not (own and result.errno == errno.EEXIST):
             raise CannotLoad(f"{name} does not load")
     guest.agent.sync(timeout=_LOAD_SECONDS)
     if splats(guest.agent.messages()):
         raise CannotLoad("the kernel complains of the modules")
+    return names or guest.agent.names(_LOAD_SECONDS, wide=True)
 
 
 __all__ = ["CannotLoad", "Load", "Program", "loaded"]

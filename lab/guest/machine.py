@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lab.guest.answers import Hello
     from lab.guest.argv import BootSpec, Role
     from lab.guest.console import Console
+    from lab.guest.names import Names
 
 # A kernel that boots under TCG on a busy host takes its time; a dead one is noticed at once all the same.
 BOOT_SECONDS = 120.0
@@ -59,6 +60,7 @@ class Guest:
         self._spec = spec
         self.restored = restored
         self.hello: Hello | None = None
+        self.names: Names | None = None  # before the modules came that it was made with
         self.agent = Agent(self, spec.arch, process.life)
         self.remark = ""  # what the user should know of how it came about
         self._patience = Patience(self.waited)

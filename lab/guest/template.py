@@ -17,6 +17,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from lab.errors import BootFailed, GuestError, GuestLost, HostError
 from lab.guest import pci, qemu, qmp, wakes
 from lab.guest.argv import DEVICES, kernel_stub
 from lab.guest.machine import Guest, boot, clone_seed
+from lab.guest.names import unpacked
 from lab.guest.ram import CannotLook, difference, overwritten, ram_digest, reserve
 from lab.store.cache import digest, file_digest
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lab.guest.argv import BootSpec, Role
+    from lab.guest.names import Names
     from lab.guest.qemu import Process
     from lab.progress import Progress
     from lab.store.cache import Cache
@@ -67,6 +70,8 @@ class Facts:
     kernel_stub: bool  # whether there is a file `kernel`
     pci: dict[str, str] = field(default_factory=dict)  # what each clone must be given back, see lab.guest.pci
     differences: str = ""  # digest of the file `differences`; '': there is a file `ram`
+    # What has a name in its kernel, without the modules that are tested: see lab.guest.names.
+    names: dict[str, str] = field(default_factory=dict)
     refused: str = ""  # why it must not be restored; '': it was restored once, and all was well
 
 
@@ -107,6 +112,11 @@ class Template:
     def nonce(self) -> bytes:
         """What a restored guest must answer with."""
         return bytes.fromhex(self.facts.nonce)
+
+    @cached_property
+    def names(self) -> Names:
+        """What has a name in its kernel, the modules that are tested left out."""
+        return unpacked(self.facts.names)
 
     @property
     def boot_seconds(self) -> float:
@@ -229,16 +239,24 @@ def makings(once: Callable[[bool], str]) -> Iterator[str]:
 
 
 def seal(
-    guest: Guest, spec: BootSpec, building: Path, booted: float, *, last: bool, base: Template | None = None
+    guest: Guest,
+    spec: BootSpec,
+    building: Path,
+    booted: float,
+    *,
+    last: bool,
+    base: Template | None = None,
+    names: Names | None = None,
 ) -> str:
     """Make a template of a guest whose memory is the file `ram` in `building`; the guest ends with it.
 
-    `base`: what the guest was cloned from; only in what its memory differs is kept then. Returns why it must
-    not be restored, '' when all is well: the `last` that is tried is not refused for being slow, which may be
+    `base`: what the guest was cloned from; only in what its memory differs is kept then.
+    `names`: what had one before modules were loaded into it. Returns why it must not be restored, '' when all
+    is well: the `last` that is tried is not refused for being slow, which may be
     the host's doing. Raises BootFailed when the guest dies meanwhile, HostError when QEMU does not freeze it.
     """
     with guest:
-        facts = _freeze(guest, spec, building, booted, whole=base is None)
+        facts = _freeze(guest, spec, building, booted, names, whole=base is None)
     made = Template(building, Facts(**facts))
     for file in (made.ram, made.state):
         file.chmod(0o444)
@@ -288,15 +306,21 @@ def _raise_remembered(cache: Cache, name: str) -> None:
             )
 
 
-def _freeze(guest: Guest, spec: BootSpec, building: Path, booted: float, *, whole: bool) -> dict[str, Any]:
+def _freeze(
+    guest: Guest, spec: BootSpec, building: Path, booted: float, names: Names | None, *, whole: bool
+) -> dict[str, Any]:
     """Stop a guest for good and write down what it is.
 
-    `whole`: its memory is kept as it is, so that it is worth clearing, and digesting, first.
+    `names`: what had one before its modules came, None: none came. `whole`: its memory is kept as it is, so
+    that it is worth clearing, and digesting, first.
     """
     nonce = os.urandom(16)
     forgotten = [DEVICES[name].forgotten for name in spec.devices if DEVICES[name].forgotten]
     try:
         spaces = pci.read(guest.agent, forgotten) if forgotten else {}
+        if names is None:
+            # Before all rests: looking leaves something in the kernel's caches.
+            names = guest.agent.names(_QUIESCE_SECONDS, wide=True)
         if whole:
             guest.agent.settle(timeout=_QUIESCE_SECONDS)
         guest.agent.quiesce(nonce, timeout=_QUIESCE_SECONDS)
@@ -326,6 +350,7 @@ def _freeze(guest: Guest, spec: BootSpec, building: Path, booted: float, *, whol
         "command": command,
         "kernel_stub": stub is not None,
         "pci": spaces,
+        "names": names.packed(),
     }
 
 
@@ -397,6 +422,7 @@ def restore(process: Process, made: Template, spec: BootSpec, *, seed: bytes, ji
         process.qmp.execute("cont")
         hello = guest.greet(seed=seed, jitter_us=jitter_us, timeout=RESTORE_SECONDS)
         _compare(hello.nonce, made.nonce)
+        guest.names = made.names
         pci.write(guest.agent, made.facts.pci)
     except BaseException:
         guest.close()

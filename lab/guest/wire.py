@@ -299,6 +299,12 @@ class Program:
         self._add(Op.SETTLE)
         return self._next_call()
 
+    def names(self, *, wide: bool) -> int:
+        """Tell what has a name in the kernel, for the agent's own use; the index of the data."""
+        self._add(Op.NAMES, layouts.OpPair(int(wide)))
+        self._next_call()
+        return self._next_data()
+
     def become(self, path: str) -> int:
         """Let the actor go on as the agent that another compiler made; the index of the result.
 

@@ -12,6 +12,8 @@ from lab.language.nodes import ScalarNode
 if TYPE_CHECKING:
     from lab.language.nodes import Mistakes, Node, Pairs
 
+MEMORY = "memory"  # what `leaves` calls less of it that is free
+_UNPATHED = (MEMORY, "generic netlink: ")  # what else has no path
 MEANT_KEYS = ("complains", "leaves", "loses_messages")
 
 
@@ -30,8 +32,8 @@ def read_meant(pairs: Pairs, mistakes: Mistakes) -> Meant:
     complains = [(node, text) for node, text in _texts(found.get("complains"), "complains", mistakes) if text]
     leaves = _texts(found.get("leaves"), "leaves", mistakes)
     for node, text in leaves:
-        if not text.startswith("/"):
-            mistakes.add(node, f"what a scenario leaves is told by its path, /proc/x, not {text!r}")
+        if not text.startswith(("/", *_UNPATHED)):
+            mistakes.add(node, f"what a scenario leaves is a path (/proc/x) or {MEMORY!r}, not {text!r}")
     return Meant(
         tuple(filter(None, (_pattern(node, text, mistakes) for node, text in complains))),
         tuple(text for _, text in leaves),

@@ -20,6 +20,7 @@ from lab.errors import (
     Unsupported,
 )
 from lab.run import beside, runner
+from lab.run.leftovers import Watch
 from lab.run.ready import Loads, Ready, Wishes
 from lab.run.record import Finding, Identity, Provenance, Record, Seconds, Verdict, refused
 from lab.store.cache import Cache
@@ -80,6 +81,7 @@ class Lab:
         self._notes: dict[str, None] = {}  # in order, each once
         # Without findings so far; ids are unique in a file only.
         self._passed: defaultdict[tuple[Target, str], dict[Path, Scenario]] = defaultdict(dict)
+        self._watches: defaultdict[Target, Watch] = defaultdict(Watch)
         self._readying = 0.0  # seconds that the last ready() took
         self.doubts: list[str] = []  # verdicts of this run that do not stand
         self.left_over = False  # whether a guest in place had something of the one before it
@@ -403,6 +405,8 @@ class Lab:
             images=images,
             symbols=lambda: self._symbols(target, scenario.boot),
             loaded=loaded,
+            # Of modules that were changed for this run, nothing is known.
+            watch=self._watches[target] if images is parts.images else None,
         )
 
     def _write_down(self, path: Path, target: Target, guest: Guest, record: Record) -> None:

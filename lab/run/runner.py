@@ -17,7 +17,12 @@ from lab.errors import GuestError, GuestHung, GuestLost, LabError
 from lab.guest.agent import LAB
 from lab.guest.splat import splats
 from lab.kernels.modinfo import GPL_COMPATIBLE, licence
-from lab.run import unclean
+from lab.language.meant import MEMORY
+from lab.language.outcome import Outcome
+from lab.language.steps import all_steps
+from lab.language.values import Fixed
+from lab.run import leftovers, unclean
+from lab.run.leftovers import Watch
 from lab.run.record import Finding, Identity, Place, Record, Seconds, Verdict
 from lab.run.session import LeakedReference, Session, StepFailed
 from lab.verbs import table
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from lab.guest.machine import Guest
     from lab.guest.splat import Splat
     from lab.guest.symbols import Symbols
+    from lab.language.steps import Step
     from lab.run.ready import Ready
     from lab.run.unclean import Complaints
     from lab.scenario import Scenario, SplatWanted
@@ -58,14 +64,15 @@ def run(
     images: Mapping[str, bytes],
     symbols: Callable[[], Symbols],
     loaded: bool = False,
+    watch: Watch | None = None,
 ) -> Record:
     """Run one scenario in a guest that is its own, and return what became of it.
 
     `images` are the modules by name, `loaded`: the guest has the scenario's already, `symbols` makes the
-    kernel's when they are needed. The guest is the caller's to close. Raises Unsupported; what happens in
-    the guest is in the record.
+    kernel's when they are needed; `watch` is what was looked at before (None: nothing). The guest is the
+    caller's to close. Raises Unsupported; what happens in the guest is in the record.
     """
-    trial = Trial(scenario, ready, guest, seed, images, symbols, loaded)
+    trial = Trial(scenario, ready, guest, seed, images, symbols, loaded, watch or Watch())
     began, started = time.time(), time.monotonic()
     trial.go()
     return Record(
@@ -93,6 +100,7 @@ class Trial:
     images: Mapping[str, bytes]
     symbols: Callable[[], Symbols]
     loaded: bool = False
+    watch: Watch = field(default_factory=Watch)
     findings: list[Finding] = field(default_factory=list)
     beside: Place | None = None  # where we are, while that is not what the session does
     looked: int = 0  # at so many kernel messages
@@ -136,6 +144,7 @@ class Trial:
         self._judge()
 
     def _steps(self) -> None:
+        self.session.names = self.guest.names
         self.session.start(self.scenario, loaded=self.loaded)
         self._check()
         if self.scenario.expect_verdict == "hung":
@@ -143,12 +152,64 @@ class Trial:
         for step in self.scenario.steps:
             self.outcomes.append(self.session.step(step))
             self._check()
+            self._kept(step)
         self.session.finish()
         self._check()
+        self._left_behind()
         self.beside = Place("the health check after the last step")
         self._taint()
         self._complaints()
         self.healthy = True
+
+    @cached_property
+    def tested(self) -> tuple[str, ...]:
+        """The modules that the scenario is about, which are not the kernel's own."""
+        shipped = {module.name for module in self.scenario.modules if module.shipped}
+        return tuple(name for name in self.scenario.loads if name not in shipped)
+
+    def _kept(self, step: Step) -> None:
+        """See whether a file that was opened keeps its module, once for each of its nodes."""
+        path = step.arguments.get("path")
+        outcome = self.outcomes[-1]
+        if step.verb not in ("open", "openat") or not isinstance(path, Fixed) or not self.session.loaded:
+            return
+        key = (self.scenario.modules, str(path.value))
+        if key in self.watch.counted or not isinstance(outcome, Outcome) or outcome.returns is None:
+            return
+        assert self.session.names is not None
+        tested = [name for name in self.tested if name in self.session.loaded]
+        found = leftovers.not_counted(
+            key[1], self.session.names, self.session.agent, tested, self.ready.patience
+        )
+        if found is None:
+            self.watch.counted.add(key)
+        else:
+            self.findings.append(replace(found, place=Place.of(step)))
+
+    def _takes(self) -> bool:
+        """Tell whether the scenario unloads modules that are not the tested ones: names go with them."""
+        unloads = (
+            step.arguments.get("module") for step in all_steps(self.scenario.steps) if step.verb == "unload"
+        )
+        return any(not isinstance(name, Fixed) or name.value not in self.tested for name in unloads)
+
+    def _left_behind(self) -> None:
+        """Look at what the modules have left, now that they have gone."""
+        if not self.tested or self.died or self.scenario.expect_verdict is not None:
+            return
+        self.beside = leftovers.PLACE
+        before, hello = self.session.names, self.guest.hello
+        assert before is not None
+        everywhere = self.scenario.modules not in self.watch.everywhere
+        now = self.session.look(wide=everywhere)
+        self._check()
+        meant = self.scenario.meant.leaves
+        found = leftovers.left_behind(before, now, meant, takes=self._takes())
+        self.findings += found
+        if hello is not None and MEMORY not in meant:
+            self.findings += leftovers.grown(hello.free_kib, now.free_kib)
+        if not found:
+            self.watch.everywhere.add(self.scenario.modules)
 
     @property
     def place(self) -> Place:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from lab.errors import GuestError, GuestHung, LabError, Mistake, ScenarioError, UsageError
 from lab.guest import wire
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lab.arch import Architecture
     from lab.guest.agent import Agent
     from lab.guest.kmsg import KernelMessage
-    from lab.guest.wire import CallResult
+    from lab.guest.names import Names
     from lab.language.requires import Machine
     from lab.language.verb import Verb
     from lab.run.narrow import Narrow
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["LeakedReference", "Session", "StepFailed"]
 
 _BUSY_ERRNOS = ("EAGAIN", "EBUSY")  # a module in use; EBUSY while it is still being loaded
+T = TypeVar("T")
 _CLEANUP = b"\0cleanup_module\0"  # the symbol that a module's exit has
 _PAUSE = 0.003  # between two looks at something that only time changes
 
@@ -111,6 +112,7 @@ class Session:
         self._names = Bound(self.bound, self.cast.facts)
         self.messages: list[KernelMessage] = []
         self.meant: set[int] = set()  # the numbers of those that a step wants
+        self.names: Names | None = None  # what had one in the kernel before the modules came
         self.loaded: list[str] = []  # in order
         self.current = Step(Path("session"), 0, "start", "")
         self._within: float | None = None
@@ -137,12 +139,16 @@ class Session:
             self.loaded = [module.name for module in scenario.modules if not module.shipped]
         else:
             self.load_modules(scenario.modules)
+        if self.names is None:
+            self.names = self.agent.names(self.patience, wide=True)
         for spec in sorted(scenario.actors, key=lambda each: each.thread_of is not None):
             self.cast.spawn(spec)
 
     def load_modules(self, modules: Sequence[ModuleLoad]) -> None:
         """Load modules by the agent's own hand, in order; raises StepFailed when one is refused."""
         for module in modules:
+            if not module.shipped and self.names is None:
+                self.names = self.agent.names(self.patience, wide=True)
             tail = f" with {module.text}" if module.text else ""
             image = self.image(module.name)
             result = self._by_hand(
@@ -152,14 +158,16 @@ class Session:
                 ),
             )
             if module.shipped and result.errno in (None, errno.EEXIST):
+                if result.errno is None and not self.loaded:
+                    self.names = None  # what it brought is not the tested ones'
                 continue  # the kernel's: who asks for it does not test it, and it goes with the guest
             if result.errno is not None:
                 shown = show(result.errno, ErrnoKind(), self.context())
                 self.fail(f"{module.name} loads{tail}", shown, title=f"{module.name} does not load")
             self.loaded.append(module.name)
 
-    def _by_hand(self, what: str, call: Callable[[], CallResult]) -> CallResult:
-        """Load or unload a module by the agent's own hand; what becomes of that is told like a step's.
+    def _by_hand(self, what: str, call: Callable[[], T]) -> T:
+        """Do something by the agent's own hand, load a module say; what becomes of it is told like a step's.
 
         Raises StepFailed when that actor is killed in it, GuestHung when the call does not come back.
         """
@@ -176,6 +184,10 @@ class Session:
             )
         finally:
             self.take_messages()
+
+    def look(self, *, wide: bool) -> Names:
+        """Return what has a name in the kernel; raises what _by_hand() does."""
+        return self._by_hand("looking what is left", lambda: self.agent.names(self.patience, wide=wide))
 
     def image(self, name: str) -> bytes:
         """Return a module's image; UsageError when there is none of that name."""

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""What a module leaves behind when it has gone, and what did not keep it while it was used.
+
+Looked at right after unloading, at once: what has a name, against what had one before the module came
+(lab.guest.names); how much memory is free. That costs a few milliseconds, and looking everywhere several
+times as much: that is done once for each list of modules in a process, all that comes after the same modules
+is looked at where most modules have their names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lab.language.meant import MEMORY
+from lab.run.record import Finding, Place, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.guest.agent import Agent
+    from lab.guest.names import Names
+
+_MOST_SHOWN = 12
+_GROWN_KIB = 6 << 10  # no scenario that leaks nothing has as much less of free memory at its end
+PLACE = Place("the health check after unloading")
+
+
+@dataclass
+class Watch:
+    """What was looked at already, by one process for one target."""
+
+    everywhere: set[object] = field(default_factory=set)  # lists of modules
+    counted: set[tuple[object, str]] = field(default_factory=set)  # and nodes that keep them
+
+
+def left_behind(before: Names, now: Names, meant: Sequence[str], *, takes: bool) -> list[Finding]:
+    """Return findings: names that came with the modules and stayed, or that went with them.
+
+    `meant` are those that the scenario leaves on purpose: one that did not stay is a finding too. `takes`:
+    names may go, the scenario unloads other modules too.
+    """
+    came, went = now.since(before)
+    stayed = [name for name in came if name not in meant]
+    found = []
+    if stayed:
+        found.append(
+            _finding(f"{_some(stayed)} stayed behind", stayed, "what is meant to stay: `leaves: […]`")
+        )
+    if went and not takes:
+        found.append(
+            _finding(f"{_some(went)} went with the module", went, "it was there before the module came")
+        )
+    missing = [name for name in meant if name not in (*came, MEMORY)]
+    if missing:
+        found.append(_finding(f"{_some(missing)} was to stay behind and did not", missing, ""))
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _finding(title: str, names: Sequence[str], hint: str) -> Finding:
+    shown = [*names[:_MOST_SHOWN], *(["…"] if len(names) > _MOST_SHOWN else [])]
+    return Finding(Verdict.UNCLEAN, title, PLACE, got="\n".join(shown), hint=hint)
+
+
+def grown(before_kib: int, now_kib: int) -> list[Finding]:
+    """Return a finding when far less memory is free than when the guest's life began."""
+    lost = before_kib - now_kib
+    if not before_kib or not now_kib or lost < _GROWN_KIB:
+        return []
+    return [
+        Finding(
+            Verdict.UNCLEAN,
+            "memory that nobody gave back",
+            PLACE,
+            got=f"{lost >> 10} MiB less are free than at the beginning, and the module has gone",
+            hint="what is taken for each file or call is freed by release or exit; meant: `leaves: [memory]`",
+        )
+    ]
+
+
+def not_counted(
+    path: str, before: Names, agent: Agent, modules: Sequence[str], timeout: float
+) -> Finding | None:
+    """Return a finding when an open file of a module's own node keeps no module, None when it does.
+
+    `modules` are those that are tested; which of them made the node, nobody tells. Only nodes of a driver
+    that is the module's own are looked at: a subsystem may keep it in another way.
+    """
+    now = agent.names(timeout, wide=False)
+    came, _ = now.since(before)
+    name = path.removeprefix("/dev/")
+    misc = [each.split()[-1] for each in came if each.startswith("/proc/misc: ")]
+    majors = [each for each in came if each.startswith("/proc/devices: ")]
+    if path not in came or not (name in misc or majors):
+        return None
+    counts = {each: _references(each, agent, timeout) for each in modules}
+    if any(count != 0 for count in counts.values()):
+        return None
+    return Finding(
+        Verdict.UNCLEAN,
+        f"an open file of {path} does not keep its module",
+        wanted="a reference count of 1 at least while the file is open",
+        got=", ".join(f"{each}: {count}" for each, count in counts.items()),
+        hint="its file operations want .owner = THIS_MODULE: unloaded while a file is open, its code is gone",
+    )
+
+
+def _references(module: str, agent: Agent, timeout: float) -> int | None:
+    """Return a module's reference count without those of modules that use it; None where nobody tells."""
+    try:
+        count = int(agent.read_file(f"/sys/module/{module}/refcnt", timeout))
+        text = agent.read_file("/proc/modules", timeout).decode(errors="replace")
+    except (OSError, ValueError):
+        return None
+    users = next((line.split()[3] for line in text.splitlines() if line.split()[0] == module), "-")
+    return count - len([user for user in users.split(",") if user and user != "-"])

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""What has a name in a guest's kernel, before and after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from lab.guest.names import Names, parse, unpacked
+from lab.run.leftovers import left_behind, not_counted
+
+LISTED = (
+    b"/proc\0cpuinfo\0lab_x\0\0"
+    b"/proc/interrupts\0           CPU0       CPU1\0"
+    b" 24:          5         10  PCI-MSIX-0000:00:01.0   0-edge      virtio0-config\0NMI:   0   0   NMIs\0\0"
+    b"/proc/net/netlink\0sk Eth Pid Groups\x000 16 0 0 0\x000 0 4711 0 0\0\0"
+    b"/proc/fs\0\0"
+    b"generic netlink\0nlctrl\0\0"
+    b"memory\x00170000\0\0"
+)
+
+
+def test_what_the_agent_tells() -> None:
+    found = parse(LISTED)
+    assert found.free_kib == 170000
+    assert list(found.places) == [
+        "/proc",
+        "/proc/interrupts",
+        "/proc/net/netlink",
+        "/proc/fs",
+        "generic netlink",
+    ]
+    assert unpacked(found.packed()).places == found.places
+
+
+@pytest.mark.parametrize(
+    ("place", "listed", "came"),
+    [
+        ("/proc", b"cpuinfo\0lab_x\0lab_y", ["/proc/lab_y"]),
+        ("/proc", b"lab_x\0cpuinfo", []),  # in another order
+        ("/proc/fs", b"lab", ["/proc/fs/lab"]),
+        ("generic netlink", b"nlctrl\0lab", ["generic netlink: lab"]),
+        # Counts and processes' own sockets are no names.
+        ("/proc/interrupts", b" 24:  7  11  PCI-MSIX-0000:00:01.0   0-edge      virtio0-config", []),
+        (
+            "/proc/interrupts",
+            b" 24:  7  11  PCI-MSIX-0000:00:01.0   0-edge      virtio0-config, lab_x",
+            ["/proc/interrupts: 24: PCI-MSIX-0000:00:01.0 0-edge virtio0"],
+        ),
+        ("/proc/net/netlink", b"sk Eth Pid Groups\x000 16 0 0 0\x000 0 99 0 0", []),
+        ("/proc/net/netlink", b"sk Eth Pid Groups\x000 16 0 0 0\x000 31 0 0 0", ["/proc/net/netlink: family 31"]),
+    ],
+)
+def test_what_came(place: str, listed: bytes, came: list[str]) -> None:
+    before = parse(LISTED)
+    now = Names({**before.places, place: listed}, 0)
+    assert now.since(before)[0] == came
+
+
+def test_a_place_that_only_one_of_them_has_is_told_by_the_one_above() -> None:
+    before = parse(LISTED)
+    assert Names({**before.places, "/proc/new": b"x"}, 0).since(before) == ([], [])
+
+
+def test_names_that_go_are_told_unless_other_modules_go_too() -> None:
+    before, now = parse(LISTED), Names({"/proc": b"cpuinfo"}, 0)
+    (found,) = left_behind(before, now, (), takes=False)
+    assert found.title == "/proc/lab_x went with the module"
+    assert left_behind(before, now, (), takes=True) == []
+
+
+@dataclass
+class Agent:
+    files: dict[str, bytes]
+    listed: dict[str, bytes] = field(
+        default_factory=lambda: {
+            "/dev": b"null\0lab_x",
+            "/proc/misc": b" 60 lab_x",
+            "/proc/devices": b" 10 misc",
+        }
+    )
+
+    def names(self, timeout: float, *, wide: bool) -> Names:
+        return Names(self.listed, 0)
+
+    def read_file(self, path: str, timeout: float) -> bytes:
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return self.files[path]
+
+
+BEFORE = Names({"/dev": b"null", "/proc/misc": b"", "/proc/devices": b" 10 misc"}, 0)
+MODULES = b"lab_x 16384 %d %s Live 0xffffffffc0a00000 (O)\nlab_core 16384 1 lab_x, Live 0x0 (O)\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "users", "kept"),
+    [(0, b"-", False), (1, b"-", True), (2, b"-", True), (1, b"lab_y,", False), (2, b"lab_y,", True)],
+)
+def test_an_open_file_is_to_keep_its_module(count: int, users: bytes, kept: bool) -> None:
+    agent: Any = Agent(
+        {"/sys/module/lab_x/refcnt": b"%d\n" % count, "/proc/modules": MODULES % (count, users)}
+    )
+    found = not_counted("/dev/lab_x", BEFORE, agent, ["lab_x"], 1.0)
+    assert (found is None) == kept
+
+
+def test_only_a_node_of_the_modules_own_driver_is_to_keep_it() -> None:
+    agent: Any = Agent({"/sys/module/lab_x/refcnt": b"0\n", "/proc/modules": MODULES % (0, b"-")})
+    assert not_counted("/dev/lab_x", BEFORE, agent, ["lab_x"], 1.0) is not None
+    assert not_counted("/dev/null", BEFORE, agent, ["lab_x"], 1.0) is None
+    agent.listed = {**agent.listed, "/proc/misc": b"", "/dev": b"null\0event0"}
+    assert not_counted("/dev/event0", BEFORE, agent, ["lab_x"], 1.0) is None  # a subsystem's
+    agent.listed = {**agent.listed, "/dev": b"null\0lab_x", "/proc/devices": b" 10 misc\0240 lab_x"}
+    assert not_counted("/dev/lab_x", BEFORE, agent, ["lab_x"], 1.0) is not None
+    agent.files = {}
+    assert not_counted("/dev/lab_x", BEFORE, agent, ["lab_x"], 1.0) is None  # nobody tells
