@@ -16,9 +16,9 @@ from lab.errors import ScenarioError, UsageError
 from lab.kernels.tree import Tree
 from lab.language import reader
 from lab.language.context import Context
-from lab.language.expect import Equal
 from lab.language.outcome import Outcome
 from lab.language.requires import Machine, Requires
+from lab.language.wishes import Equal
 from lab.verbs import table
 
 if TYPE_CHECKING:

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 HOUSE = Path(__file__).resolve().parent.parent
 GPL = ("kmod/", "rootfs/")
 HOSTS = r"(?!127\.)[^\s\"'/]+\.[^\s\"'/]+"  # with a dot: a name that could be somebody's
-NO_CHANNELS = ("compat", "litter", "operations", "store", "trouble")  # across all of them, behind them, none at all
+NO_CHANNELS = (
+    "compat",
+    "litter",
+    "operations",
+    "store",
+    "trouble",
+)  # across all of them, behind them, none at all
 NO_COMMENTS = (".json", ".pgp", ".gpg", ".asc", ".log", ".bin", ".o", ".elf", ".md")
 
 

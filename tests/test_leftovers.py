@@ -50,7 +50,11 @@ def test_what_the_agent_tells() -> None:
             ["/proc/interrupts: 24: PCI-MSIX-0000:00:01.0 0-edge virtio0"],
         ),
         ("/proc/net/netlink", b"sk Eth Pid Groups\x000 16 0 0 0\x000 0 99 0 0", []),
-        ("/proc/net/netlink", b"sk Eth Pid Groups\x000 16 0 0 0\x000 31 0 0 0", ["/proc/net/netlink: family 31"]),
+        (
+            "/proc/net/netlink",
+            b"sk Eth Pid Groups\x000 16 0 0 0\x000 31 0 0 0",
+            ["/proc/net/netlink: family 31"],
+        ),
     ],
 )
 def test_what_came(place: str, listed: bytes, came: list[str]) -> None:

@@ -220,6 +220,13 @@ def test_memory_that_nobody_gives_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trial(monkeypatch, guest=Guest(hello=little), **about).verdict is Verdict.PASSED
 
 
+def test_a_step_that_was_right_but_for_what_leaked_is_unclean(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaks(session: Session) -> None:
+        raise StepFailed(steps()[1], "out: zero", "out: 5a", title="ioctl: padding", unclean=True)
+
+    assert [each.verdict for each in trial(monkeypatch, {2: leaks}).findings] == [Verdict.UNCLEAN]
+
+
 def test_lost_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     def loses(session: Session) -> None:
         session.lost = 3

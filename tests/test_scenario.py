@@ -13,8 +13,8 @@ from lab import scenario
 from lab.errors import ScenarioError
 from lab.kernels.tree import Tree
 from lab.language import reader
-from lab.language.expect import Between, Equal, Matches
 from lab.language.values import Fixed
+from lab.language.wishes import Between, Equal, Matches
 from lab.verbs import table
 
 HEADER = """\

@@ -7,7 +7,8 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lab.errors import UsageError
 
@@ -27,6 +28,32 @@ def nearest(word: str, words: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the nearest of the words, or nothing."""
     found = difflib.get_close_matches(word, list(words), 1, 0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+class Whole(int):
+    """A number as memory holds it: of so many `bits`, `signed` or not. In all else it is an int."""
+
+    __slots__ = ()
+    bits: ClassVar[int] = 64
+    signed: ClassVar[bool] = True
+
+
+@cache
+def whole(bits: int, *, signed: bool) -> type[Whole]:
+    """Return the type of the numbers of a width and a sign."""
+    name = f"{'S' if signed else 'U'}{bits}"
+    return type(name, (Whole,), {"__slots__": (), "bits": bits, "signed": signed})
+
+
+class Unpacked(dict[str, Any]):
+    """A struct's members as they were read, and the bytes that they were read from."""
+
+    def __init__(self, struct: Struct, raw: bytes, members: Mapping[str, object]) -> None:
+        """`raw` are the struct's own bytes, and those of its flexible array."""
+        super().__init__(members)
+        self.struct = struct
+        self.raw = raw
+        self.before: bytes | None = None  # of memory of a call: what was there before it, zeros after that
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +129,19 @@ class Struct:
             _store(out, member, value, f"{self.name}.{name}", arch)
         return out
 
-    def unpack(self, data: bytes | bytearray | memoryview, arch: Architecture) -> dict[str, object]:
-        """Return the members' values: ints, bytes (char arrays), lists, dicts. All members of a union.
+    def unpack(self, data: bytes | bytearray | memoryview, arch: Architecture) -> Unpacked:
+        """Return the members' values: Wholes, bytes (char arrays), lists, Unpackeds. All members of a union.
 
         A flexible array member takes what lies behind the struct. Raises LayoutError when data is too short.
         """
         if len(data) < self.size:
             raise LayoutError(f"struct {self.name} has {self.size} bytes, there are {len(data)}")
         raw = bytes(data)
-        return {member.name: _load(raw, member, arch) for member in self.fields}
+        return Unpacked(self, raw, {member.name: _load(raw, member, arch) for member in self.fields})
+
+    def padding(self, arch: Architecture) -> bytes:
+        """Return a mask as long as the struct: the bits that belong to no member of it or of its members."""
+        return bytes(0xFF ^ byte for byte in _covered(self, arch))
 
     def find(self, path: str) -> Field:
         """Return what a path such as ``a.b[2].c`` names, with its offset in this struct.
@@ -252,6 +283,29 @@ def _window(first: int, width: int, arch: Architecture) -> tuple[int, int, int]:
     return start, end, shift
 
 
+def _covered(struct: Struct, arch: Architecture) -> bytes:
+    """Return the mask of the bits that members hold; of a union those that any of them holds."""
+    mask = bytearray(struct.size)
+    for member in struct.fields:
+        if member.bits is not None:
+            first, width = member.bits
+            start, end, shift = _window(first, width, arch)
+            piece = (((1 << width) - 1) << shift).to_bytes(end - start, arch.byteorder)
+        else:
+            start, piece = member.offset, _held(member, arch)
+        for at, byte in enumerate(piece[: struct.size - start], start):
+            mask[at] |= byte
+    return bytes(mask)
+
+
+def _held(member: Field, arch: Architecture) -> bytes:
+    if member.kind == "struct" and member.type is not None:
+        return _covered(member.type, arch)
+    if member.kind == "array" and member.element is not None:
+        return _held(member.element, arch) * member.count
+    return b"\xff" * member.size
+
+
 def _load(raw: bytes, member: Field, arch: Architecture) -> object:
     part = raw[member.offset :] if member.flexible else raw[member.offset : member.offset + member.size]
     match member.kind:
@@ -265,9 +319,11 @@ def _load(raw: bytes, member: Field, arch: Architecture) -> object:
             assert element is not None
             count = len(part) // element.size if member.flexible and element.size else member.count
             return [_load(part, replace(element, offset=i * element.size), arch) for i in range(count)]
+    signed = member.kind == "int"
     if member.bits is None:
-        return int.from_bytes(part, arch.byteorder, signed=member.kind == "int")
+        number = whole(member.size * 8, signed=signed)
+        return number.from_bytes(part, arch.byteorder, signed=signed)
     first, width = member.bits
     start, end, shift = _window(first, width, arch)
     value = int.from_bytes(raw[start:end], arch.byteorder) >> shift & (1 << width) - 1
-    return value - (1 << width) if member.kind == "int" and value >> (width - 1) else value
+    return whole(width, signed=signed)(value - (1 << width) if signed and value >> (width - 1) else value)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from lab.abi.layout import LayoutError, nearest
+from lab.abi.layout import LayoutError, Unpacked, nearest
 from lab.errors import Unsupported, UsageError
 from lab.guest import wire
 from lab.language.context import Context
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from lab.language.data import Decode
 
 O_co = TypeVar("O_co", bound=Outcome, covariant=True)
+
+
+class Fetched(bytes):
+    """Memory as it is after a call; `before` is what it held before that, zeros after its end."""
+
+    before: bytes
+
+    def __new__(cls, data: bytes, before: bytes) -> Self:
+        """Make the bytes `data`."""
+        made = super().__new__(cls, data)
+        made.before = before
+        return made
 
 
 @dataclass(frozen=True)
@@ -48,23 +60,27 @@ class Placed:
             return lambda _: None
         wanted = self.readable if size is None else min(size, self.readable)
         index = call.program.fetch(self.argument, 0, wanted, up_to_call)
+        before = call.program.buffers[self.argument.index][1]
         inner = [(path, placed.fetch(call)) for path, placed in self.inner]
 
         def take(reply: wire.Reply) -> Any:
             if index >= len(reply.data):
                 return None
-            found = self._decoded(reply.data[index])
+            found = self._decoded(Fetched(reply.data[index], before))
             for path, get in inner:
                 _put(found, path, get(reply))
             return found
 
         return take
 
-    def _decoded(self, data: bytes) -> Any:
+    def _decoded(self, data: Fetched) -> Any:
         if self.decode is None:
             return data
         with contextlib.suppress(LayoutError):  # cut short by the call: the bytes as they are
-            return self.decode(data)
+            found = self.decode(data)
+            if isinstance(found, Unpacked):
+                found.before = data.before
+            return found
         return data
 
 

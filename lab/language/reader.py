@@ -29,7 +29,7 @@ from lab.language.nodes import (
     text_of,
 )
 from lab.language.reading import Words
-from lab.language.requires import read_requires
+from lab.language.requires import Requires, read_requires
 from lab.language.scope import Scope
 from lab.language.steps import read_inner, read_steps
 from lab.language.trips import TRIP_KEYS, read_trips
@@ -238,10 +238,19 @@ class Reader:
             about=self._text(given, "about"),
             modules=self._modules(common, None),
             uapi=self._headers(head),
-            requires=self.requires.merged(read_requires(given, self.mistakes)),
+            requires=self._requires(given),
             boot=self._boot(common),
         )
         return read_trips(given, node, common, base, words, self.mistakes, self.verbs, self.before)
+
+    def _requires(self, own: Pairs) -> Requires:
+        """Return what the head and a scenario or trip of it require together."""
+        wants = read_requires(own, self.mistakes)
+        requires = self.requires.merged(wants)
+        if self.requires.arch and wants.arch and not requires.arch:
+            both = f"{' or '.join(self.requires.arch)} in the head, {' or '.join(wants.arch)} here"
+            self.mistakes.add(own["requires"][0], f"no architecture is both: {both}")
+        return requires
 
     def _before(self, pairs: Pairs) -> Before:
         return Before(pairs["before"][1] if "before" in pairs else None, self.mistakes)
@@ -267,11 +276,7 @@ class Reader:
         headers = self._headers(own)
         if headers:
             words = self._words((*self._headers(head), *headers))
-        wants = read_requires(own, self.mistakes)
-        requires = self.requires.merged(wants)
-        if self.requires.arch and wants.arch and not requires.arch:
-            both = f"{' or '.join(self.requires.arch)} in the head, {' or '.join(wants.arch)} here"
-            self.mistakes.add(own["requires"][0], f"no architecture is both: {both}")
+        requires = self._requires(own)
         before = self._before(own) if "before" in own else self.before
         given = self.mistakes.items(own["steps"][1], "steps")
         meant = read_meant(pairs, self.mistakes)

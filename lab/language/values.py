@@ -93,4 +93,12 @@ class Keyed:
         return self.make(**{key: value.resolve(context) for key, value in self.items.items()})
 
 
+def is_bound(value: Any) -> bool:
+    """Return whether what a value is depends on what an earlier step gave."""
+    tree = getattr(value, "expression", None) or getattr(value, "tree", None)
+    if tree is not None:
+        return any(isinstance(name, expression.Bound) for name in expression.names(tree))
+    return isinstance(value, Reference) or getattr(value, "reference", None) is not None
+
+
 NOTHING = Fixed(None)  # stands in for what could not be read; its mistake is noted

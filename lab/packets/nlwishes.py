@@ -5,18 +5,18 @@ from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from lab.abi.layout import LayoutError
+from lab.abi.layout import whole
 from lab.language.annotations import Errno, Flags, Int, Size, Text
 from lab.language.composites import RecordKind, TreeKind, kind_of
 from lab.language.context import Context
-from lab.language.data import StructValue
-from lab.language.expect import Each, Fields, Matcher, Mismatch, WishKind, by_target, matcher
 from lab.language.kinds import BoolKind, IntKind
-from lab.language.memory_kinds import Data, DataKind, read_form
-from lab.language.nodes import MappingNode, Node, Pairs, ScalarNode, SequenceNode, is_empty, text_of
+from lab.language.memory_kinds import Data, DataKind
+from lab.language.nodes import Node, ScalarNode, SequenceNode, is_empty, text_of
 from lab.language.reading import Reading
 from lab.language.show import show
 from lab.language.values import Value
+from lab.language.wish_reader import WishKind, by_target, matcher
+from lab.language.wishes import Each, Fields, Matcher, Mismatch
 from lab.packets import nlmsg
 from lab.packets.nlmsg import Attribute, Extack, Message
 from lab.packets.nlvalues import attribute_pairs, only
@@ -26,6 +26,9 @@ NUMBERS: dict[str, tuple[int, bool, bool]] = {  # form of a number -> its bytes,
     **{f"s{8 * size}": (size, True, False) for size in (1, 2, 4, 8)},
     **{f"be{8 * size}": (size, False, True) for size in (2, 4, 8)},
 }
+
+
+_HEADER_BITS = {"length": 32, "type": 16, "flags": 16, "seq": 32, "pid": 32}  # struct nlmsghdr
 
 
 # --- what is wanted of messages that came ------------------------------------------------------------------
@@ -109,7 +112,7 @@ class ReceivedKind(WishKind):
                 elif key == "data":
                     fields["payload"] = matcher(DataKind(), value, scope)
                 elif key == "payload":
-                    fields[key] = _payload(value, scope)
+                    fields[key] = matcher(DataKind(), value, scope)
         return Fields(fields, text_of(node, 100))
 
     def schema(self) -> dict[str, Any]:
@@ -133,43 +136,6 @@ def _genl(node: Node, scope: Reading) -> Matcher:
             elif key == "attrs":
                 fields["attributes"] = attrs_wish(value, scope)
     return Fields(fields, text_of(node, 100))
-
-
-def _payload(node: Node, scope: Reading) -> Matcher:
-    """Return the wish for a payload's bytes, or for the named fields of the struct that it is."""
-    chosen = by_target(scope.given(node), scope, lambda each: _payload(each, scope))
-    if chosen is not None:
-        return chosen
-    value = read_form(scope.given(node), scope)
-    if isinstance(value, StructValue):
-        return StructWish(value, _struct_fields(node, scope), text_of(node, 100))
-    return matcher(DataKind(), node, scope)
-
-
-def _struct_fields(node: Node, scope: Reading) -> Matcher:
-    pairs: Pairs = scope.mistakes.pairs(scope.given(node), scope.place)
-    fields = {key: matcher(TreeKind(), value, scope) for key, (_, value) in pairs.items() if key != "struct"}
-    return Fields(fields, text_of(node, 100))
-
-
-@dataclass(frozen=True)
-class StructWish:
-    """A payload that is a struct: the named fields as wanted, the others not looked at."""
-
-    struct: StructValue
-    fields: Matcher
-    written: str
-
-    def check(self, got: Any, path: str, context: Context) -> list[Mismatch]:
-        """Unpack, and compare field by field."""
-        struct = context.struct(self.struct.name)
-        if not isinstance(got, bytes) or len(got) != struct.size:
-            size = len(got) if isinstance(got, bytes) else "no"
-            return [Mismatch(path, f"struct {struct.name} of {struct.size} bytes", f"{size} bytes")]
-        try:
-            return self.fields.check(struct.unpack(got, context.abi.arch), path, context)
-        except LayoutError as error:
-            return [Mismatch(path, self.written, str(error))]
 
 
 # --- what is wanted of attributes --------------------------------------------------------------------------
@@ -206,10 +172,6 @@ def _content_wish(node: Node, scope: Reading) -> Matcher | None:
         given = only(node, name)
         if given is not None and not isinstance(given, SequenceNode):
             return NumberWish(matcher(IntKind(), given, scope), size, signed, network, text_of(node, 100))
-    if only(node, "struct") or (
-        isinstance(node, MappingNode) and "struct" in {k.value for k, _ in node.value}
-    ):
-        return _payload(node, scope)
     return matcher(DataKind(), node, scope)
 
 
@@ -228,7 +190,8 @@ class NumberWish:
         if not isinstance(got, bytes) or len(got) != self.size:
             return [Mismatch(path, self.written, show(got, DataKind(), context))]
         order = "big" if self.network else context.abi.arch.byteorder
-        return self.number.check(nlmsg.number(got, order, signed=self.signed), path, context)
+        found = whole(8 * self.size, signed=self.signed)(nlmsg.number(got, order, signed=self.signed))
+        return self.number.check(found, path, context)
 
 
 @dataclass(frozen=True)
@@ -303,8 +266,10 @@ class View(Mapping[str, Any]):
     context: Context
 
     def __getitem__(self, key: str) -> Any:
-        if key in ("type", "flags", "seq", "pid", "length", "payload", "data"):
-            return getattr(self.message, "payload" if key == "data" else key)
+        if key in _HEADER_BITS:
+            return whole(_HEADER_BITS[key], signed=False)(getattr(self.message, key))
+        if key in ("payload", "data"):
+            return self.message.payload
         order = self.context.abi.arch.byteorder
         match key:
             case "error":

@@ -45,15 +45,17 @@ Made from the signatures in lab/verbs/ by `python -m lab.pages.reference`; do no
 A step is a mapping with one verb. The verb's own key holds its first argument. Besides its arguments a
 step may have `by` (the actor), `as` (a name for the result), `background`, `within`, `times` and
 `expect`. Every call's result has `returns`, `errno`, `signal` with `code` and `address`, `status` and,
-with `times`, `completed`; every step may expect `dmesg` and `no_messages`. What a verb's result has
-besides is said with it. What is wanted may differ by kernel version or architecture:
-`{">=6.12": EXDEV, else: EINVAL}` stands wherever a wish can, or instead of all of them.
+with `times`, `completed`; every step may expect `dmesg`, `no_messages` and `padding`. What a verb's result
+has besides is said with it; how it is compared stands in [scenarios.md](scenarios.md#what-is-wanted). What
+is wanted may differ by kernel version or architecture: `{">=6.12": EXDEV, else: EINVAL}` stands wherever a
+wish can, or instead of all of them.
 """
 _STRUCT = """\
 ### struct
 
-A struct of the target's headers; fields that are not given are zero. Where a field points to memory it may be
-`{buffer: …}`, `{bad: …}`, another struct or a list.
+A struct of the target's headers; fields that are not given are zero, and so is what lies between them. Where
+a field points to memory it may be `{buffer: …}`, `{bad: …}`, another struct or a list. Under `expect` it
+wants the fields that it names, and leaves the others open.
 
 ```yaml
 {struct: NAME, field: value}
@@ -270,7 +272,7 @@ def _verb_schema(verb: Verb, key: str) -> dict[str, Any]:
 def _common(verb: Verb) -> dict[str, Any]:
     expect: dict[str, Any] = {"type": "object"}
     if verb.outcome is not OfPending and issubclass(verb.outcome, Outcome):
-        expect = _object({name: {} for name in (*kinds_of_outcome(verb.outcome), *OF_MESSAGES)})
+        expect = _object({name: {} for name in (*kinds_of_outcome(verb.outcome), *OF_MESSAGES, "padding")})
         expect["patternProperties"] = {_CONDITION: {}}
     known = {
         "by": {"type": "string"},

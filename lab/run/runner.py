@@ -324,7 +324,7 @@ class Trial:
 
     def _failed(self, error: StepFailed) -> Finding:
         return Finding(
-            Verdict.STEP_FAILED,
+            Verdict.UNCLEAN if error.unclean else Verdict.STEP_FAILED,
             error.title,
             Place.of(error.step),
             wanted=error.wanted,

@@ -16,13 +16,14 @@ from lab.guest import wire
 from lab.guest.agent import Died
 from lab.language.composites import RecordKind
 from lab.language.context import Context
-from lab.language.expect import Expectations, Mismatch, match_messages
+from lab.language.expect import Expectations, match_messages
 from lab.language.expression import ExpressionError
 from lab.language.kinds import ErrnoKind
 from lab.language.outcome import Bound, Outcome
 from lab.language.plan import Call, Plan
 from lab.language.show import show
 from lab.language.steps import Step
+from lab.language.wishes import Mismatch
 from lab.run.cast import Cast, Running, describe
 
 if TYPE_CHECKING:
@@ -50,9 +51,18 @@ class StepFailed(Exception):  # noqa: N818 - a verdict's name
     """A step's result is not as wanted. `wanted` and `got` are for a report, several lines each."""
 
     def __init__(
-        self, step: Step, wanted: str, got: str, notes: Sequence[str] = (), *, title: str = ""
+        self,
+        step: Step,
+        wanted: str,
+        got: str,
+        notes: Sequence[str] = (),
+        *,
+        title: str = "",
+        unclean: bool = False,
     ) -> None:
+        """`unclean`: all came out as it was wanted, but for what the kernel should have kept to itself."""
         self.step = step
+        self.unclean = unclean
         self.wanted = wanted
         self.got = got
         self.notes = list(notes)
@@ -450,7 +460,10 @@ class Session:
         wanted, got = zip(*(mismatch.lines() for mismatch in mismatches), strict=True)
         first = mismatches[0]
         verb = running.verb.name if running else step.verb
-        if first.path:
+        unclean = all(mismatch.dirt is not None for mismatch in mismatches)
+        if unclean:
+            title = f"{verb}: padding that is not zero went out"
+        elif first.path:
             parts = dict.fromkeys(mismatch.path.partition("[")[0] for mismatch in mismatches)
             title = f"{verb}: {', '.join(parts)} not as wanted"
         else:
@@ -460,7 +473,7 @@ class Session:
             if (running is not None and running.step is not step)
             else []
         )
-        return StepFailed(step, "\n".join(wanted), "\n".join(got), notes, title=title)
+        return StepFailed(step, "\n".join(wanted), "\n".join(got), notes, title=title, unclean=unclean)
 
     def _judge_messages(self, expect: Expectations, mark: int, step: Step) -> list[Mismatch]:
         wish = expect.dmesg

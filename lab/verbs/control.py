@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, cast
 from lab.abi import known_syscalls
 from lab.abi.layout import nearest
 from lab.language.composites import StepsKind
-from lab.language.expect import Expectations, Matcher, read_dmesg
+from lab.language.expect import Expectations, read_dmesg
 from lab.language.kinds import Kind, TextKind
 from lab.language.nodes import Node
 from lab.language.outcome import OfPending
@@ -191,12 +191,11 @@ def dmesg(session: Session, wanted: Annotated[Any, MessageKind()]) -> Printed:
     It waits for it, `within` or half the step's usual time. `expect: {dmesg: …}` of a step does the same for
     that step's own messages.
     """
-    wish: Matcher = wanted
     within = session.within(session.current)
-    texts = session.await_messages(Expectations(dmesg=wish), session.earlier, within)
+    texts = session.await_messages(Expectations(dmesg=wanted), session.earlier, within)
     if texts is not None:
         got = "\n".join(texts[-12:]) or "it printed nothing"
-        session.fail(getattr(wish, "written", "a message"), got, title="dmesg: the message did not come")
+        session.fail(getattr(wanted, "written", "a message"), got, title="dmesg: the message did not come")
     return Printed(messages=[message.text for message in session.messages[session.earlier :]])
 
 

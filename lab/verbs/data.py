@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+from lab.abi.layout import whole
 from lab.errors import UsageError
 from lab.language.annotations import Int, Size, Text
 from lab.language.context import Context
@@ -67,6 +68,15 @@ def join(_context: Context, parts: list[Data]) -> bytes:
     return b"".join(parts)
 
 
+@form
+def exactly(_context: Context, data: Data) -> bytes:
+    """Give the data to the byte.
+
+    Under `expect`, a struct in it has zero in all that is not named, which `{struct: …}` alone leaves open.
+    """
+    return data
+
+
 @dataclass(frozen=True)
 class NumbersKind(IntKind):
     """One number or several."""
@@ -100,8 +110,9 @@ def _numbers(name: str, size: int, *, signed: bool, network: bool = False) -> No
         return b"".join((number & mask).to_bytes(size, order(context)) for number in given)
 
     def back(context: Context, data: bytes, arguments: Mapping[str, Any]) -> Any:
+        number = whole(8 * size, signed=signed)
         found = [
-            int.from_bytes(data[at : at + size], order(context), signed=signed)
+            number.from_bytes(data[at : at + size], order(context), signed=signed)
             for at in range(0, len(data) - size + 1, size)
         ]
         return found if isinstance(arguments["numbers"], list) else (found[0] if found else None)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+from lab.abi.layout import whole
 from lab.errors import Unsupported, UsageError
 from lab.language.kinds import AddressKind
 from lab.language.nodes import Node, ScalarNode
@@ -207,7 +208,7 @@ def load(call: Call, address: Annotated[int, LoadedKind()], *, size: Size) -> Pl
         data = reply.data[index] if reply.exited is None and reply.fault is None else None
         number = None
         if data is not None and len(data) in (1, 2, 4, 8):
-            number = int.from_bytes(data, call.abi.arch.byteorder)
+            number = whole(8 * len(data), signed=False).from_bytes(data, call.abi.arch.byteorder)
         return Loaded(**fields, data=data, number=number)
 
     return Plan(decode)

@@ -185,6 +185,6 @@ def epoll_wait(call: Call, epfd: Fd, *, timeout: Timeout, maxevents: Int = 16) -
     def events(reply: wire.Reply) -> list[Event]:
         count, size, after = reply.calls[index].value, layout.size, take(reply)
         found = (layout.unpack(after[at * size : (at + 1) * size], arch) for at in range(max(count, 0)))
-        return [Event(each["events"], each["data"]) for each in found]  # type: ignore[arg-type]  # both are ints
+        return [Event(each["events"], each["data"]) for each in found]
 
     return call.plan(EpollEvents, index, events=events)
