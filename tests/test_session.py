@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEADER = "#define LAB_IOC_SQUARE 1\nstruct lab_square { unsigned long n; unsigned long square; };\n"
+HEADER += "struct lab_small { unsigned char a, b, c, d, e; };\n"
 CONSTANTS = {
     "AT_FDCWD": -100,
     "EAGAIN": 11,
@@ -57,7 +58,8 @@ POLLFD = Struct(
 )
 SYSCALLS = {"read": 0, "write": 1, "close": 3, "openat": 257, "ioctl": 16, "ppoll": 271, "kill": 62}
 SYSCALLS |= {"init_module": 175, "delete_module": 176, "mmap": 9, "pipe2": 293, "readv": 19}
-ABI = Abi(X86_64, CONSTANTS, {}, {"lab_square": SQUARE, "pollfd": POLLFD}, SYSCALLS)
+SMALL = Struct("lab_small", 5, tuple(Field(name, at, 1, "uint") for at, name in enumerate("abcde")))
+ABI = Abi(X86_64, CONSTANTS, {}, {"lab_square": SQUARE, "pollfd": POLLFD, "lab_small": SMALL}, SYSCALLS)
 ASLEEP = ActorState("reader", "7 (reader) S 1", "lab_read", "0 0x3 0x1 0x40", "[<0>] lab_read+0x1/0x2")
 
 
@@ -719,12 +721,78 @@ def test_data_that_differs_once_is_told_with_how_often_it_did_not(bench: Bench) 
     assert failed.got.startswith("completed: 4 times\ndata:")
 
 
-@pytest.mark.parametrize("expect", ["{returns: 5}", "{data: {matches: h}}", "{data: {min: 5}}"])
-def test_data_that_is_not_known_to_the_byte_is_looked_at_once(bench: Bench, expect: str) -> None:
-    text = OPEN + f"- {{read: $f, size: 5, times: 9, expect: {expect}}}"
+def test_where_no_data_is_wanted_it_is_brought_once(bench: Bench) -> None:
+    text = OPEN + "- {read: $f, size: 5, times: 9, expect: {returns: 5}}"
     bench.run(text, result(3), result(5, b"hello", completed=9))
     (_, program) = bench.agent.programs[-1]
     assert [op for op, _ in program.operations] == [Op.CALL, Op.FETCH]
+
+
+def rounds(*data: bytes, done: int, completed: int) -> Reply:
+    """What a read that is looked at each time is answered with."""
+    calls = tuple(CallResult(len(each), 1) for each in data)
+    return Reply(calls=(CallResult(done, completed), *calls), data=data)
+
+
+HOST_LOOKS = ("{data: {matches: h}}", "{data: {min: 5, max: 5}}", "{data: {struct: lab_small, a: 104}}")
+
+
+@pytest.mark.parametrize("expect", HOST_LOOKS)
+def test_data_that_is_not_known_to_the_byte_is_brought_each_time(bench: Bench, expect: str) -> None:
+    text = OPEN + f"- {{read: $f, size: 5, times: 3, expect: {expect}, as: r}}"
+    bench.run(text, result(3), rounds(b"hello", b"hi ho", b"how?!", done=6, completed=1))
+    (_, program) = bench.agent.programs[-1]
+    assert [op for op, _ in program.operations] == [Op.LOOP, *[Op.CALL, Op.FETCH] * 3]
+    assert bench.session.bound["r"].data == b"how?!"
+    assert bench.session.bound["r"].completed == 3
+
+
+@pytest.mark.parametrize("expect", HOST_LOOKS)
+@pytest.mark.parametrize("bad", range(3))
+def test_the_round_that_differs_is_told(bench: Bench, expect: str, bad: int) -> None:
+    text = OPEN + f"- {{read: $f, size: 5, times: 3, expect: {expect}}}"
+    data = [b"OTTE" if index == bad else b"hello" for index in range(3)]
+    failed = bench.failure(text, result(3), rounds(*data, done=6, completed=1))
+    assert failed.title == "read: data not as wanted"
+    assert failed.notes == ([f"in round {bad + 1} of 3"] if bad < 2 else [])
+
+
+def test_a_call_in_the_background_keeps_its_rounds_for_its_finish(bench: Bench) -> None:
+    text = OPEN + (
+        "- {read: $f, size: 5, times: 3, background: true, as: p}\n"
+        "- {finish: $p, expect: {returns: 5, data: {matches: h}}}"
+    )
+    bench.run(text, result(3), rounds(b"hello", b"hi ho", b"how?!", done=6, completed=1))
+    bench = Bench(bench.root / "again")
+    failed = bench.failure(text, result(3), rounds(b"hello", b"OTTER", b"how?!", done=6, completed=1))
+    assert failed.notes[0] == "in round 2 of 3"
+    many = text.replace("times: 3", "times: 9999")
+    bench = Bench(bench.root / "many")
+    with pytest.raises(ScenarioError, match="returns, data of 9999 times in the background cannot be"):
+        bench.run(many, result(3), result(5, b"hello", completed=9999))
+    bench = Bench(bench.root / "count")
+    many = many.replace("{returns: 5, data: {matches: h}}", "{completed: 9999}")
+    bench.run(many, result(3), result(5, b"hello", completed=9999))
+
+
+def test_a_call_that_fails_ends_the_rounds(bench: Bench) -> None:
+    text = OPEN + "- {read: $f, size: 5, times: 3, expect: {data: {matches: h}}}"
+    calls = (CallResult(2, 0), CallResult(5, 1), CallResult(-11, 0), CallResult(0, 0))
+    failed = bench.failure(text, result(3), Reply(calls=calls, data=(b"hello", b"", b"")))
+    assert failed.title == "read failed: EAGAIN"
+    assert "completed: 1 times" in failed.got
+
+
+def test_a_wish_for_memory_is_looked_at_each_time(bench: Bench) -> None:
+    text = OPEN + "- {ioctl: $f, request: 1, arg: {u32: 0}, times: 2, expect: {out: 7}}"
+    seven, eight = (number.to_bytes(4, "little") for number in (7, 8))
+    failed = bench.failure(text, result(3), rounds(eight, seven, done=4, completed=1))
+    assert (failed.got, failed.notes) == ("out: 8", ["in round 1 of 2"])
+
+
+def test_too_many_rounds_for_the_host_are_a_mistake(bench: Bench) -> None:
+    with pytest.raises(ScenarioError, match="times: 9999 is more than 2047"):
+        bench.run(OPEN + "- {read: $f, size: 5, times: 9999, expect: {data: {min: 5}}}", result(3))
 
 
 IN_TURN = OPEN + (

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lab.language.verb import Verb
 
 
+_OF_THE_END = frozenset({"completed", "signal", "code", "address", "status"})
 OF_MESSAGES = ("dmesg", "no_messages")  # of the kernel's, which any step may expect
 
 
@@ -110,6 +111,30 @@ class Expectations:
             high = (1 << 63) - 1 if returns.high is None else int(returns.high.resolve(context))
             return (low, high)
         return None
+
+    def without(self, name: str) -> Expectations:
+        """Return all but what is wanted of one part."""
+        return replace(self, fields={key: wish for key, wish in self.fields.items() if key != name})
+
+    def seen_by_host(self, *, compared: bool) -> list[str]:
+        """Return the parts whose wishes a guest cannot look at each time that a call is repeated.
+
+        What range() says it can, and what data() says where that is `compared` there; where an instruction is
+        refused or the actor dies it stops.
+        """
+        errno, returns = (self.fields.get(name) for name in ("errno", "returns"))
+        by_guest: set[str] = set()
+        if isinstance(errno, Equal):
+            by_guest |= {"errno"}
+        elif isinstance(returns, (Equal, Between)):
+            by_guest |= {"returns"}
+        if compared and isinstance(self.fields.get("data"), Equal):
+            by_guest |= {"data"}
+        return [name for name in self.of_each_round() if name not in by_guest]
+
+    def of_each_round(self) -> list[str]:
+        """Return the parts that are looked at each time that a call is repeated; others end the rounds."""
+        return [name for name in self.fields if name not in _OF_THE_END]
 
     def data(self, context: Context) -> bytes | None:
         """Return the data that is wanted to the byte, so that the guest can compare it at each repetition."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lab.abi import Abi
     from lab.guest.agent import Agent
     from lab.guest.answers import ActorState, Pending
+    from lab.guest.unrolled import Unrolled
     from lab.language.context import Context
     from lab.language.steps import Step
     from lab.language.verb import Verb
@@ -34,7 +35,14 @@ class Running:
     plan: Plan[Any]
     pending: Pending
     mark: int  # how many kernel messages there were when it started
+    unrolled: Unrolled | None = None  # the program, where its rounds are looked at one by one
+    before: list[Outcome] = field(default_factory=list)  # what all rounds but the last gave
     outcome: Outcome | None = field(default=None)
+
+    @property
+    def times(self) -> int:
+        """How often it is made."""
+        return self.call.times if self.unrolled is None else self.unrolled.times
 
     @property
     def actor(self) -> str:

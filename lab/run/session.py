@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from lab.errors import GuestError, GuestHung, LabError, Mistake, ScenarioError, UsageError
 from lab.guest import wire
 from lab.guest.agent import Died
+from lab.guest.unrolled import Unrolled, most_rounds
 from lab.language.composites import RecordKind
 from lab.language.context import Context
 from lab.language.expect import Expectations, match_messages
@@ -286,26 +288,40 @@ class Session:
         Fails the step when the actor is dead or busy.
         """
         self.cast.need_free(step.by)
-        program = wire.Program(self.cast.abi(step.by).arch)
+        arch = self.cast.abi(step.by).arch
+        program = wire.Program(arch)
         if meeting is not None:
             program.barrier(*meeting)
         call, plan = self.plan(step, program)
+        unrolled: Unrolled | None = None
+        if call.times > 1:
+            # What `finish` will expect of a call in the background is not known yet.
+            looked_at = step.expect.on(self.machine).seen_by_host(compared=call.compared)
+            if looked_at or (step.background and call.times <= most_rounds([program])):
+                times, round_ = call.times, wire.Program(arch)
+                call, plan = self.plan(step, round_, once=True)
+                program = unrolled = Unrolled(arch, [round_], times, meeting=meeting)
         verb, pending = self.verbs[step.verb], self.agent.submit(step.by, program)
-        running = Running(step, verb, call, plan, pending, self._mark)
+        running = Running(step, verb, call, plan, pending, self._mark, unrolled)
         self.cast.began(running)
         return running
 
-    def plan(self, step: Step, program: wire.Program, *, each: bool = False) -> tuple[Call, Plan[Any]]:
+    def plan(
+        self, step: Step, program: wire.Program, *, each: bool = False, once: bool = False
+    ) -> tuple[Call, Plan[Any]]:
         """Put a step of a verb that plans into a program; return what it resolves against, and the plan.
 
-        `each`: something repeats the program, and what the step expects is looked at each time.
+        `each`: something repeats the program, and what the step expects is looked at each time. `once`: it is
+        one round of several, and what it brings back is looked at here.
         """
         call = Call(self.context(step.by), program, actor=step.by)
-        if step.times is not None:
+        if step.times is not None and not once:
             call.times = int(step.times.resolve(call))
-        if step.times is not None or each:
+        if step.times is not None or each or once:
             expect = step.expect.on(self.machine)
-            call.want, call.wanted = expect.range(call), expect.data(call)
+            call.want, call.wanted = expect.range(call), None if once else expect.data(call)
+            if call.want is None and "errno" in expect.fields:
+                call.want = (-(1 << 63), (1 << 63) - 1)  # which failure is wanted is not the guest's matter
         arguments = {name: value.resolve(call) for name, value in step.arguments.items()}
         return call, self.verbs[step.verb].signature.function(call, **arguments)
 
@@ -412,7 +428,13 @@ class Session:
                 title=f"{running.step.verb} did not end in time",
             )
         self.cast.ended(running, reply.exited)
-        outcome: Outcome = running.plan.decode(reply)
+        outcome: Outcome
+        if running.unrolled is None or reply.exited is not None:
+            outcome = running.plan.decode(reply)
+        else:
+            rounds = running.unrolled.rounds(reply)
+            *running.before, outcome = (running.plan.decode(own) for (own,) in rounds)
+            outcome = replace(outcome, completed=running.unrolled.completed(reply))
         running.outcome = outcome
         # Whose unloading killed who asked for it will not be unloaded by anybody.
         if outcome.returns == 0 or (reply.exited is not None and running.plan.unloads is not None):
@@ -443,8 +465,13 @@ class Session:
         `context` is what the step was resolved against, where no `running` call says it.
         """
         context = running.call if running else context or self.context(step.by)
-        times = running.call.times if running else 1
+        times = running.times if running else 1
         expect = step.expect.on(self.machine)
+        if running is not None and running.step is not step and running.unrolled is None and times > 1:
+            _need_no_rounds(expect, times)
+        for index, before in enumerate(running.before if running else (), 1):
+            if found := expect.without("completed").check(before, context):
+                raise self._failure(step, found, running, f"in round {index} of {times}")
         mismatches = expect.check(outcome, context, times=times)
         if running is not None:
             mismatches += _out_of_bounds(expect, outcome, running.call.bounds)
@@ -456,7 +483,9 @@ class Session:
         if mismatches:
             raise self._failure(step, mismatches, running)
 
-    def _failure(self, step: Step, mismatches: list[Mismatch], running: Running | None) -> StepFailed:
+    def _failure(
+        self, step: Step, mismatches: list[Mismatch], running: Running | None, *notes: str
+    ) -> StepFailed:
         wanted, got = zip(*(mismatch.lines() for mismatch in mismatches), strict=True)
         first = mismatches[0]
         verb = running.verb.name if running else step.verb
@@ -468,11 +497,8 @@ class Session:
             title = f"{verb}: {', '.join(parts)} not as wanted"
         else:
             title = f"{verb} failed: {first.got.partition(' (')[0]}"
-        notes = (
-            [f"it was started in line {running.step.line}: {running.step.text}"]
-            if (running is not None and running.step is not step)
-            else []
-        )
+        if running is not None and running.step is not step:
+            notes += (f"it was started in line {running.step.line}: {running.step.text}",)
         return StepFailed(step, "\n".join(wanted), "\n".join(got), notes, title=title, unclean=unclean)
 
     def _judge_messages(self, expect: Expectations, mark: int, step: Step) -> list[Mismatch]:
@@ -522,6 +548,16 @@ class Session:
     def fail(self, wanted: str, got: str, *notes: str, title: str = "") -> NoReturn:
         """Fail the current step."""
         raise StepFailed(self.current, wanted, got, notes, title=title)
+
+
+def _need_no_rounds(expect: Expectations, times: int) -> None:
+    """Raise UsageError for what a `finish` expects of each round where there is only the last one."""
+    parts = expect.of_each_round()
+    if parts:
+        raise UsageError(
+            f"{', '.join(parts)} of {times} times in the background cannot be looked at each time: "
+            "expect `completed`, or do it less often"
+        )
 
 
 def _out_of_bounds(expect: Expectations, outcome: Outcome, bounds: tuple[int, int] | None) -> list[Mismatch]:

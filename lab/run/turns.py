@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import UsageError
 from lab.guest.joint import Joint
+from lab.guest.unrolled import Unrolled
 from lab.guest.wire import Program
 from lab.language.outcome import Outcome
 from lab.language.plan import exit_fields
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def in_turn(session: Session, steps: Sequence[Step], times: int) -> Outcome:
-    """Make the steps `times` times, and judge each by its last round; bind what they gave there.
+    """Make the steps `times` times, and judge each; bind what they gave in the last round.
 
     The first that does not come out as it expects fails, with its round. Raises as session.step() does.
     """
@@ -30,45 +32,88 @@ def in_turn(session: Session, steps: Sequence[Step], times: int) -> Outcome:
     by = steps[0].by
     session.cast.need_free(by)
     arch = session.cast.abi(by).arch
-    planned: list[tuple[Step, Call, Plan[Any]]] = []
-    programs: list[Program] = []
-    for step in steps:
-        session.current = step
-        program = Program(arch)
-        call, plan = session.plan(step, program, each=True)
-        if plan.loads is not None or plan.unloads is not None:
-            raise UsageError("a module cannot be loaded or unloaded in turn: the lab has to know of it")
-        if call.wanted is not None and not call.compared and times > 1:
-            raise UsageError(f"data of {step.verb} cannot be looked at each time, only that of the last")
-        planned.append((step, call, plan))
-        programs.append(program)
+    parts = _plan(session, steps, once=False)
+    repeated: Joint | Unrolled
+    if times > 1 and any(_seen_by_host(session, part) for part in parts):
+        parts = _plan(session, steps, once=True)
+        repeated = Unrolled(arch, [part.program for part in parts], times)
+    else:
+        repeated = Joint(arch, [part.program for part in parts], times)
     session.current = outer
-    joint = Joint(arch, programs, times)
-    reply = _run(session, joint, by)
+    reply = _run(session, repeated, by)
     if reply.exited is not None:
         session.cast.died(by, reply.exited, outer)
         return Outcome(**exit_fields(reply.exited))
-    stopped, completed = joint.stopped(reply), joint.completed(reply)
-    for index, ((step, call, plan), own) in enumerate(zip(planned, joint.replies(reply), strict=True)):
-        if stopped is not None and index > stopped:
-            break
-        session.current = step
-        outcome = plan.decode(own)
-        try:
-            session.judge(step, outcome, context=call)
-            if index == stopped:
-                session.fail("what it expects, each time", "something else, and nothing of it is left to see")
-        except StepFailed as error:
-            error.notes.append(f"in round {completed + (stopped is not None)} of {times}")
-            raise
-        session.bind(step, outcome)
+    if isinstance(repeated, Unrolled):
+        *before, last = repeated.rounds(reply)
+        for number, replies in enumerate(before, 1):
+            _judge(session, parts, replies, f"in round {number} of {times}")
+        stopped = (repeated.stopped(reply) or (0, None))[1]
+    else:
+        last, stopped = repeated.replies(reply), repeated.stopped(reply)
+    completed = repeated.completed(reply)
+    note = f"in round {completed + (stopped is not None)} of {times}"
+    _judge(session, parts, last, note, stopped=stopped, bind=True)
     session.current = outer
     return Outcome(completed=completed)
 
 
-def _run(session: Session, joint: Joint, by: str) -> Reply:
+@dataclass(frozen=True)
+class _Part:
+    """A step, planned."""
+
+    step: Step
+    call: Call
+    plan: Plan[Any]
+    program: Program
+
+
+def _plan(session: Session, steps: Sequence[Step], *, once: bool) -> list[_Part]:
+    """Plan the steps, each in a program of its own; `once`: one round of several, looked at by the host."""
+    found = []
+    for step in steps:
+        session.current = step
+        program = Program(session.cast.abi(step.by).arch)
+        call, plan = session.plan(step, program, each=True, once=once)
+        if plan.loads is not None or plan.unloads is not None:
+            raise UsageError("a module cannot be loaded or unloaded in turn: the lab has to know of it")
+        found.append(_Part(step, call, plan, program))
+    return found
+
+
+def _seen_by_host(session: Session, part: _Part) -> list[str]:
+    return part.step.expect.on(session.machine).seen_by_host(compared=part.call.compared)
+
+
+def _judge(
+    session: Session,
+    parts: Sequence[_Part],
+    replies: Sequence[Reply],
+    note: str,
+    *,
+    stopped: int | None = None,
+    bind: bool = False,
+) -> None:
+    """Judge one round, up to the step that it stopped at; `bind` what the steps gave there."""
+    for index, (part, reply) in enumerate(zip(parts, replies, strict=True)):
+        if stopped is not None and index > stopped:
+            break
+        session.current = part.step
+        outcome = part.plan.decode(reply)
+        try:
+            session.judge(part.step, outcome, context=part.call)
+            if index == stopped:
+                session.fail("what it expects, each time", "something else, and nothing of it is left to see")
+        except StepFailed as error:
+            error.notes.append(note)
+            raise
+        if bind:
+            session.bind(part.step, outcome)
+
+
+def _run(session: Session, repeated: Joint | Unrolled, by: str) -> Reply:
     within = session.within(session.current)
-    pending = session.agent.submit(by, joint)
+    pending = session.agent.submit(by, repeated)
     reply = session.agent.finish(pending, within=within, timeout=session.patience + (within or 0.0))
     if reply is None:
         session.fail(

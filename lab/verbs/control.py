@@ -156,9 +156,8 @@ def together(session: Session, steps: Steps) -> Outcome:
 def in_turn(session: Session, steps: Annotated[tuple[Any, ...], StepsKind(in_turn=True)]) -> Outcome:
     """Make steps of one actor one after the other, in the guest: nothing comes between them.
 
-    `times` makes all of them again and again, until one does not come out as it expects: a result, or data
-    that is given to the byte, is looked at each time, all else after the last. None uses what another one
-    binds.
+    `times` makes all of them again and again, until one does not come out as it expects, which is looked at
+    each time. None uses what another one binds.
     """
     times = session.current.times
     return turns.in_turn(session, steps, 1 if times is None else int(times.resolve(session.context())))
