@@ -12,6 +12,7 @@ from lab.errors import UsageError
 from lab.language.outcome import Outcome
 from lab.run import journal
 from lab.run.record import Finding, Identity, Record, Verdict
+from lab.verbs.names import Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,3 +87,7 @@ def test_what_is_no_journal(tmp_path: Path, text: str) -> None:
 def test_a_journal_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be written: No such file or directory"):
         written(tmp_path / "no" / "j")
+
+
+def test_when_a_run_was_is_no_difference() -> None:
+    assert [journal._flat(Status(mode=0o644, mtime=when)) for when in (5, 6)] == [[(".mode", "420")]] * 2

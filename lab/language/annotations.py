@@ -18,6 +18,7 @@ from lab.language.kinds import (
     SignalKind,
     SizeKind,
     TextKind,
+    TimeKind,
 )
 
 Int = Annotated[int, IntKind()]
@@ -27,6 +28,7 @@ Signal = Annotated[int, SignalKind()]
 Errno = Annotated[int, ErrnoKind()]
 Duration = Annotated[float, DurationKind()]
 Timeout = Annotated[float | None, DurationKind(endless=True)]  # None: for ever
+Time = Annotated[int, TimeKind()]  # nanoseconds since 1970
 Text = Annotated[str, TextKind()]
 Bool = Annotated[bool, BoolKind()]
 Fd = Annotated[int, FdKind()]

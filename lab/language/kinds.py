@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lab.abi.layout import nearest
@@ -198,6 +199,21 @@ class DurationKind(Kind):
         """Return the pattern."""
         ends = "|0|-1|forever" if self.endless else ""
         return {"type": ["string", "integer"], "pattern": rf"^(\d+(\.\d+)?\s*(ns|us|ms|s|min){ends}|\$.*)$"}
+
+
+@dataclass(frozen=True)
+class TimeKind(IntKind):
+    """A point in time, as files have it; the verb gets nanoseconds since 1970."""
+
+    title: ClassVar[str] = "a point in time, in nanoseconds since 1970 or with a unit"
+    forms: ClassVar[tuple[str, ...]] = ("$before", "$f.mtime", "$f.mtime+1", "0", "5s", "1700000000s")
+
+    def read(self, node: Node, scope: Reading) -> Value:
+        """Read a number with its unit, or an expression."""
+        found = _DURATION.fullmatch(node.value.strip()) if isinstance(node, ScalarNode) else None
+        if found is None:
+            return super().read(node, scope)
+        return Fixed(int(Decimal(found[1]) * round(_SECONDS[found[2]] * 1_000_000_000)))
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import errno as host_errno
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lab.language.kinds import AddressKind, DurationKind, ErrnoKind, Kind, SignalKind
+from lab.language.kinds import AddressKind, DurationKind, ErrnoKind, Kind, SignalKind, TimeKind
 
 if TYPE_CHECKING:
     from lab.language.context import Context
@@ -65,7 +66,18 @@ def _number(value: int, kind: Kind, context: Context) -> str:
         return f"{context.abi.signal_name(value)} ({value})"
     if isinstance(kind, AddressKind):
         return hex(value)
+    if isinstance(kind, TimeKind):
+        return _time(value)
     return f"{value} ({value:#x})" if abs(value) > 255 else str(value)
+
+
+def _time(nanoseconds: int) -> str:
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    try:
+        day = datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):  # not of a year that has four digits
+        return str(nanoseconds)
+    return f"{nanoseconds} ({day:%Y-%m-%d %H:%M:%S}.{rest:09d})"
 
 
 def meaning(name: str, number: int) -> str:

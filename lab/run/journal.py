@@ -13,9 +13,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from lab.errors import UsageError
+from lab.language.kinds import TimeKind
 from lab.run.record import Record
 from lab.store import lines
 
@@ -51,7 +52,9 @@ def _values(record: Record, modules: Sequence[str]) -> Fields:
 def _flat(value: Any, key: str = "", depth: int = 0) -> list[tuple[str, str]]:
     """Return the parts of an outcome with their places."""
     if depth < _DEEP and is_dataclass(value):
-        parts = {f".{each.name}": getattr(value, each.name) for each in fields(value)}
+        parts = {
+            f".{each.name}": getattr(value, each.name) for each in fields(value) if not _is_time(each.type)
+        }
     elif depth < _DEEP and isinstance(value, Mapping):
         parts = {f".{name}": part for name, part in value.items()}
     elif depth < _DEEP and isinstance(value, (list, tuple)):
@@ -67,6 +70,12 @@ def _flat(value: Any, key: str = "", depth: int = 0) -> list[tuple[str, str]]:
         if part is not None
         for pair in _flat(part, key + name, depth + 1)
     ]
+
+
+def _is_time(annotation: Any) -> bool:
+    """Tell whether a part says when the run was, which is no difference."""
+    parts = (annotation, *get_args(annotation))
+    return any(isinstance(extra, TimeKind) for part in parts for extra in getattr(part, "__metadata__", ()))
 
 
 def read(path: Path) -> dict[str, Fields]:

@@ -27,6 +27,7 @@ annotation              in YAML                                                 
 Int, Flags, Size        ``PAGE_SIZE-1``, ``O_RDWR|O_NONBLOCK``, ``4KiB``            int
 Signal, Errno           ``SIGUSR1``, ``EAGAIN``                                     int
 Duration, Timeout       ``2s``; a Timeout also ``0`` and ``-1`` (for ever: None)    float seconds
+Time                    ``$before``, ``$f.mtime+1``, ``5s``                         int, ns since 1970
 Text, Bool, Literal[…]  as it stands there                                          str, bool
 Fd, Address, Pid        ``$dev``, ``$map+PAGE_SIZE``, an actor's name; expressions  int
 Data                    text, ``{hex: …}``, ``{random: 4KiB, id: a}``, …            bytes
@@ -90,6 +91,7 @@ from lab.language.annotations import (
     Size,
     Steps,
     Text,
+    Time,
     Timeout,
     Tree,
 )
@@ -127,6 +129,7 @@ __all__ = [
     "Size",
     "Steps",
     "Text",
+    "Time",
     "Timeout",
     "Tree",
     "Verb",

@@ -13,15 +13,21 @@ from lab.verbs import (
     Plan,
     Size,
     Text,
+    Time,
     verb,
     wire,
 )
 from lab.verbs.files import Got, got
+from lab.verbs.times import point
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status(Outcome):
-    """What the file system says of a file; `rdev_major` and `rdev_minor` are a device node's."""
+    """What the file system says of a file; `rdev_major` and `rdev_minor` are a device node's.
+
+    `atime`, `mtime` and `ctime` are when it was read, written and changed; `btime` is when it was made, where
+    the file system knows it.
+    """
 
     mode: Int | None = None
     size: Size | None = None
@@ -33,6 +39,10 @@ class Status(Outcome):
     blocks: Int | None = None
     rdev_major: Int | None = None
     rdev_minor: Int | None = None
+    atime: Time | None = None
+    mtime: Time | None = None
+    ctime: Time | None = None
+    btime: Time | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,8 @@ def fstat(call: Call, fd: Fd) -> Plan[Status]:
 def _statx(call: Call, fd: int, path: str, flags: int) -> Plan[Status]:
     layout = call.struct("statx")
     room = call.place(b"", layout.size)
-    mask = call.constant("STATX_BASIC_STATS")
+    born = call.constant("STATX_BTIME")
+    mask = call.constant("STATX_BASIC_STATS") | born
     index = call.syscall("statx", fd, call.text(path), flags, mask, room)
     take = room.fetch(call)
 
@@ -83,6 +94,8 @@ def _statx(call: Call, fd: int, path: str, flags: int) -> Plan[Status]:
             raw = layout.unpack(take(reply), call.abi.arch)
             names = ("mode", "size", "uid", "gid", "ino", "nlink", "blksize", "blocks")
             fields.update({name: raw[f"stx_{name}"] for name in (*names, "rdev_major", "rdev_minor")})
+            times = ("atime", "mtime", "ctime", *(("btime",) if raw["stx_mask"] & born else ()))
+            fields.update({name: point(raw[f"stx_{name}"]) for name in times})
         return Status(**fields)
 
     return Plan(decode)
