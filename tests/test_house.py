@@ -97,7 +97,7 @@ def test_each_module_was_broken_in_three_ways() -> None:
 def test_a_fault_names_what_must_fail(patch: Path) -> None:
     head = dict(re.findall(r"^(\w+): (.+)$", patch.read_text().split("\n--- ")[0], re.MULTILINE))
     assert head.keys() >= {"Channel", "Breaks", "Scenario", "Verdict"}
-    assert set(head["Verdict"].split(", ")) <= {"step failed", "splat", "hung", "lost"}
+    assert set(head["Verdict"].split(", ")) <= {"step failed", "splat", "hung", "lost", "unclean"}
     file, _, name = head["Scenario"].partition("::")
     loaded = reader.load(HOUSE / file, root=HOUSE, verbs=table(), tree=TREE)
     assert name in {entry.id for entry in loaded.scenarios} | {entry.name for entry in loaded.scenarios}
