@@ -11,6 +11,7 @@ import pytest
 from lab.guest.names import Names, parse, unpacked
 from lab.run.leftovers import left_behind, not_counted
 
+SOCKETS = b"sk Eth Pid Groups\x000 16 0 0 0\0"
 LISTED = (
     b"/proc\0cpuinfo\0lab_x\0\0"
     b"/proc/interrupts\0           CPU0       CPU1\0"
