@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FILE = """
 channel: lives
 modules: [lab_core, lab_chardev]
+leaves: [memory]
 scenarios:
   - name: leaves traces
     steps:

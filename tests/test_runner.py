@@ -52,6 +52,7 @@ class Guest:
     how: str = "clone"
     hello: Any = None
     names: Any = None
+    timers: Any = None
     dead: str = ""
     console: str = ""
 
@@ -63,6 +64,9 @@ class Guest:
 
     def console_text(self) -> str:
         return self.console
+
+    def armed(self) -> None:
+        pass
 
     def learn_modules(self, timeout: float) -> None:
         pass

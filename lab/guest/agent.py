@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from lab.errors import AgentError
 from lab.guest import layouts, names
 from lab.guest.answers import (
+    LAB,
     Actor,
     ActorState,
     Asleep,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from lab.guest.kmsg import KernelMessage
     from lab.guest.names import Names
 
-LAB: Final = "lab"  # the agent's own root actor
 STANDBY: Final = "main"  # the name of the one that it has ready
 _FOREVER: Final = (1 << 64) - 1
 _WRONLY: Final = 1  # O_WRONLY and SEEK_SET, everywhere

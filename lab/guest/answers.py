@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+LAB: Final = "lab"  # the agent's own root actor
 
 if TYPE_CHECKING:
     from lab.guest.frames import Reader

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from lab.progress import Progress
     from lab.store.cache import Cache
 
-_FORMAT = 2
+_FORMAT = 3
 _LOAD_SECONDS = 60.0
 
 Load = tuple[str, bytes, str, bool]  # a module's name, its image, its parameters, whether it is the kernel's

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from lab.errors import AgentError, BootFailed, GuestHung, GuestLost, HostError
-from lab.guest import qemu
+from lab.guest import qemu, timers
 from lab.guest.agent import Agent
 from lab.guest.patience import Patience, run_delay
+from lab.guest.ram import CannotLook
 from lab.guest.symbols import Module, Symbols, parse_modules
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Guest:
         self.restored = restored
         self.hello: Hello | None = None
         self.names: Names | None = None  # before the modules came that it was made with
+        self.timers: timers.Survey | None = None  # of its template, whose memory is the file `ram`
+        self.ram: Path | None = None
         self.agent = Agent(self, spec.arch, process.life)
         self.remark = ""  # what the user should know of how it came about
         self._patience = Patience(self.waited)
@@ -222,6 +225,20 @@ class Guest:
             return replace(module, code=int(text, 16))
         except (OSError, ValueError):
             return module
+
+    def armed(self) -> dict[int, timers.Armed] | None:
+        """Return the timers that are armed, by address; None where nobody can tell."""
+        if self.timers is None or self.ram is None:
+            return None
+        try:
+            return timers.armed(self.timers, self._spec.arch, self.pid, self.ram)
+        except CannotLook:
+            return None
+
+    def name(self, address: int, images: Mapping[str, bytes]) -> str:
+        """Return what a function of a module is called, as learn_modules() saw them, or its address."""
+        known = Symbols({}, 0).for_guest(self._modules, images)
+        return known.name(address) or f"{address:#x}"
 
     def cpus(self, symbols: Symbols | None = None, images: Mapping[str, bytes] | None = None) -> list[str]:
         """Return a line a CPU: where it stands now; [] when QEMU cannot say.

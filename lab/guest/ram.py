@@ -7,6 +7,7 @@ memory that has no file, for as long as its clones are wanted.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -165,6 +166,49 @@ class CannotLook(HostError):  # noqa: N818 - what happened
     """This host does not let a process look into its child's memory: ptrace(2), yama."""
 
 
+class PrivateMemory:
+    """A QEMU's own view of a RAM file that it maps."""
+
+    def __init__(self, memory: BinaryIO, mapped: list[tuple[int, int, int]]) -> None:
+        """Take /proc/PID/mem, and what is mapped: from, to, at which offset of the file."""
+        self._memory = memory
+        self._mapped = mapped
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes of the guest's memory; fewer where it ends. Raises CannotLook."""
+        for start, end, first in self._mapped:
+            if first <= offset < first + end - start:
+                try:
+                    self._memory.seek(start + offset - first)
+                    return self._memory.read(min(size, first + end - start - offset))
+                except OSError as error:
+                    raise CannotLook(f"QEMU's memory cannot be looked at: {error}") from error
+        return b""
+
+
+@contextlib.contextmanager
+def private_memory(pid: int, path: Path) -> Iterator[PrivateMemory]:
+    """Give a QEMU's own view of a RAM file that it maps; raises CannotLook."""
+    try:
+        with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+            yield PrivateMemory(memory, mappings(pid, path))
+    except OSError as error:
+        raise CannotLook(f"QEMU's memory cannot be looked at: {error}") from error
+
+
+def mappings(pid: int, path: Path) -> list[tuple[int, int, int]]:
+    """Return where a process maps a file: from, to, at which offset of the file; raises OSError."""
+    name = os.fsencode(os.path.realpath(path))
+    with Path(f"/proc/{pid}/maps").open("rb") as maps:
+        parts = [line.split(maxsplit=5) for line in maps]
+    found = []
+    for part in parts:
+        if len(part) == 6 and part[5].rstrip(b"\n") == name:
+            start, end = (int(address, 16) for address in part[0].split(b"-"))
+            found.append((start, end, int(part[2], 16)))
+    return found
+
+
 def overwritten(pid: int, path: Path, ours: range) -> list[int]:
     """Return the offsets of pages that differ from a RAM file in a QEMU's private mapping of it, but `ours`.
 
@@ -173,26 +217,20 @@ def overwritten(pid: int, path: Path, ours: range) -> list[int]:
     CannotLook.
     """
     found: list[int] = []
-    name = os.fsencode(os.path.realpath(path))
     seen = 0
     try:
-        with Path(f"/proc/{pid}/maps").open("rb") as maps:
-            parts = [line.split(maxsplit=5) for line in maps]
         with (
             Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory,
             Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pages,
             path.open("rb", buffering=0) as file,
         ):
-            for part in parts:
-                if len(part) == 6 and part[5].rstrip(b"\n") == name:
-                    start, end = (int(address, 16) for address in part[0].split(b"-"))
-                    for at in _private(pages, start, end):
-                        offset = int(part[2], 16) + at
-                        memory.seek(start + at)
-                        file.seek(offset)
-                        if memory.read(_HOST_PAGE) != file.read(_HOST_PAGE):
-                            found.append(offset)
-                    seen += end - start
+            for start, end, first in mappings(pid, path):
+                for at in _private(pages, start, end):
+                    memory.seek(start + at)
+                    file.seek(first + at)
+                    if memory.read(_HOST_PAGE) != file.read(_HOST_PAGE):
+                        found.append(first + at)
+                seen += end - start
     except OSError as error:
         raise CannotLook(f"QEMU's memory cannot be looked at: {error}") from error
     if seen < path.stat().st_size:

@@ -47,7 +47,7 @@ def parse_modules(text: str) -> list[Module]:
 
 
 def functions(image: bytes) -> dict[int, str]:
-    """Return the functions of a module's image by their place behind its base; {} for what is no module.
+    """Return the functions of a module's image by their place behind its .text; {} for what is no module.
 
     The loader puts the sections that are code one behind the other, in the image's order, those for
     initialisation elsewhere (layout_sections() in kernel/module/main.c).
@@ -60,17 +60,19 @@ def functions(image: bytes) -> dict[int, str]:
     try:
         elf = ELFFile(io.BytesIO(image))
         places: dict[int, int] = {}
-        end = 0
+        end = text = 0
         for index, section in enumerate(elf.iter_sections()):
             code = section["sh_flags"] & _CODE_FLAGS == _CODE_FLAGS
             if code and not section.name.startswith(".init"):
                 end += -end % max(section["sh_addralign"], 1)
                 places[index] = end
+                text = end if section.name == ".text" else text
                 end += section["sh_size"]
         table = elf.get_section_by_name(".symtab")
         for symbol in table.iter_symbols() if isinstance(table, SymbolTableSection) else ():
             if symbol["st_shndx"] in places and symbol["st_info"]["type"] == "STT_FUNC":
-                found.setdefault(places[symbol["st_shndx"]] + symbol["st_value"], symbol.name)
+                # On arm64 two small sections stand before it, which the loader makes larger.
+                found.setdefault(places[symbol["st_shndx"]] + symbol["st_value"] - text, symbol.name)
     except ELFError:
         return {}
     return found

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import BootFailed, GuestError, GuestLost, HostError
-from lab.guest import pci, qemu, qmp, wakes
+from lab.guest import pci, qemu, qmp, timers, wakes
 from lab.guest.argv import DEVICES, kernel_stub
 from lab.guest.machine import Guest, boot, clone_seed
 from lab.guest.names import unpacked
@@ -72,6 +72,7 @@ class Facts:
     differences: str = ""  # digest of the file `differences`; '': there is a file `ram`
     # What has a name in its kernel, without the modules that are tested: see lab.guest.names.
     names: dict[str, str] = field(default_factory=dict)
+    timers: dict[str, Any] = field(default_factory=dict)  # where its kernel has them: see lab.guest.timers
     refused: str = ""  # why it must not be restored; '': it was restored once, and all was well
 
 
@@ -117,6 +118,11 @@ class Template:
     def names(self) -> Names:
         """What has a name in its kernel, the modules that are tested left out."""
         return unpacked(self.facts.names)
+
+    @cached_property
+    def timers(self) -> timers.Survey | None:
+        """Where its kernel has its timers, if it tells."""
+        return timers.unpacked(self.facts.timers)
 
     @property
     def boot_seconds(self) -> float:
@@ -277,7 +283,8 @@ def seal(
         made.state.unlink()
     elif base is not None:
         difference(base.ram, made.ram, made.differences)
-        made = Template(building, replace(made.facts, differences=file_digest(made.differences)))
+        digest_of = file_digest(made.differences)
+        made = Template(building, replace(made.facts, differences=digest_of, timers=base.facts.timers))
         made.ram.unlink()
     (building / _MANIFEST).write_text(json.dumps(asdict(made.facts), indent=1))
     return made.refused
@@ -321,10 +328,14 @@ def _freeze(
         if names is None:
             # Before all rests: looking leaves something in the kernel's caches.
             names = guest.agent.names(_QUIESCE_SECONDS, wide=True)
+        survey = None
         if whole:
+            survey = timers.survey(guest.agent, spec.arch, spec.cpus)
             guest.agent.settle(timeout=_QUIESCE_SECONDS)
         guest.agent.quiesce(nonce, timeout=_QUIESCE_SECONDS)
         time.sleep(_SETTLE_SECONDS)
+        if survey is not None:
+            survey = timers.calibrated(survey, spec.arch, guest.pid, building / "ram")
         started = time.monotonic()
         qmp.run(_freeze_async(guest.process, building / "state"), _FREEZE_SECONDS)
     except TimeoutError:
@@ -351,6 +362,7 @@ def _freeze(
         "kernel_stub": stub is not None,
         "pci": spaces,
         "names": names.packed(),
+        "timers": survey.packed() if survey is not None else {},
     }
 
 
@@ -422,7 +434,7 @@ def restore(process: Process, made: Template, spec: BootSpec, *, seed: bytes, ji
         process.qmp.execute("cont")
         hello = guest.greet(seed=seed, jitter_us=jitter_us, timeout=RESTORE_SECONDS)
         _compare(hello.nonce, made.nonce)
-        guest.names = made.names
+        guest.names, guest.timers, guest.ram = made.names, made.timers, made.ram
         pci.write(guest.agent, made.facts.pci)
     except BaseException:
         guest.close()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from lab.errors import GuestError, Unsupported
-from lab.guest.agent import LAB
+from lab.guest.answers import LAB
 from lab.language.outcome import ActorFacts, Outcome
 from lab.language.plan import Call, Plan, exit_fields
 from lab.run import narrow as narrow_

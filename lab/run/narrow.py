@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import AgentError, Unsupported
 from lab.guest import wire
-from lab.guest.agent import LAB
+from lab.guest.answers import LAB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

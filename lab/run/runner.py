@@ -14,7 +14,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lab.errors import GuestError, GuestHung, GuestLost, LabError
-from lab.guest.agent import LAB
+from lab.guest import timers
+from lab.guest.answers import LAB
 from lab.guest.splat import splats
 from lab.kernels.modinfo import GPL_COMPATIBLE, licence
 from lab.language.meant import MEMORY
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from lab.guest.machine import Guest
     from lab.guest.splat import Splat
     from lab.guest.symbols import Symbols
+    from lab.guest.timers import Armed
     from lab.language.steps import Step
     from lab.run.ready import Ready
     from lab.run.unclean import Complaints
@@ -108,6 +110,10 @@ class Trial:
     met: bool = False  # the splat that is wanted has come
     died: bool = False  # of a splat that was wanted
     outcomes: list[object] = field(default_factory=list)
+    armed: dict[int, Armed] = field(default_factory=dict)  # timers, with what they call
+    left: list[Finding] = field(default_factory=list)  # timers that are armed although their module has gone
+    there: int = 0  # so many modules were loaded when timers were looked at
+    learned: list[str] = field(default_factory=list)  # the modules whose places are known
     places: list[tuple[int, Place]] = field(default_factory=list)  # up to which message, where we were
     healthy: bool = False  # all steps are done, and the health check
 
@@ -147,12 +153,14 @@ class Trial:
         self.session.names = self.guest.names
         self.session.start(self.scenario, loaded=self.loaded)
         self._check()
+        self._timers()
         if self.scenario.expect_verdict == "hung":
             self.guest.learn_modules(self.ready.patience)  # afterwards nobody may be there to answer
         for step in self.scenario.steps:
             self.outcomes.append(self.session.step(step))
             self._check()
             self._kept(step)
+            self._timers()
         self.session.finish()
         self._check()
         self._left_behind()
@@ -173,7 +181,7 @@ class Trial:
         outcome = self.outcomes[-1]
         if step.verb not in ("open", "openat") or not isinstance(path, Fixed) or not self.session.loaded:
             return
-        key = (self.scenario.modules, str(path.value))
+        key = (self.key, str(path.value))
         if key in self.watch.counted or not isinstance(outcome, Outcome) or outcome.returns is None:
             return
         assert self.session.names is not None
@@ -185,6 +193,37 @@ class Trial:
             self.watch.counted.add(key)
         else:
             self.findings.append(replace(found, place=Place.of(step)))
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether nothing is known yet of what is left when these modules go."""
+        return bool(self.tested) and self.key not in self.watch.everywhere
+
+    @cached_property
+    def key(self) -> object:
+        """What tells which modules came and went, and how: loaded by steps, a scenario is like no other."""
+        modules = self.scenario.modules
+        alike = {module.name for module in modules} >= set(self.tested)
+        return modules if alike else (modules, self.scenario.file, self.scenario.id)
+
+    def _timers(self) -> None:
+        """Look at timers where modules came or went in a step: what one leaves may expire any moment."""
+        if len(self.session.loaded) < self.there:
+            self.left += leftovers.still_armed(self.guest, self.armed, self.images)
+        self.there = len(self.session.loaded)
+        self._learn()
+
+    def _learn(self) -> None:
+        """Note what timers will call while the modules are there, that have their names then."""
+        if not self.everywhere or not self.session.loaded or self.guest.timers is None:
+            return
+        armed = self.guest.armed()
+        if armed is None or armed.keys() <= self.armed.keys():
+            return
+        if self.session.loaded != self.learned:
+            self.guest.learn_modules(self.ready.patience)
+            self.learned = list(self.session.loaded)
+        self.armed |= timers.named(armed, self.guest.timers, self.ready.arch, self.session.agent)
 
     def _takes(self) -> bool:
         """Tell whether the scenario unloads modules that are not the tested ones: names go with them."""
@@ -200,16 +239,17 @@ class Trial:
         self.beside = leftovers.PLACE
         before, hello = self.session.names, self.guest.hello
         assert before is not None
-        everywhere = self.scenario.modules not in self.watch.everywhere
-        now = self.session.look(wide=everywhere)
+        # First, before one of them expires.
+        self._timers()
+        now = self.session.look(wide=self.everywhere)
         self._check()
         meant = self.scenario.meant.leaves
         found = leftovers.left_behind(before, now, meant, takes=self._takes())
-        self.findings += found
+        self.findings += [*self.left, *found]
         if hello is not None and MEMORY not in meant:
-            self.findings += leftovers.grown(hello.free_kib, now.free_kib)
-        if not found:
-            self.watch.everywhere.add(self.scenario.modules)
+            self.findings += leftovers.grown(hello.free_kib, now.free_kib, narrow=self.scenario.narrow)
+        if not found and not self.left:
+            self.watch.everywhere.add(self.key)
 
     @property
     def place(self) -> Place:

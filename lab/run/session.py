@@ -151,7 +151,8 @@ class Session:
             self.loaded = [module.name for module in scenario.modules if not module.shipped]
         else:
             self.load_modules(scenario.modules)
-        if self.names is None:
+        by_steps = set(scenario.loads) - {module.name for module in scenario.modules}
+        if by_steps and self.names is None:
             self.names = self.agent.names(self.patience, wide=True)
         for spec in sorted(scenario.actors, key=lambda each: each.thread_of is not None):
             self.cast.spawn(spec)
