@@ -31,6 +31,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def printable(text: str) -> str:
+    """Return a text with those characters escaped that a terminal would obey instead of showing them."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escape(ord(c)) for c in text)
+
+
+def _escape(code: int) -> str:
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 class LabError(Exception):
     """Something the lab can explain; `hint` says what the user can do about it."""
 
@@ -60,7 +73,8 @@ class Mistake:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.message}"
+        message = "\n".join(map(printable, self.message.split("\n")))
+        return f"{printable(str(self.file))}:{self.line}: {message}"
 
 
 class ScenarioError(UsageError):

@@ -16,9 +16,10 @@ from lab.abi.layout import Field, Struct
 from lab.arch import X86_64, Architecture
 from lab.errors import ScenarioError, UsageError
 from lab.guest import wire
+from lab.language.composing import compose
 from lab.language.context import Context
 from lab.language.memory_kinds import DataKind, MemoryKind
-from lab.language.nodes import Mistakes, compose
+from lab.language.nodes import Mistakes
 from lab.language.outcome import Bound
 from lab.language.plan import Call
 from lab.language.reading import Words

@@ -11,10 +11,11 @@ from lab.abi import Abi
 from lab.abi.layout import Field, Struct
 from lab.arch import X86_64, Architecture
 from lab.guest import wire
+from lab.language.composing import compose
 from lab.language.context import Context
 from lab.language.data import FORMS
 from lab.language.memory_kinds import DataKind
-from lab.language.nodes import Mistakes, Node, compose
+from lab.language.nodes import Mistakes, Node
 from lab.language.plan import Call
 from lab.language.reading import Words
 from lab.language.scope import Scope

@@ -24,8 +24,13 @@ class LayoutError(UsageError, ValueError):
     """A value does not fit the struct or the field that it is meant for."""
 
 
+_LONG = 100  # characters: no word that there is has so many
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the nearest of the words, or nothing."""
+    if len(word) > _LONG:
+        return ""
     found = difflib.get_close_matches(word, list(words), 1, 0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 BARRIER_SECONDS: Final = 10.0  # how long an actor waits for the others before it gives up
 U64: Final = (1 << 64) - 1
+_MOST_MEMORY: Final = 1 << 40  # bytes of a buffer: a page count of it fits everywhere
 
 Kind = layouts.BufferKind
 Op = layouts.OpCode
@@ -90,6 +91,8 @@ class Program:
     def buffer(self, data: bytes = b"", size: int | None = None, kind: Kind = Kind.PLAIN) -> Buffer:
         """Memory of `size` bytes (default: as long as `data`) that begins with `data`, zeros after it."""
         size = len(data) if size is None else size
+        if size > _MOST_MEMORY:
+            raise UsageError(f"a buffer of {size:,} bytes is more than any guest has")
         if size < len(data):
             raise UsageError(f"a buffer of {size} bytes cannot hold {len(data)} bytes of data")
         if len(self._buffers) >= MAX_BUFFERS:

@@ -34,7 +34,9 @@ class Tree:
     def parameters(self, module: str) -> frozenset[str] | None:
         """Return the names of a module's parameters by its source; None where that is not at hand."""
         try:
-            source = (self.path / f"{module.removeprefix('lab_')}.c").read_text(encoding="utf-8")
+            source = (self.path / f"{module.removeprefix('lab_')}.c").read_text(
+                encoding="utf-8", errors="replace"
+            )
         except OSError:
             return None
         return frozenset(_PARAMETER.findall(source)) | _EVERYBODYS

@@ -14,6 +14,7 @@ from lab.language.kinds import (
     FdKind,
     FlagsKind,
     IntKind,
+    LengthKind,
     PidKind,
     SignalKind,
     SizeKind,
@@ -24,6 +25,7 @@ from lab.language.kinds import (
 Int = Annotated[int, IntKind()]
 Flags = Annotated[int, FlagsKind()]
 Size = Annotated[int, SizeKind()]
+Length = Annotated[int, LengthKind()]  # of what the host makes
 Signal = Annotated[int, SignalKind()]
 Errno = Annotated[int, ErrnoKind()]
 Duration = Annotated[float, DurationKind()]

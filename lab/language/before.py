@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lab.language.steps import Step
 
 _MAIN = "main"
+_MOST_TOLD = 50  # mistakes: reading stops there
 
 
 class Before:
@@ -66,6 +67,9 @@ class Before:
         for mistake in scope.mistakes.found:
             self._told.setdefault(mistake, []).append(title)
         scope.mistakes = mine
+        if len(self._told) > _MOST_TOLD:
+            self.close()
+            mine.raise_any()
         return tuple(step for step in found if step is not None)
 
     def close(self) -> None:

@@ -15,13 +15,24 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["UNITS", "Binary", "Environment", "Expression", "ExpressionError", "evaluate", "names", "parse"]
+__all__ = [
+    "UNITS",
+    "Binary",
+    "Environment",
+    "Expression",
+    "ExpressionError",
+    "constant",
+    "evaluate",
+    "names",
+    "parse",
+]
 
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 1000, "MB": 1000_000}
 
 _TOKEN = re.compile(
     r"\s*(?:(0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)([A-Za-z]\w*)?|([A-Za-z_]\w*)|\$([A-Za-z_][\w.]*)|(<<|[-+*|&~()]))"
 )
+_MOST_CHARACTERS, _MOST_TOKENS, _MOST_DEPTH = 1000, 64, 16
 _LEVELS = (("|",), ("&",), ("<<",), ("+", "-"), ("*",))
 
 
@@ -96,6 +107,8 @@ def parse(text: str) -> Expression:
 
     Raises ExpressionError saying what is wrong with it.
     """
+    if len(text) > _MOST_CHARACTERS:
+        raise ExpressionError(f"it has more than {_MOST_CHARACTERS} characters")
     tokens = _Tokens(text)
     result = _level(tokens, 0)
     if tokens.here is not None:
@@ -115,6 +128,19 @@ def names(expression: Expression) -> Iterator[Name | Sizeof | Bound]:
             pass
         case _:
             yield expression
+
+
+def constant(expression: Expression) -> int:
+    """Return the number that an expression without names is everywhere; raises ExpressionError."""
+    match expression:
+        case Number(value):
+            return value
+        case Unary(operator, operand):
+            value = constant(operand)
+            return -value if operator == "-" else ~value
+        case Binary(operator, one, other):
+            return _apply(operator, constant(one), constant(other))
+    raise ExpressionError("it has names")
 
 
 def evaluate(expression: Expression, environment: Environment) -> int:
@@ -157,10 +183,15 @@ class _Tokens:
 
     def __init__(self, text: str) -> None:
         self._text, self._at = text.rstrip(), 0
+        self._count = 0
+        self.depth = 0  # of parentheses and signs
         self.here: tuple[str, str, int] | None = None
         self.next()
 
     def next(self) -> None:
+        self._count += 1
+        if self._count > _MOST_TOKENS:
+            raise ExpressionError(f"it has more than {_MOST_TOKENS} numbers, names and signs")
         if self._at >= len(self._text):
             self.here = None
             return
@@ -215,6 +246,16 @@ def _level(tokens: _Tokens, level: int) -> Expression:
 
 
 def _unary(tokens: _Tokens) -> Expression:
+    tokens.depth += 1
+    if tokens.depth > _MOST_DEPTH:
+        raise ExpressionError(f"it is deeper than {_MOST_DEPTH} parentheses and signs")
+    try:
+        return _operand(tokens)
+    finally:
+        tokens.depth -= 1
+
+
+def _operand(tokens: _Tokens) -> Expression:
     if (operator := tokens.take("-", "~", "+")) is not None:
         operand = _unary(tokens)
         return operand if operator == "+" else Unary(operator, operand)

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lab.abi.layout import nearest
+from lab.guest.layouts import MAX_FRAME
 from lab.language import expression
 from lab.language.expression import Bound, Expression, ExpressionError, Name, Number, Sizeof
 from lab.language.nodes import Node, ScalarNode, SequenceNode, plain, text_of
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from lab.language.context import Context
     from lab.language.reading import Reading
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s|min)")
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s*(ns|us|ms|s|min)", re.ASCII)
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
 _TRUE, _FALSE = frozenset({"true", "yes", "on"}), frozenset({"false", "no", "off"})
 
@@ -92,9 +93,20 @@ class IntKind(Kind):
         if isinstance(tree, Number):
             return Fixed(tree.value)
         tree = with_parameters(tree, node, scope)
-        for name in expression.names(tree):
+        names = list(expression.names(tree))
+        if not names:
+            return self._constant(tree, node, scope)
+        for name in names:
             check_name(name, node, scope)
         return Computed(tree)
+
+    def _constant(self, tree: Expression, node: Node, scope: Reading) -> Value:
+        """Return what is the same everywhere; its mistakes are told before there is a target."""
+        try:
+            return Fixed(expression.constant(tree))
+        except ExpressionError as error:
+            scope.mistakes.add(node, f"{scope.place} is {self.title}, {text_of(node, 40)!r} is none: {error}")
+            return NOTHING
 
     def schema(self) -> dict[str, Any]:
         """Return that numbers and expressions are fine."""
@@ -155,6 +167,27 @@ class SizeKind(IntKind):
 
     title: ClassVar[str] = "a size in bytes"
     forms: ClassVar[tuple[str, ...]] = ("64", "PAGE_SIZE+1", "4KiB", "1MiB")
+
+
+@dataclass(frozen=True)
+class LengthKind(SizeKind):
+    """A number of bytes that the host makes, for one step to carry."""
+
+    def read(self, node: Node, scope: Reading) -> Value:
+        """Read a number; one that no step can carry is told before there is a target."""
+        found = super().read(node, scope)
+        if isinstance(found, Fixed) and isinstance(found.value, int):
+            wrong = length_trouble(found.value)
+            if wrong:
+                scope.mistakes.add(node, f"{scope.place}: {wrong}")
+        return found
+
+
+def length_trouble(size: int) -> str:
+    """Return why the host cannot make data of a size, nothing where it can."""
+    if size < 0:
+        return f"{size} is no number of bytes"
+    return f"{size:,} bytes are more than the {MAX_FRAME:,} of one step" if size > MAX_FRAME else ""
 
 
 @dataclass(frozen=True)

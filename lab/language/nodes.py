@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path  # noqa: TC003 - a record's field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lab.abi.layout import nearest
-from lab.errors import Mistake, ScenarioError
+from lab.errors import Mistake, ScenarioError, printable
 
 __all__ = [
     "MappingNode",
@@ -24,20 +25,19 @@ __all__ = [
     "Pairs",
     "ScalarNode",
     "SequenceNode",
-    "compose",
     "is_empty",
     "line_of",
     "node_of",
     "plain",
+    "shape",
     "text_of",
 ]
 
-# Of PyYAML's loaders the base one takes every scalar as text. The C one composes ten times as fast.
-_Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-_PLAIN_TAGS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"})
-_SIMPLE = re.compile(r"[^\s\d$,\[\]{}#&*!|>'\"%@`:?-][^,\[\]{}\n#:\"']*")
+# Of one file.
+_MOST_MISTAKES = 100  # reading stops there: the nearest word is looked for each
+_MOST_CHARACTERS = 400  # of one mistake
 
-_ODD = re.compile(r"[*!]|[\]}]\s*:|(?:^|[\s{\[,])\?\s", re.MULTILINE)
+_SIMPLE = re.compile(r"[^\s\d$,\[\]{}#&*!|>'\"%@`:?-][^,\[\]{}\n#:\"']*")
 
 Pairs: TypeAlias = dict[str, tuple[ScalarNode, Node]]
 
@@ -61,8 +61,15 @@ class Mistakes:
         self.note(Mistake(self.file, line, message))
 
     def note(self, mistake: Mistake) -> None:
-        """Note a mistake that was found elsewhere."""
+        """Note a mistake that was found elsewhere; raises ScenarioError when there are too many."""
+        if len(mistake.message) > _MOST_CHARACTERS:
+            cut = f"{mistake.message[: _MOST_CHARACTERS // 2]} … {mistake.message[-_MOST_CHARACTERS // 2 :]}"
+            mistake = replace(mistake, message=cut)
         self._found[mistake] = None
+        if len(self._found) == _MOST_MISTAKES:
+            last = max(each.line for each in self._found)
+            self._found[Mistake(self.file, last, "reading stops here: there are too many mistakes")] = None
+            self.raise_any()
 
     @property
     def found(self) -> tuple[Mistake, ...]:
@@ -77,12 +84,12 @@ class Mistakes:
     def pairs(self, node: Node, what: str) -> Pairs:
         """Return a mapping's entries by key; a key that is given twice or is no word is a mistake."""
         if not isinstance(node, MappingNode):
-            self.add(node, f"{what} is a mapping (key: value), not {_shape(node)}")
+            self.add(node, f"{what} is a mapping (key: value), not {shape(node)}")
             return {}
         found: Pairs = {}
         for key, value in node.value:
             if not isinstance(key, ScalarNode):
-                self.add(key, f"a key of {what} is a word, not {_shape(key)}")
+                self.add(key, f"a key of {what} is a word, not {shape(key)}")
             elif key.value in found:
                 self.add(key, f"key {key.value!r} is given twice in {what}")
             else:
@@ -93,14 +100,14 @@ class Mistakes:
         """Return a sequence's entries."""
         if isinstance(node, SequenceNode):
             return list(node.value)
-        self.add(node, f"{what} is a list, not {_shape(node)}")
+        self.add(node, f"{what} is a list, not {shape(node)}")
         return []
 
     def scalar(self, node: Node, what: str) -> str | None:
         """Return a scalar's text, or None after noting the mistake."""
         if isinstance(node, ScalarNode):
             return str(node.value)
-        self.add(node, f"{what} is one value, not {_shape(node)}")
+        self.add(node, f"{what} is one value, not {shape(node)}")
         return None
 
     def known(self, keys: Pairs, allowed: Iterable[str], what: str) -> None:
@@ -109,51 +116,6 @@ class Mistakes:
         for word, (key, _) in keys.items():
             if word not in allowed:
                 self.add(key, f"unknown key {word!r} in {what}{nearest(word, allowed)}")
-
-
-def compose(text: str, mistakes: Mistakes) -> Node | None:
-    """Return a YAML text's node tree.
-
-    Raises ScenarioError at once for what is no YAML. Aliases, anchors and tags are mistakes: the language has
-    no variables but the ones it names.
-    """
-    try:
-        root = yaml.compose(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        why = " ".join(filter(None, (error.problem or "unreadable", error.context)))
-        mistakes.add(mark.line + 1 if mark else 1, f"this is not YAML: {why}")
-    except yaml.YAMLError as error:
-        mistakes.add(_line_of_reader_error(text, error), f"this is not YAML: {error}".splitlines()[0])
-    mistakes.raise_any()
-    if root is not None and _ODD.search(text):  # else there is no alias, no tag and no key that is no word
-        _refuse(root, mistakes, set())
-        mistakes.raise_any()
-    return root
-
-
-def _line_of_reader_error(text: str, error: yaml.YAMLError) -> int:
-    position = getattr(error, "position", 0)
-    return text.count("\n", 0, position if isinstance(position, int) else 0) + 1
-
-
-def _refuse(node: Node, mistakes: Mistakes, seen: set[int]) -> None:
-    """Note aliases (a node met twice) and tags (`!!python/…`)."""
-    if id(node) in seen:
-        mistakes.add(node, "anchors and aliases (&x, *x) are not part of the language: write the step again")
-        return
-    seen.add(id(node))
-    if node.tag not in _PLAIN_TAGS:
-        mistakes.add(node, f"tags ({node.tag}) are not part of the language: verbs give the types")
-    if isinstance(node, MappingNode):
-        for key, value in node.value:
-            if not isinstance(key, ScalarNode):
-                mistakes.add(key, f"a key is a word, not {_shape(key)}")
-            _refuse(key, mistakes, seen)
-            _refuse(value, mistakes, seen)
-    elif isinstance(node, SequenceNode):
-        for item in node.value:
-            _refuse(item, mistakes, seen)
 
 
 def line_of(node: Node) -> int:
@@ -172,7 +134,8 @@ def is_empty(node: Node) -> bool:
     return isinstance(node, ScalarNode) and node.value == "" and not node.style
 
 
-def _shape(node: Node) -> str:
+def shape(node: Node) -> str:
+    """Return what a node is, for a message that says what should be there."""
     if isinstance(node, ScalarNode):
         return repr(node.value) if node.value or node.style else "nothing"
     return "a list" if isinstance(node, SequenceNode) else "a mapping"
@@ -195,12 +158,11 @@ def _pair_text(key: Node, value: Node) -> str:
 
 def _scalar_text(node: ScalarNode) -> str:
     value = str(node.value)
-    if not node.style and (not value or "\n" not in value):
+    if not node.style and value.isprintable():
         return value
-    if _SIMPLE.fullmatch(value) and value == value.strip():
+    if _SIMPLE.fullmatch(value) and value.isprintable() and value == value.strip():
         return value
-    escaped = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else c for c in value)
-    escaped = escaped.replace("\\x0a", "\\n").replace('"', '\\"')
+    escaped = printable(value).replace("\\x0a", "\\n").replace('"', '\\"')
     return f'"{escaped}"'
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +16,7 @@ from lab.guest.argv import DEVICES
 from lab.guest.splat_words import KINDS
 from lab.language.actors import read_actors, who_makes_steps
 from lab.language.before import Before, references
+from lab.language.composing import MOST_BYTES, Budget, compose, decoded, weight
 from lab.language.kinds import DurationKind
 from lab.language.meant import MEANT_KEYS, read_meant
 from lab.language.nodes import (
@@ -24,10 +26,10 @@ from lab.language.nodes import (
     Pairs,
     ScalarNode,
     SequenceNode,
-    compose,
     line_of,
     text_of,
 )
+from lab.language.patterns import compiled
 from lab.language.reading import Words
 from lab.language.requires import Requires, read_requires
 from lab.language.scope import Scope
@@ -58,6 +60,12 @@ _FILE_KEYS = (
     "before",
     "scenarios",
 )
+# A channel is a mark of pytest's, and these have a meaning there.
+_MARKS = ("filterwarnings", "guest", "parametrize", "scenario", "skip", "skipif", "usefixtures", "xfail")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_MODULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")  # MODULE_NAME_LEN
+_MOST_SETS = 1000  # of values, of one scenario
+_MOST_NAME = 200  # characters
 _SCENARIO_KEYS = ("name", "about", "with", *_COMMON_KEYS, "before", "expect_splat", "expect_verdict", "steps")
 
 
@@ -68,7 +76,12 @@ def load(path: Path, *, root: Path, verbs: Mapping[str, Verb], tree: Tree) -> Sc
     relative to. `tree` has the modules and their headers.
     Raises ScenarioError with all mistakes of the file.
     """
-    return Reader(path, root, verbs, tree).read()
+    reader = Reader(path, root, verbs, tree)
+    try:
+        return reader.read()
+    except RecursionError:  # values of `with` that name each other
+        why = "this cannot be read: something in it names itself, again and again"
+        raise ScenarioError([*reader.mistakes.found, Mistake(reader.mistakes.file, 1, why)]) from None
 
 
 def check(paths: Iterable[Path], *, root: Path, verbs: Mapping[str, Verb], tree: Tree) -> list[Mistake]:
@@ -94,14 +107,16 @@ class Reader:
         self.uapi = tree.uapi
         self.known_modules = tree.modules
         self._has = cache(tree.parameters)  # asked for each scenario of the file
+        self.budget = Budget(self.mistakes)
 
     def read(self) -> ScenarioFile:
         """Return what is in it; raises ScenarioError with all its mistakes."""
         try:
-            text = self.path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            with self.path.open("rb") as file:
+                data = file.read(MOST_BYTES + 1)
+        except OSError as error:
             raise ScenarioError([Mistake(self.mistakes.file, 1, f"cannot be read: {error}")]) from None
-        node = compose(text, self.mistakes)
+        node = compose(decoded(data, self.mistakes), self.mistakes)
         if node is None:
             raise ScenarioError([Mistake(self.mistakes.file, 1, "the file is empty")])
         head = self.mistakes.pairs(node, "a scenario file")
@@ -109,7 +124,8 @@ class Reader:
         for wanted in ("channel", "scenarios"):
             if wanted not in head:
                 self.mistakes.add(node, f"a scenario file wants {wanted!r}")
-        channel = self._text(head, "channel")
+        channel = self._channel(head)
+        self._common = weight(*(value for key, (_, value) in head.items() if key != "scenarios"))
         modules, uapi = self._modules(head, None), self._headers(head)
         words = self._words(uapi)
         self.requires = read_requires(head, self.mistakes)
@@ -145,6 +161,14 @@ class Reader:
             return ""
         return (self.mistakes.scalar(pairs[key][1], repr(key)) or "").strip()
 
+    def _channel(self, head: Pairs) -> str:
+        name = self._text(head, "channel")
+        if "channel" in head and not _WORD.fullmatch(name):
+            self.mistakes.add(head["channel"][1], f"a channel is a word (letters, digits, _), not {name!r}")
+        elif name in _MARKS:
+            self.mistakes.add(head["channel"][1], f"{name!r} means something to pytest: take another word")
+        return name
+
     def _notes(self, head: Pairs) -> tuple[tuple[str, str], ...]:
         if "not_applicable" not in head:
             return ()
@@ -177,13 +201,16 @@ class Reader:
         name = self.mistakes.scalar(name_node, "a module's name")
         if name is None:
             return None
-        if self.known_modules and name.startswith("lab_") and name not in self.known_modules:
+        if not _MODULE.fullmatch(name):
+            self.mistakes.add(name_node, f"no module can be called {name!r}")
+        elif self.known_modules and name.startswith("lab_") and name not in self.known_modules:
             self.mistakes.add(name_node, f"unknown module {name!r}{nearest(name, self.known_modules)}")
         return ModuleLoad(name, tuple(params))
 
     def _known_parameter(self, module: Node, where: Node, name: str) -> None:
         """Note a parameter that the module does not have: the kernel says so in its log and goes on."""
-        known = self._has(module.value) if isinstance(module, ScalarNode) else None
+        called = isinstance(module, ScalarNode) and _MODULE.fullmatch(module.value)
+        known = self._has(module.value) if called else None
         if known is not None and name not in known:
             self.mistakes.add(where, f"{module.value} has no parameter {name!r}{nearest(name, known)}")
 
@@ -195,8 +222,8 @@ class Reader:
             name = self.mistakes.scalar(item, "a header's name")
             if name is None:
                 continue
-            if not (self.uapi / name).is_file():
-                there = [path.name for path in self.uapi.glob("*.h")]
+            there = [path.name for path in self.uapi.glob("*.h")]
+            if name not in there:
                 self.mistakes.add(item, f"no header {name!r} in {self.uapi.name}/{nearest(name, there)}")
                 continue
             found.append(name)
@@ -228,6 +255,8 @@ class Reader:
     def _trip(self, node: Node, head: Pairs, words: Words, channel: str) -> tuple[Trip, ...]:
         given = self.mistakes.pairs(node, "trip")
         self.mistakes.known(given, TRIP_KEYS, "trip")
+        amounts = weight(given["bytes"][1]) if "bytes" in given else 1
+        self.budget.spend((weight(node) + self._common) * amounts, node)
         common = {**{key: value for key, value in head.items() if key in _COMMON_KEYS}, **given}
         base = Scenario(
             name="trip",
@@ -263,6 +292,7 @@ class Reader:
         own = self.mistakes.pairs(node, "a scenario")
         self.mistakes.known(own, _SCENARIO_KEYS, "a scenario")
         name = self._text(own, "name")
+        self._check_name(name, own)
         if not name:
             self.mistakes.add(node, "a scenario wants a name")
         elif name in names:
@@ -282,7 +312,9 @@ class Reader:
         meant = read_meant(pairs, self.mistakes)
         self._all_used(own, {**{key: value for key, value in head.items() if key == "before"}, **pairs})
         found = []
+        heavy = weight(node) + self._common
         for parameters in self._parameters(own):
+            self.budget.spend(heavy, node)
             scope = Scope(
                 self.mistakes,
                 words,
@@ -290,10 +322,11 @@ class Reader:
                 parameters=parameters,
                 inner=read_inner,
                 requires=requires,
+                budget=self.budget,
             )
             actors = read_actors(pairs["actors"][1], scope) if "actors" in pairs else ()
             who_makes_steps(pairs, actors, scope)
-            shown = tuple((key, text_of(value, 40)) for key, value in parameters.items())
+            shown = tuple((key, _in_id(value)) for key, value in parameters.items())
             tail = f" ({', '.join(f'{key}={text}' for key, text in shown)})" if shown else ""
             first = before.read(scope, given, name)
             steps = first + read_steps(own["steps"][1], scope)
@@ -326,6 +359,15 @@ class Reader:
             self.mistakes.add(node, f"two sets of `with` values look the same: {again}")
         return found
 
+    def _check_name(self, name: str, own: Pairs) -> None:
+        """Note a name that no command line could select, or no terminal shows as it is."""
+        if "::" in name:
+            self.mistakes.add(own["name"][1], "'::' parts what pytest selects by: a name cannot have it")
+        if not name.isprintable():
+            self.mistakes.add(own["name"][1], f"a name is printable and of one line, not {name!r}")
+        if len(name) > _MOST_NAME:
+            self.mistakes.add(own["name"][1], f"a name has at most {_MOST_NAME} characters, not {len(name)}")
+
     def _all_used(self, own: Pairs, pairs: Pairs) -> None:
         """Note names of `with` that nothing refers to: the same scenario would run several times."""
         if "with" not in own:
@@ -348,6 +390,11 @@ class Reader:
             if isinstance(node, SequenceNode) and not values:
                 self.mistakes.add(node, f"{name!r} of with has no values: no scenario would be left")
             lists.append([(name, value) for value in values])
+        sets = math.prod(len(values) or 1 for values in lists)
+        if sets > _MOST_SETS:
+            what = f"`with` makes {sets:,} scenarios of this one, {_MOST_SETS:,} are the most"
+            self.mistakes.add(pairs["with"][0], f"{what}: choose the values that matter")
+            return [dict(values[0] for values in lists if values)]
         return [dict(combination) for combination in itertools.product(*lists)] or [{}]
 
     def _within(self, pairs: Pairs, scope: Scope) -> float | None:
@@ -381,7 +428,7 @@ class Reader:
         self.mistakes.known(given, ("kind", "matches"), "expect_splat")
         matches = self._text(given, "matches")
         try:
-            re.compile(matches)
+            compiled(matches)
         except re.error as error:
             self.mistakes.add(given["matches"][1], f"{matches!r} is no regular expression: {error}")
         if "kind" not in given:
@@ -407,6 +454,11 @@ class Reader:
         if word:
             self.mistakes.add(pairs["expect_verdict"][1], f"expect_verdict is 'lost' or 'hung', not {word!r}")
         return None
+
+
+def _in_id(value: Node) -> str:
+    """Return a value of `with` as ids show it, where `::` would part them."""
+    return text_of(value, 40).replace("::", ":\\x3a")
 
 
 @lru_cache(maxsize=256)

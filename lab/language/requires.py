@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lab.language.nodes import Mistakes
 
 _CONFIG = re.compile(r"CONFIG_\w+(=(y|m|n|y\|m|\"[^\"]*\"|\d+|0x[0-9a-fA-F]+))?")
-VERSION = re.compile(r"(>=|<=|<|>|==)\s*(\d+(?:\.\d+)*)")
+VERSION = re.compile(r"(>=|<=|<|>|==)\s*(\d{1,6}(?:\.\d{1,6}){0,5})", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING
 
 from lab.abi.layout import nearest
 from lab.language.choice import Choice, Needs
+from lab.language.composing import weight
 from lab.language.composites import ListKind, RecordKind, record_parts
-from lab.language.nodes import MappingNode, Mistakes, Node, ScalarNode, SequenceNode, line_of, plain
+from lab.language.nodes import (
+    MappingNode,
+    Mistakes,
+    Node,
+    ScalarNode,
+    SequenceNode,
+    line_of,
+    plain,
+)
 from lab.language.outcome import ActorFacts, Outcome
 from lab.language.requires import Requires
 from lab.language.values import NOTHING, Reference, Value
@@ -18,6 +27,7 @@ from lab.language.values import NOTHING, Reference, Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
+    from lab.language.composing import Budget
     from lab.language.kinds import Kind
     from lab.language.reading import Words
     from lab.language.verb import Verb
@@ -75,6 +85,7 @@ class Scope:
         parameters: Mapping[str, Node] | None = None,
         inner: Callable[[Node, Scope, bool], Collection[object]] | None = None,
         requires: Requires | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.mistakes = mistakes
         self.words = words
@@ -93,6 +104,11 @@ class Scope:
         self.choices: list[Choice[Needs]] = []  # and what it uses on some targets only
         self.requires = requires or Requires()  # what is known of the target
         self._inner = inner
+        self._budget = budget
+        self._weights = {name: weight(node) for name, node in self.parameters.items()}
+        if budget is not None:
+            for name, node in self.parameters.items():
+                budget.spend(self._weights[name], node)
         self._compares = False
 
     @contextmanager
@@ -139,7 +155,10 @@ class Scope:
     def given(self, node: Node) -> Node:
         """Return the node that `with` gives where a step names its parameter, else the node itself."""
         if self.parameters and isinstance(node, ScalarNode) and node.value[:1] == "$" and plain(node):
-            return self.parameters.get(node.value[1:], node)
+            name = node.value[1:]
+            if self._budget is not None and name in self._weights:
+                self._budget.spend(self._weights[name], node)
+            return self.parameters.get(name, node)
         return node
 
     def inner_steps(self, node: Node, *, in_turn: bool = False) -> Collection[object]:

@@ -8,6 +8,7 @@ from pathlib import Path  # noqa: TC003 - a record's field
 from typing import TYPE_CHECKING
 
 from lab.abi.layout import nearest
+from lab.guest.layouts import MAX_OPERATIONS
 from lab.language.composites import ActorKind, ListKind, RecordKind, StepsKind
 from lab.language.expect import Expectations, read_expectations
 from lab.language.kinds import BoolKind, DurationKind, IntKind
@@ -73,6 +74,9 @@ def read_inner(node: Node, scope: Scope, in_turn: bool) -> tuple[Step, ...]:
     found: list[Step] = []
     bound: dict[str, Known] = {}
     items = scope.mistakes.items(node, scope.place)
+    if len(items) > MAX_OPERATIONS:
+        scope.mistakes.add(node, f"`{word}` has {len(items)} steps, {MAX_OPERATIONS} are the most")
+        return ()
     for item in items:
         step = read_step(item, scope)
         if step is None:

@@ -79,7 +79,7 @@ def _amounts(node: Node, mistakes: Mistakes) -> list[int]:
     found: list[int] = []
     for item in node.value if isinstance(node, SequenceNode) else [node]:
         text = mistakes.scalar(item, "bytes") or ""
-        if not text.isdecimal():
+        if not (text.isdecimal() and len(text) < 10):
             mistakes.add(item, f"bytes is a number or a list of them, not {text!r}")
         elif found and int(text) <= found[-1]:
             mistakes.add(item, "the numbers of bytes go up")

@@ -13,6 +13,7 @@ from lab.language.composites import ListKind, MapKind, RecordKind, TreeKind
 from lab.language.kinds import IntKind, Kind
 from lab.language.memory_kinds import DataKind, read_form, read_tree
 from lab.language.nodes import MappingNode, Node, Pairs, SequenceNode, text_of
+from lab.language.patterns import compiled
 from lab.language.values import Fixed
 from lab.language.wishes import (
     Between,
@@ -88,7 +89,7 @@ def _pattern(kind: Kind, node: Node, scope: Reading, written: str) -> Matcher | 
             scope.mistakes.add(node, f"{scope.place}: 'matches' stands alone, without min and max")
         text = scope.mistakes.scalar(pairs["matches"][1], "a regular expression") or ""
         try:
-            return Matches(re.compile(text), kind, written)
+            return Matches(compiled(text), kind, written)
         except re.error as error:
             scope.mistakes.add(pairs["matches"][1], f"{text!r} is no regular expression: {error}")
             return Matches(re.compile(""), kind, written)

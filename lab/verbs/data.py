@@ -10,14 +10,20 @@ from typing import Annotated, Any, ClassVar
 
 from lab.abi.layout import whole
 from lab.errors import UsageError
-from lab.language.annotations import Int, Size, Text
+from lab.language.annotations import Int, Length, Text
 from lab.language.context import Context
 from lab.language.data import form
-from lab.language.kinds import IntKind
+from lab.language.kinds import IntKind, length_trouble
 from lab.language.memory_kinds import Data
 from lab.language.nodes import Node, SequenceNode
 from lab.language.reading import Reading
 from lab.language.values import Several, Value
+
+
+def _check_length(size: int) -> None:
+    wrong = length_trouble(size)
+    if wrong:
+        raise UsageError(wrong)
 
 
 @form
@@ -30,16 +36,18 @@ def hex_(_context: Context, digits: Text) -> bytes:
 
 
 @form
-def repeat(_context: Context, data: Data, *, size: Size) -> bytes:
+def repeat(_context: Context, data: Data, *, size: Length) -> bytes:
     """Repeat some data, `size` bytes in all."""
     if not data:
         raise UsageError("{repeat: …} needs something to repeat")
+    _check_length(size)
     return (data * (size // len(data) + 1))[:size]
 
 
 @form
-def counting(context: Context, first: Int, *, size: Size) -> bytes:
+def counting(context: Context, first: Int, *, size: Length) -> bytes:
     """Consecutive unsigned 64-bit numbers from `first` on, as the target stores them, `size` bytes in all."""
+    _check_length(size)
     if size % 8:
         raise UsageError(f"{{counting: …}} is of 8 bytes each, {size} are no whole numbers")
     if not 0 <= first <= (1 << 64) - size // 8:
@@ -51,8 +59,9 @@ def counting(context: Context, first: Int, *, size: Size) -> bytes:
 
 
 @form
-def random(context: Context, size: Size, *, id_: Text = "") -> bytes:
+def random(context: Context, size: Length, *, id_: Text = "") -> bytes:
     """Random bytes from the run's seed; the same `id` and seed give the same bytes."""
+    _check_length(size)
     return pseudo.Random(f"{context.seed}/{id_}").randbytes(size)  # noqa: S311 - to be repeated, not secret
 
 
