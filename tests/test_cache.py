@@ -19,6 +19,7 @@ import pytest
 from lab.errors import CacheError, LabError
 from lab.progress import Progress
 from lab.store.cache import MANIFEST, Cache, digest, file_digest, tree_digest
+from lab.store.inventory import INVENTORY
 
 ROOT = Path(__file__).parents[1]
 
@@ -263,7 +264,7 @@ def test_an_entry_of_another_version_is_made_anew(tmp_path: Path, manifest: str 
     if manifest is not None:
         (place / MANIFEST).write_text(manifest)
     made = Cache(tmp_path).entry("root", "a", fill)
-    assert sorted(path.name for path in made.iterdir()) == [MANIFEST, "file"]
+    assert sorted(path.name for path in made.iterdir()) == [INVENTORY, MANIFEST, "file"]
 
 
 def test_other_versions_are_let_be(tmp_path: Path) -> None:

@@ -166,6 +166,7 @@ def template(spec: BootSpec, cache: Cache, progress: Progress) -> Template:
         if found is not None and _verified(found, key, cache):
             cache.discard(KIND, key_of(spec, now - RENEW_SECONDS))
             return found
+        progress.note(f"the template of {name} was damaged, it is made again")
         cache.discard(KIND, key)
     raise HostError(
         f"the template of {name} in {path} is damaged as soon as it is made",

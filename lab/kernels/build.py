@@ -121,7 +121,9 @@ def _build_tree(source: Path, headers: Headers, toolchain: Root, cache: Cache) -
     A directory whose last build did not come to its end is emptied: make trusts a half-written object.
     """
     key = digest("build-tree", _MODULES_FORMAT, headers.digest, toolchain.digest, str(source.resolve()))
-    kept = cache.entry("build-tree", key, lambda building, _: (building / "tree").mkdir(), durable=False)
+    kept = cache.entry(
+        "build-tree", key, lambda building, _: (building / "tree").mkdir(), durable=False, fixed=False
+    )
     dirty = kept / "dirty"
     descriptor = os.open(kept / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -158,7 +160,11 @@ def _collect(built: Built, tree: Path, building: Path, toolchain: Root, arch: Ar
         (outputs / kind).mkdir(parents=True, exist_ok=True)
     before = _read_stamps(outputs / "stamps.json")
     stamps = {module: _stamp(tree / path) for module, path in built.modules.items()}
-    fresh = [module for module, stamp in stamps.items() if before.get(module) != stamp]
+    fresh = [
+        module
+        for module, stamp in stamps.items()
+        if before.get(module) != [*stamp, *_digests(outputs, module)]  # links: entries share their damage
+    ]
     (outputs / "stamps.json").unlink(missing_ok=True)
     for module in fresh:
         for kind in ("ko", "debug"):
@@ -175,7 +181,8 @@ def _collect(built: Built, tree: Path, building: Path, toolchain: Root, arch: Ar
     for module in stamps:
         for kind in ("ko", "debug"):
             (building / kind / f"{module}.ko").hardlink_to(outputs / kind / f"{module}.ko")
-    (outputs / "stamps.json").write_text(json.dumps(stamps))
+    handed_out = {module: [*stamp, *_digests(outputs, module)] for module, stamp in stamps.items()}
+    (outputs / "stamps.json").write_text(json.dumps(handed_out))
     result = {"modules": sorted(stamps), "failed": built.failed, "warnings": built.warnings}
     (building / "result.json").write_text(json.dumps(result))
 
@@ -186,9 +193,17 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_ino, status.st_mtime_ns, status.st_size]
 
 
-def _read_stamps(path: Path) -> dict[str, list[int]]:
+def _digests(outputs: Path, module: str) -> list[str]:
+    """Return what the files of a module that are handed out are; nothing where they are not there."""
     try:
-        stamps: dict[str, list[int]] = json.loads(path.read_bytes())
+        return [file_digest(outputs / kind / f"{module}.ko") for kind in ("ko", "debug")]
+    except FileNotFoundError:
+        return []
+
+
+def _read_stamps(path: Path) -> dict[str, list[int | str]]:
+    try:
+        stamps: dict[str, list[int | str]] = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return stamps

@@ -111,7 +111,9 @@ class Fetcher:
 
         text = f"the download of {Path(item.path).name}"
         for _ in range(2):
-            entry = self._cache.entry("download", item.sha256, make, progress_text=text, durable=False)
+            entry = self._cache.entry(
+                "download", item.sha256, make, progress_text=text, durable=False, fixed=False
+            )
             if made:
                 return entry / "file"
             # Written by an earlier run, and maybe never brought to disk.

@@ -100,7 +100,7 @@ def fetch_source(source: Source, settings: Settings, cache: Cache, progress: Pro
 def _held(fetcher: Fetcher, item: Item, task: Task, cache: Cache) -> Path:
     """Fetch a file, and keep it from being removed when the fetcher is gone."""
     path = fetcher.file(item, task)
-    return cache.entry("download", item.sha256, _never, durable=False) / path.name
+    return cache.entry("download", item.sha256, _never, durable=False, fixed=False) / path.name
 
 
 def _never(_building: Path, final: Path) -> None:

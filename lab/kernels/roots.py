@@ -81,7 +81,10 @@ def root(
 def _held(name: str, cache: Cache, target: Architecture | None) -> Root | None:
     """Return a root that is there, held for as long as this process lives."""
     key = _known_key(name, cache, target=target)
-    return _load(cache.entry("root", key, _vanished)) if key else None
+    try:
+        return _load(cache.entry("root", key, _vanished)) if key else None
+    except _Vanished:  # or was damaged, which was told
+        return None
 
 
 def _make(
@@ -140,8 +143,12 @@ def _made_for(arch: Architecture, cache: Cache) -> str:
 _ONE_AT_A_TIME = threading.Lock()
 
 
+class _Vanished(LabError):  # noqa: N818 - what happened
+    """A root that was there is not there any more."""
+
+
 def _vanished(_building: Path, final: Path) -> None:
-    raise LabError(f"{final} was removed while it was wanted", hint="start again")
+    raise _Vanished(f"{final} was removed while it was wanted", hint="start again")
 
 
 def _load(path: Path) -> Root:

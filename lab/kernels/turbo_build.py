@@ -181,7 +181,11 @@ class _Tree:
     def build(self, own: Mapping[str, Root]) -> None:
         """Build all programs, each kept as soon as it is there; `own`: the QEMU root of each architecture."""
         kept = self._cache.entry(
-            "turbo-tree", self._key, lambda building, _: self._unpack(building), durable=False
+            "turbo-tree",
+            self._key,
+            lambda building, _: self._unpack(building),
+            durable=False,
+            fixed=False,
         )
         with _alone(kept, self._cache) as lock:
             build = self._configured(kept, lock)
@@ -298,7 +302,7 @@ class _Tree:
             (building / turbo.ABOUT).write_text(json.dumps(asdict(about), indent=1))
 
         key = f"{arch.name}-{about.digest[:24]}"
-        self._cache.entry("turbo", key, make)
+        self._cache.entry("turbo", key, make, fixed=False)  # bind() looks at it, and it is not made again
         self._cache.remember(turbo.fact(arch), {"for": turbo.wanted(arch, own), "key": key})
 
 

@@ -55,6 +55,10 @@ def _close(pool: Future[Pool]) -> None:
         pool.result().close()
 
 
+class _Damaged(Exception):  # noqa: N818 - what happened
+    """Something in the cache was not what it was; it is thrown away."""
+
+
 class Unwell(Exception):  # noqa: N818 - a verdict
     """The guest of a Python test is not well after it."""
 
@@ -173,8 +177,30 @@ class Lab:
         started = time.monotonic()
         try:
             self._make_ready(target, scenario)
+        except Unsupported:
+            raise
+        except Exception:  # what comes out of a damaged cache may raise anything
+            if not self._made_anew():
+                raise
+            self._make_ready(target, scenario)
         finally:
             self._readying = time.monotonic() - started
+
+    def _made_anew(self) -> bool:
+        """Look for damage in the cache before anybody is blamed; whether there was, and all begins anew."""
+        found = self.cache.verify()
+        for what in found:
+            note = f"the cache was damaged, what is needed is made again: {what}"
+            self.progress.note(note)
+            self._notes[note] = None
+        if found:
+            if self._early is not None:
+                self._early[1].add_done_callback(_close)
+                self._early = None
+            for target in list(self._ready):
+                self._forget(target)
+            self._broken.clear()
+        return bool(found)
 
     def _make_ready(self, target: Target, scenario: Scenario) -> None:
         with self._once(target, None):
@@ -341,7 +367,24 @@ class Lab:
         """Run a scenario in a guest of its own, after ready(); raises Unsupported.
 
         `patches` change the modules of this run alone. `afterwards` is called with the guest before it ends.
+        What goes wrong is told only when the cache is found to be sound.
         """
+        try:
+            return self._run_once(target, scenario, patches, afterwards, first=True)
+        except _Damaged:
+            self.ready(target, scenario)
+            return self._run_once(target, scenario, patches, afterwards, first=False)
+
+    def _run_once(
+        self,
+        target: Target,
+        scenario: Scenario,
+        patches: Sequence[Path],
+        afterwards: Callable[[Guest], None] | None,
+        *,
+        first: bool,
+    ) -> Record:
+        """Run it; `first`: raises _Damaged where the cache was, and not the scenario, to blame."""
         parts, started = self.target(target), time.monotonic()
         try:
             images = parts.patched(patches, tuple(scenario.loads)) if patches else parts.images
@@ -349,11 +392,19 @@ class Lab:
             turns = beside.alone(scenario, images)
             pool = self.pool(target, scenario.boot, modules, narrow, turns=turns)
             guest = pool.take(scenario.id)
-        except LabError as error:
+        except Unsupported:
+            raise
+        except Exception as error:
+            if first and self._made_anew():
+                raise _Damaged from error
+            if not isinstance(error, LabError):
+                raise
             return self.refused(target, scenario, error)
         taken = time.monotonic() - started
         with guest:
             record = self._run(target, scenario, guest, images, loaded=guest.restored and pool.loaded)
+            if record.findings and first and self._made_anew():
+                raise _Damaged
             record = replace(
                 record,
                 run=self.wishes.run,

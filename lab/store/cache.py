@@ -10,7 +10,8 @@
     ROOT/v1/records/        what became of scenarios (lab.run.results); clean() leaves it alone
 
 Whoever uses an entry holds a shared lock on its manifest, and who removes one takes that lock alone. Locks
-are flock(2): the kernel gives them up when a process dies, however it dies.
+are flock(2): the kernel gives them up when a process dies, however it dies. An entry that is damaged is of no
+use to its users: it is removed and made again also while they hold it (lab.store.inventory tells damage).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import CacheError, LabError
 from lab.progress import Progress
+from lab.store import inventory
 from lab.store.disk import disk_usage, free_bytes, remove_tree, sync
 from lab.store.locks import POLL_SECONDS, flock, is_free, lock_alone, lock_shared
 
@@ -45,6 +47,8 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, err
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ROOMS = ("tmp", "locks", "facts", "records")  # beside the kinds of entries
 _TOUCH_SECONDS = 600.0  # how exact "last used" is: a hit shall write nothing
+_SOUND_SECONDS = 86400.0  # what was found sound is read again after that, unless it was written to
+_RECENT_SECONDS = 60.0  # and not even looked at before that
 
 
 _MAKING: set[Path] = set()  # locks that this process has
@@ -119,6 +123,7 @@ class Cache:
         self._held: dict[Path, int] = {}  # entry -> the descriptor that holds its lock
         self._mutex = threading.Lock()
         self._interrupted = threading.Event()
+        self._sound: dict[Path, float] = {}  # entry -> when it was found to be as it was made
         with self._explained():
             for name in _ROOMS:
                 try:
@@ -139,12 +144,15 @@ class Cache:
         *,
         progress_text: str = "",
         durable: bool = True,
+        fixed: bool = True,
     ) -> Path:
         """Return the directory of an entry, made by `make(building, final)` if it is not there yet.
 
         `make` fills the directory `building`, which then becomes `final` in one step; whatever it raises
         passes through, and nothing stays. One process makes an entry, others wait for it. `durable`: on disk
-        before it is in place (not worth its time for what is checked again when it is used).
+        before it is in place (not worth its time for what is checked again when it is used). `fixed`: nobody
+        writes to it any more, so that damage is told, here what a glance shows, by verify() the rest; such an
+        entry is made again.
 
         Raises CacheError for a full or unwritable disk.
         """
@@ -154,12 +162,13 @@ class Cache:
         with self._explained(), self._lock(kind, key, progress_text):
             if self._hold(final, patient=True):
                 return final
+            self._throw_away_damaged(final)
             self._sweep(kind, key)
             building = Path(tempfile.mkdtemp(prefix=f"{kind}+{key}+", dir=self._base / "tmp"))
             try:
                 building.chmod(0o755)
                 make(building, final)
-                self._seal(kind, key, building, durable=durable)
+                self._seal(kind, key, building, durable=durable, fixed=fixed)
                 self._discard_foreign(final)
                 final.parent.mkdir(exist_ok=True)
                 building.rename(final)
@@ -185,10 +194,37 @@ class Cache:
         """Return an entry's directory if it is there; nothing is made or held."""
         final = self._place(kind, key)
         try:
-            _manifest(final / MANIFEST)
+            wrong, _ = inventory.glance(final, _manifest(final / MANIFEST))
         except (OSError, ValueError):
             return None
-        return final
+        return None if wrong else final
+
+    def verify(self) -> list[str]:
+        """Look whether what this run uses is still what was made, and throw away what is not.
+
+        To be asked before anybody is blamed for what went wrong; returns what was thrown away and why. What
+        was found sound within a day is read again only if it was written to. Raises CacheError.
+        """
+        if self._interrupted.is_set():
+            return []
+        found = []
+        with self._mutex:
+            held = list(self._held.items())
+        for final, descriptor in held:
+            if time.monotonic() - self._sound.get(final, -_RECENT_SECONDS) < _RECENT_SECONDS:
+                continue
+            wrong = self._damage(final, descriptor)
+            if not wrong:
+                self._sound[final] = time.monotonic()
+                continue
+            found.append(f"{final.parent.name} {final.name}: {wrong}")
+            with self._mutex:
+                self._held.pop(final, None)
+            with self._explained(), self._lock(final.parent.name, final.name, f"removing {final}"):
+                if _is_still(descriptor, final):
+                    self._throw_away(final)
+            os.close(descriptor)
+        return found
 
     def keys(self, kind: str) -> list[str]:
         """Return the keys of a kind's entries."""
@@ -248,7 +284,7 @@ class Cache:
             try:
                 with os.fdopen(descriptor, "w") as file:
                     os.fchmod(descriptor, 0o644)  # a cache may serve several users
-                    json.dump({"name": name, "value": value}, file)
+                    json.dump({"name": name, "value": value, "digest": _digest_of(value)}, file)
                 Path(temporary).replace(path)
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
@@ -258,8 +294,9 @@ class Cache:
         """Return the value under a name, None where there is none or it cannot be read."""
         try:
             fact = json.loads(self._fact(name).read_bytes())
-            return fact["value"] if fact["name"] == name else None
-        except (OSError, ValueError, KeyError, TypeError):
+            good = fact["name"] == name and fact.get("digest") in (None, _digest_of(fact["value"]))
+            return fact["value"] if good else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
     def forget(self, name: str) -> None:
@@ -337,9 +374,7 @@ class Cache:
             descriptor = lock_shared(final / MANIFEST, patient=patient)
             if descriptor is None:
                 return False
-            try:
-                _manifest(final / MANIFEST)
-            except (OSError, ValueError):
+            if self._glance(final):
                 os.close(descriptor)
                 return False
             self._held[final] = descriptor
@@ -347,6 +382,62 @@ class Cache:
             if time.time() - os.fstat(descriptor).st_mtime > _TOUCH_SECONDS:
                 os.utime(final / MANIFEST)
         return True
+
+    def _glance(self, final: Path) -> str:
+        """Return why an entry is not good, as far as that can be told at once: '' where it is."""
+        try:
+            manifest = _manifest(final / MANIFEST)
+            wrong, touched = inventory.glance(final, manifest)
+        except (OSError, ValueError, TypeError, AttributeError):
+            return "its manifest cannot be read"
+        return wrong or (self._changed(final, manifest) if touched else "")
+
+    def _damage(self, final: Path, descriptor: int) -> str:
+        """Return why an entry that was held is not good any more."""
+        if not _is_still(descriptor, final):
+            return "another run threw it away"
+        try:
+            manifest = _manifest(final / MANIFEST)
+            return inventory.glance(final, manifest)[0] or self._changed(final, manifest)
+        except (OSError, ValueError, TypeError, AttributeError):
+            return "its manifest cannot be read"
+
+    def _changed(self, final: Path, manifest: dict[str, Any]) -> str:
+        """Return in what an entry's contents are not what they were; read once a day, and when written to."""
+        fact = f"sound-{final.parent.name}-{digest(final.name)[:16]}"
+        state = inventory.state(final, MANIFEST)
+        known = self.recall(fact)
+        if isinstance(known, list) and known[0] == state and 0 <= time.time() - known[1] < _SOUND_SECONDS:
+            return ""
+        wrong = inventory.damage(final, manifest)
+        if not wrong:
+            with suppress(LabError):
+                self.remember(fact, [state, time.time()])
+        return wrong
+
+    def _throw_away_damaged(self, final: Path) -> None:
+        """Remove what is in an entry's place and is none, and tell; the caller has its lock."""
+        if (final / MANIFEST).exists():
+            wrong = self._glance(final)
+            if wrong and not self._is_foreign(final):
+                self.progress.note(f"{final} was damaged, it is made again: {wrong}")
+                self._throw_away(final)
+
+    @staticmethod
+    def _is_foreign(final: Path) -> bool:
+        """Return whether another version of the lab made something, which it may be using."""
+        try:
+            manifest = json.loads((final / MANIFEST).read_bytes())
+        except (OSError, ValueError):
+            return False
+        return isinstance(manifest, dict) and manifest.get("format") != FORMAT
+
+    def _throw_away(self, final: Path) -> None:
+        """Remove an entry, whoever uses it: it is of no use to them. The caller has its lock."""
+        gone = Path(tempfile.mkdtemp(prefix=f"{final.parent.name}+{final.name}+", dir=self._base / "tmp"))
+        with suppress(FileNotFoundError):
+            final.rename(gone / "gone")
+        remove_tree(gone)
 
     @contextmanager
     def _lock(self, kind: str, key: str, text: str) -> Iterator[None]:
@@ -369,8 +460,10 @@ class Cache:
             path.unlink(missing_ok=True)  # while it is held: lock_alone() looks whether the name still is it
             os.close(descriptor)
 
-    def _seal(self, kind: str, key: str, building: Path, *, durable: bool) -> None:
+    def _seal(self, kind: str, key: str, building: Path, *, durable: bool, fixed: bool) -> None:
         manifest = {"format": FORMAT, "kind": kind, "key": key, "bytes": disk_usage(building)}
+        if fixed:
+            manifest |= inventory.write(building, MANIFEST)
         (building / MANIFEST).write_text(json.dumps(manifest))
         if durable:
             sync(building)
@@ -467,6 +560,19 @@ class Cache:
             or path.is_relative_to(self._base)
             or self.root.is_relative_to(path)
         )
+
+
+def _is_still(descriptor: int, final: Path) -> bool:
+    """Return whether an entry is the one that was held."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), (final / MANIFEST).stat())
+    except OSError:
+        return False
+
+
+def _digest_of(value: Any) -> str:
+    """Return a digest of a value that is the same after it was written and read."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def _manifest(path: Path) -> dict[str, Any]:
