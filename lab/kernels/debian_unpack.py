@@ -3,23 +3,27 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import lzma
 import os
 import re
 import tarfile
-from typing import IO, TYPE_CHECKING, BinaryIO, TypeVar
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from lab.errors import FetchError
+from lab.kernels.beneath import Beneath, LeadsOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-T = TypeVar("T")
 
 _AR = b"!<arch>\n"
 _BLOCK = 1 << 20
+_MOST = 4 << 30  # bytes that a package may hold: the largest of those that are used holds half of one
+# What says that the archive's names are the trouble, not the disk.
+_NAMES = {*(errno.ENAMETOOLONG, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)}
 _MEMBER = 60  # bytes of an ar member's head
 # What Debian's merged /usr makes one: a package that still says bin/ means usr/bin/.
 _MERGED = re.compile(r"(bin|sbin|lib|lib32|lib64|libx32)(?=/|$)")
@@ -34,20 +38,21 @@ def unpack(package: Path, to: Path, wanted: Callable[[str], bool] | None = None)
     `wanted` says of a path inside the package, usr/bin/make say, whether it is taken. Links are made to
     point inside `to`. Raises FetchError for what is no package or would leave the directory.
     """
-    root = os.path.realpath(to)
-    safe = {root}
-    try:
-        with (
-            package.open("rb") as file,
-            _data(file, package) as data,
-            tarfile.open(fileobj=data, mode="r|", bufsize=_BLOCK) as archive,
-        ):
-            for member in archive:
-                name = _inside(member.name, package)
-                if name and not _USELESS.match(name) and (wanted is None or wanted(name)):
-                    _place(archive, member, name, root, safe)
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
-        raise FetchError(f"{package} is no whole Debian package: {error}", hint="report this") from error
+    left = _MOST
+    with (
+        _told(package, to, "Debian package"),
+        package.open("rb") as file,
+        _data(file, package) as data,
+        tarfile.open(fileobj=data, mode="r|", bufsize=_BLOCK) as archive,
+        Beneath(to) as beneath,
+    ):
+        for member in archive:
+            name = _inside(member.name, package)
+            left -= member.size
+            if left < 0:
+                raise FetchError(f"{package} holds more than {_MOST >> 30} GiB", hint="report this")
+            if name and not _USELESS.match(name) and (wanted is None or wanted(name)):
+                _place(archive, member, name, beneath)
 
 
 def unpack_source(
@@ -58,20 +63,19 @@ def unpack_source(
     `wanted` is asked with what is left of the path. Raises FetchError for what is no tarball or would leave
     the directory.
     """
-    root = os.path.realpath(to)
-    safe = {root}
-    try:
-        with tarfile.open(tarball) as archive:
-            for member in archive:
-                parts = _parts(member.name, tarball)[strip:]
-                name = "/".join(parts)
-                if not name or (wanted is not None and not wanted(name)):
-                    continue
-                if member.islnk():  # its target would have to be stripped too
-                    raise FetchError(f"{tarball} has a hard link: {name}", hint="report this")
-                _place(archive, member, name, root, safe, merged=False)
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
-        raise FetchError(f"{tarball} is no whole tarball: {error}", hint="report this") from error
+    left = _MOST
+    with _told(tarball, to, "tarball"), tarfile.open(tarball) as archive, Beneath(to) as beneath:
+        for member in archive:
+            parts = _parts(member.name, tarball)[strip:]
+            name = "/".join(parts)
+            left -= member.size
+            if left < 0:
+                raise FetchError(f"{tarball} holds more than {_MOST >> 30} GiB", hint="report this")
+            if not name or (wanted is not None and not wanted(name)):
+                continue
+            if member.islnk():  # its target would have to be stripped too
+                raise FetchError(f"{tarball} has a hard link: {name}", hint="report this")
+            _place(archive, member, name, beneath, merged=False)
 
 
 def _data(file: BinaryIO, package: Path) -> IO[bytes]:
@@ -79,7 +83,10 @@ def _data(file: BinaryIO, package: Path) -> IO[bytes]:
     if file.read(len(_AR)) != _AR:
         raise FetchError(f"{package} is no Debian package")
     while len(head := file.read(_MEMBER)) == _MEMBER:
-        name, size = head[:16].decode("ascii", "replace").rstrip(" /"), int(head[48:58])
+        name, digits = head[:16].decode("ascii", "replace").rstrip(" /"), head[48:58].rstrip()
+        if not digits.isdigit():
+            break
+        size = int(digits)
         if name == "data.tar.xz":
             return lzma.open(io.BufferedReader(_Part(file, size), _BLOCK))
         if name.startswith("data.tar"):
@@ -118,59 +125,41 @@ def _parts(name: str, package: Path | None = None) -> list[str]:
     return parts
 
 
-# Strings and os.* from here to the end: a kernel's headers are ten thousand files.
-
-
 def _place(
-    archive: tarfile.TarFile,
-    member: tarfile.TarInfo,
-    name: str,
-    root: str,
-    safe: set[str],
-    *,
-    merged: bool = True,
+    archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, to: Beneath, *, merged: bool = True
 ) -> None:
-    path = f"{root}/{name}"
     if member.isdir():
-        _check_directory(path, root, safe)
-        return
-    _check_directory(path.rpartition("/")[0], root, safe)
-    if member.isfile():
+        to.directory(name)
+    elif member.isfile():
         source = archive.extractfile(member)
         assert source is not None
-        descriptor = _make_anew(
-            path, lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
-        )
+        descriptor = to.file(name)
         with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - it is open already
             os.fchmod(descriptor, member.mode & 0o777 | 0o600)
             while chunk := source.read(_BLOCK):
                 file.write(chunk)
     elif member.issym():
-        target = _link(name, member.linkname, _inside if merged else str)
-        _make_anew(path, lambda: os.symlink(target, path))  # noqa: PTH211 - see above
+        to.link(name, _link(name, member.linkname, _inside if merged else str))
     elif member.islnk():
-        linked = f"{root}/{_inside(member.linkname)}"
-        _check_directory(linked.rpartition("/")[0], root, safe)
-        _make_anew(path, lambda: os.link(linked, path, follow_symlinks=False))
+        to.hard_link(name, _inside(member.linkname))
     # Devices and pipes belong to no root of ours.
 
 
-def _make_anew(path: str, make: Callable[[], T]) -> T:
+@contextmanager
+def _told(archive: Path, to: Path, what: str) -> Iterator[None]:
+    """Tell what is wrong with an archive; what is wrong with the disk passes, with a path that says where."""
     try:
-        return make()
-    except FileExistsError:
-        os.unlink(path)  # noqa: PTH108 - see above
-        return make()
-
-
-def _check_directory(path: str, root: str, safe: set[str]) -> None:
-    """Make a directory, and make sure that no link leads it out of the root."""
-    if path in safe:
-        return
-    os.makedirs(path, 0o755, exist_ok=True)  # noqa: PTH103 - see above
-    if not f"{os.path.realpath(path)}/".startswith(f"{root}/"):
-        raise FetchError(f"a package leads out of its place: {path}")
-    safe.add(path)
+        yield
+    except (tarfile.TarError, lzma.LZMAError, EOFError, UnicodeError, ValueError) as error:
+        raise FetchError(f"{archive} is no whole {what}: {error}", hint="report this") from error
+    except LeadsOut as error:
+        raise FetchError(f"{archive} leads out of its place: {error}", hint="report this") from error
+    except OSError as error:
+        if error.errno in _NAMES:
+            raise FetchError(f"{archive} cannot be unpacked: {error}", hint="report this") from error
+        if isinstance(error.filename, str):
+            error.filename = f"{to}/{error.filename}"
+        raise
 
 
 def _link(name: str, target: str, inside: Callable[[str], str]) -> str:
