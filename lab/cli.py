@@ -128,7 +128,11 @@ def _kvm(settings: Settings, progress: Progress) -> Diagnosis:
 
     lab = Lab(settings, WISHES, progress)
     try:
-        (target,) = lab.targets(["6.12"], [host().name], ["stock"])
+        (target,) = lab.targets(["6.12"], [host().name], ["stock"], fetch=False)
+        if not lab.source.is_cached(target.kernel):
+            return Diagnosis(
+                "kvm", "note", "not tried: there is no kernel yet", "run a scenario, then ask again"
+            )
         parts = lab.target(target)
         parts.spec(BootOptions())
         accel = parts.accel

@@ -7,6 +7,7 @@ import re
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -348,6 +349,24 @@ def test_kernels_are_found_and_kept(stocked: TinyArchive, cache: Cache) -> None:
     assert len(stocked.asked) == asked
     catalogue.load(settings, cache, QUIET, refresh=True)
     assert not any("Packages" in path for path, _ in stocked.asked[asked:])  # nothing in it had changed
+
+
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_a_mirror_that_is_gone_is_not_needed_where_all_is_there(
+    stocked: TinyArchive, cache: Cache, offline: str
+) -> None:
+    found = catalogue.load(stocked.settings(cache.root), cache, QUIET)
+    gone = {"CHANLAB_DEBIAN_MIRROR": "http://127.0.0.1:9/debian", "CHANLAB_OFFLINE": offline}
+    assert catalogue.load(stocked.settings(cache.root, **gone), cache, QUIET).kernels == found.kernels
+
+
+def test_another_mirror_is_asked_at_once(stocked: TinyArchive, cache: Cache) -> None:
+    settings = stocked.settings(cache.root)
+    catalogue.load(settings, cache, QUIET)
+    asked = len(stocked.asked)
+    changed = replace(settings, debian_mirror=f"{settings.debian_mirror}/")
+    catalogue.load(changed, cache, QUIET)
+    assert len(stocked.asked) > asked
 
 
 def test_runs_that_begin_at_once_ask_once(stocked: TinyArchive, cache: Cache) -> None:

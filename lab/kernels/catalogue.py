@@ -208,7 +208,11 @@ def load(
         return [
             name
             for name, known in kept.items()
-            if known is None or refresh or not (still or _age(known) < settings.index_hours * 3600)
+            if known is None
+            or refresh
+            or not (
+                still or (_age(known) < settings.index_hours * 3600 and known.get("from") == _from(settings))
+            )
         ]
 
     if fetch and stale():
@@ -244,7 +248,7 @@ def _renew(
     for note in sorted({note for one in fresh.values() for note in one["notes"]}):
         progress.note(note)
     for name, one in fresh.items():
-        cache.remember(_fact(name), {"for": _for(settings), **one})
+        cache.remember(_fact(name), {"for": _for(settings), "from": _from(settings), **one})
     return fresh
 
 
@@ -286,8 +290,12 @@ def _fact(arch: str) -> str:
 
 def _for(settings: Settings) -> str:
     """Return what a cached list depends on."""
-    mirrors = (settings.debian_mirror, settings.security_mirror)
-    return digest(FORMAT, file_digest(DATA), mirrors, settings.check_valid_until)
+    return digest(FORMAT, file_digest(DATA), settings.check_valid_until)
+
+
+def _from(settings: Settings) -> str:
+    """Return where a list is fetched from; one of another mirror is good where this one cannot be asked."""
+    return digest(settings.debian_mirror, settings.security_mirror)
 
 
 def _recall(arch: str, settings: Settings, cache: Cache) -> dict[str, Any] | None:

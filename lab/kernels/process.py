@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
+import tempfile
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.errors import LabError
+from lab.errors import HostError, LabError
+from lab.store.disk import free_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _GRACE_SECONDS = 3.0
+_FULL = os.strerror(errno.ENOSPC)  # as compilers and patch say it, with LC_ALL=C
 _lock = threading.Lock()
 _running: set[subprocess.Popen[bytes]] = set()
 _ended: set[subprocess.Popen[bytes]] = set()
@@ -37,7 +41,7 @@ def run(
     raised meanwhile (Ctrl+C in particular): make removes half-made files when it is told to end. Descriptors
     in `keep` stay open in it, so that a lock outlives this process as long as the work does. `on_line` is
     called with each line as it is said, by a program that is given no stdin. Raises OSError when it cannot be
-    started, LabError when end_all() ended it.
+    started, LabError when end_all() ended it, HostError when it failed for a full disk.
     """
     with _lock:
         process = subprocess.Popen(
@@ -63,7 +67,32 @@ def run(
             _ended.discard(process)
     if ended:
         raise LabError("interrupted", hint="start again: what was complete is kept")
-    return process.returncode, output.decode("utf-8", "replace")
+    text = output.decode("utf-8", "replace")
+    if process.returncode and _FULL in text:
+        raise no_space(next(line for line in text.splitlines() if _FULL in line).strip())
+    return process.returncode, text
+
+
+def no_space(said: str) -> HostError:
+    """Return the error of a disk that is full, in the words of whoever met it."""
+    place = Path(os.environ.get("TMPDIR") or tempfile.gettempdir())  # the latter passes over a full one
+    return HostError(
+        f"no space is left: {said}",
+        hint=f"temporary files are in {place} ({free_bytes(place) / 1e6:.0f} MB free): free some there, "
+        "or set TMPDIR to another directory",
+    )
+
+
+@contextmanager
+def scratch_directory(prefix: str) -> Iterator[Path]:
+    """Give a directory for temporary files; raises HostError where there is no space for them."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=prefix) as name:
+            yield Path(name)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise no_space(str(error.strerror)) from error
 
 
 def _listen(process: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> bytes:

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import UsageError
-from lab.kernels.process import run
+from lab.kernels.process import run, scratch_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -60,8 +59,7 @@ def patched(files: Mapping[str, bytes], patches: Sequence[Path], toolchain: Root
     """
     if not patches:
         return dict(files)
-    with tempfile.TemporaryDirectory(prefix="chanlab-patch-") as name:
-        scratch = Path(name)
+    with scratch_directory("chanlab-patch-") as scratch:
         for path, data in files.items():
             (scratch / path).parent.mkdir(parents=True, exist_ok=True)
             (scratch / path).write_bytes(data)

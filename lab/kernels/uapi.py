@@ -7,7 +7,6 @@ library's are only asked for what these leave to it.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from lab.abi import Abi, Structs
 from lab.abi.includes import included
 from lab.errors import BuildFailed
 from lab.kernels import uapi_headers
+from lab.kernels.process import scratch_directory
 from lab.kernels.toolchain import compiler, system_includes
 from lab.store.cache import digest, tree_digest
 
@@ -94,7 +94,7 @@ def _hides(include: Path, toolchain: Root, arch: Architecture) -> bool:
 
 def macros(headers: Sequence[str], toolchain: Root, arch: Architecture) -> list[str]:
     """Return the names of the macros without arguments that system headers define."""
-    with tempfile.TemporaryDirectory(prefix="chanlab-probe-") as scratch:
+    with scratch_directory("chanlab-probe-") as scratch:
         return _probe(_includes(headers), toolchain, arch, scratch).macros()
 
 
@@ -107,15 +107,15 @@ def _includes(headers: Sequence[str]) -> str:
     return "".join(f"#if __has_include(<{name}>)\n#include <{name}>\n#endif\n" for name in headers)
 
 
-def _probe(text: str, toolchain: Root, arch: Architecture, scratch: str, *options: str) -> Probe:
+def _probe(text: str, toolchain: Root, arch: Architecture, scratch: Path, *options: str) -> Probe:
     from lab.kernels.probe import Probe  # noqa: PLC0415 - brings pyelftools, which a warm run need not wait for
 
     argv = [*toolchain.command(compiler(toolchain, arch)), *system_includes(toolchain, arch), *options]
-    return Probe(text, argv, toolchain, Path(scratch))
+    return Probe(text, argv, toolchain, scratch)
 
 
 def _system(toolchain: Root, arch: Architecture) -> Abi:
-    with tempfile.TemporaryDirectory(prefix="chanlab-probe-") as scratch:
+    with scratch_directory("chanlab-probe-") as scratch:
         text = "#include <stddef.h>\n" + _includes(uapi_headers.KERNEL) + uapi_headers.EXTRA
         kernel = _probe(text, toolchain, arch, scratch).find()
         text = _includes([*uapi_headers.LIBRARY, *uapi_headers.KERNEL_WITH_LIBRARY])
@@ -144,7 +144,7 @@ def _public(names: dict[str, Any]) -> dict[str, Any]:
 def _user(names: Sequence[str], include: Path, toolchain: Root, arch: Architecture) -> Abi:
     include = include.resolve()
     text = "".join(f'#include "{name}"\n' for name in names)
-    with tempfile.TemporaryDirectory(prefix="chanlab-probe-") as scratch:
+    with scratch_directory("chanlab-probe-") as scratch:
         probe = _probe(text, toolchain, arch, scratch, f"-I{include}")
         try:
             found: Found = probe.find(below=include)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 from collections import Counter
 from dataclasses import replace
@@ -30,6 +31,22 @@ RUN = pytest.StashKey["Run"]()
 RECORD = "chanlab_record"  # what a report has of a scenario's record, as JSON
 # What a worker of xdist's is told: the run's id and seed, and where to say what it does.
 RUN_ID, SEED, PROGRESS = "chanlab_run", "chanlab_seed", "chanlab_progress"
+
+
+_DESCRIPTORS = 256  # guests, locks and directories of one process
+
+
+def _check_descriptors() -> None:
+    """Raise the limit of open files where it is low; raises pytest.UsageError where that is impossible."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= _DESCRIPTORS:
+        return
+    if hard != resource.RLIM_INFINITY and hard < _DESCRIPTORS:
+        raise pytest.UsageError(
+            f"this process may open {hard} files at once, the lab needs {_DESCRIPTORS}\n"
+            "  raise the limit: `ulimit -n 1024`, or in limits.conf"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, hard))
 
 
 class Run:
@@ -63,6 +80,7 @@ class Run:
             from lab.house import TREE, WISHES  # noqa: PLC0415 - as above
             from lab.run import lab as run_lab  # noqa: PLC0415 - as above
 
+            _check_descriptors()
             option = self._config.option
             wishes = replace(
                 WISHES,
