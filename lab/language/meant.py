@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.language.nodes import ScalarNode
+from lab.language.patterns import compiled
 
 if TYPE_CHECKING:
     from lab.language.nodes import Mistakes, Node, Pairs
@@ -50,7 +51,7 @@ def _texts(node: Node | None, key: str, mistakes: Mistakes) -> list[tuple[Node, 
 
 def _pattern(node: Node, text: str, mistakes: Mistakes) -> re.Pattern[str] | None:
     try:
-        return re.compile(text)
+        return compiled(text)
     except re.error as error:
         mistakes.add(node, f"{text!r} is no regular expression: {error}")
     return None
