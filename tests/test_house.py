@@ -15,6 +15,8 @@ import pytest
 
 from lab.house import TREE
 from lab.language import reader
+from lab.language.steps import all_steps
+from lab.run import fault
 from lab.verbs import table
 
 if TYPE_CHECKING:
@@ -94,13 +96,15 @@ def test_each_module_was_broken_in_three_ways() -> None:
 
 
 @pytest.mark.parametrize("patch", FAULTS, ids=lambda path: path.stem)
-def test_a_fault_names_what_must_fail(patch: Path) -> None:
-    head = dict(re.findall(r"^(\w+): (.+)$", patch.read_text().split("\n--- ")[0], re.MULTILINE))
-    assert head.keys() >= {"Channel", "Breaks", "Scenario", "Verdict"}
-    assert set(head["Verdict"].split(", ")) <= {"step failed", "splat", "hung", "lost", "unclean"}
-    file, _, name = head["Scenario"].partition("::")
-    loaded = reader.load(HOUSE / file, root=HOUSE, verbs=table(), tree=TREE)
-    assert name in {entry.id for entry in loaded.scenarios} | {entry.name for entry in loaded.scenarios}
+def test_a_fault_names_what_must_fail_and_where(patch: Path) -> None:
+    says = fault.read(patch)
+    assert set(says.verdicts) <= {"step failed", "splat", "hung", "lost", "unclean"}
+    loaded = reader.load(HOUSE / says.file, root=HOUSE, verbs=table(), tree=TREE)
+    named = [entry for entry in loaded.scenarios if says.scenario in (entry.id, entry.name)]
+    assert named != []
+    steps = [step.text for entry in named for step in all_steps(entry.steps)]
+    places = [seen.partition(" … ")[0] for seen in says.seen if seen.startswith("{")]
+    assert [place for place in places if not any(step.startswith(place) for step in steps)] == []
 
 
 def test_the_tree_names_no_mirror() -> None:
