@@ -364,4 +364,51 @@ def price(
         sys.exit(1)
 
 
+@main.command()
+@click.argument("modules", nargs=-1, required=True, type=_FILE)
+@click.option("--kernel", "kernels_", multiple=True, default=("6.12",), show_default=True, help="Repeatable.")
+@click.option("--arch", multiple=True, default=(DEFAULT,), show_default=True, help="Repeatable; or `all`.")
+@click.option(
+    "--only", multiple=True, metavar="TEXT", help="Only mutants with this in their name. Repeatable."
+)
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Only so many of each module.")
+@click.option("--seed", default=0, show_default=True, help="Which ones --sample draws.")
+@click.option("--scenarios", multiple=True, type=_FILE, help="These instead of the channel's. Repeatable.")
+@click.option("--list", "listed", is_flag=True, help="Name the mutants and try none.")
+@click.option("--patch", is_flag=True, help="Print them as patches and try none.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@told
+def mutate(
+    *,
+    modules: Sequence[Path],
+    kernels_: Sequence[str],
+    arch: Sequence[str],
+    only: Sequence[str],
+    sample: int | None,
+    seed: int,
+    scenarios: Sequence[Path],
+    listed: bool,
+    patch: bool,
+    as_json: bool,
+) -> None:
+    """Make one small mistake after the other in MODULES (kmod/X.c) and tell which no scenario notices.
+
+    A run that was ended goes on with the same command. Leaves with 1 where a mutant survives that
+    docs/mutants.yaml has no argument for.
+    """
+    from lab.mutate import run as mutate_  # noqa: PLC0415 - as above
+
+    wanted = mutate_.Wanted(modules, kernels_, arch, sample, seed, only, scenarios, as_json=as_json)
+    if listed or patch:
+        mutate_.show_mutants(modules, wanted, as_patch=patch)
+        return
+    settings, _, progress = _open(quiet=as_json)
+    try:
+        if not mutate_.main(settings, progress, wanted, _table):
+            sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("interrupted: the same command goes on from here", err=True)
+        sys.exit(130)
+
+
 __all__ = ["main"]

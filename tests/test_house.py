@@ -223,6 +223,7 @@ FLOORS = (
     "lab.run.runner",
     "lab.run.lab",
     "lab.measure",
+    "lab.mutate",
     "lab.plugin",
 )
 
@@ -250,7 +251,7 @@ def test_only_command_lines_know_where_our_own_things_are() -> None:
     """Modules, kernels and agents are handed down: the rest works for those of others too."""
     graph = python_graph()
     knows = {module for module, imported in graph.items() if "lab.house" in imported}
-    allowed = ("lab.cli", "lab.plugin", "lab.measure", "lab.pages")
+    allowed = ("lab.cli", "lab.plugin", "lab.measure", "lab.mutate", "lab.pages")
     assert "lab.plugin.run" in knows
     assert [module for module in sorted(knows) if not f"{module}.".startswith(allowed)] == []
     inner = [

@@ -19,7 +19,7 @@ from lab.language import verb as verb_
 from lab.language.outcome import OfPending, Outcome
 from lab.language.scope import kinds_of_outcome
 from lab.language.steps import COMMON
-from lab.pages import channels, reference
+from lab.pages import channels, mutants, reference
 from lab.verbs import FORMS, Call, Fd, Int, Plan, table, verb
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     ("name", "made"),
     [
         ("verbs.md", reference.page()),
+        ("mutants.md", mutants.page()),
         *channels.pages().items(),
         ("scenario.schema.json", reference.schema_text()),
     ],

@@ -2,7 +2,7 @@
 """What verbs and data forms say of themselves, as a page for people and as a JSON Schema for editors.
 
 ``python -m lab.pages.reference`` writes docs/verbs.md and docs/scenario.schema.json, and what
-lab.pages.channels makes; a test compares them.
+lab.pages.channels and lab.pages.mutants make; a test compares them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lab.language.outcome import OfPending, Outcome
 from lab.language.scope import kinds_of_outcome
 from lab.language.steps import COMMON
 from lab.language.trips import TRIP_KEYS
-from lab.pages import channels
+from lab.pages import channels, mutants
 from lab.verbs import Verb, table
 
 if TYPE_CHECKING:
@@ -297,7 +297,12 @@ def schema_text() -> str:
 
 def write(directory: Path = DOCS) -> list[Path]:
     """Write all the files."""
-    made = {"verbs.md": page(), "scenario.schema.json": schema_text(), **channels.pages()}
+    made = {
+        "verbs.md": page(),
+        "scenario.schema.json": schema_text(),
+        "mutants.md": mutants.page(),
+        **channels.pages(),
+    }
     for name, text in made.items():
         (directory / name).write_text(text, encoding="utf-8")
     return [directory / name for name in made]

@@ -362,24 +362,27 @@ class Lab:
         scenario: Scenario,
         *,
         patches: Sequence[Path] = (),
+        images: Mapping[str, bytes] | None = None,
         afterwards: Callable[[Guest], None] | None = None,
     ) -> Record:
         """Run a scenario in a guest of its own, after ready(); raises Unsupported.
 
-        `patches` change the modules of this run alone. `afterwards` is called with the guest before it ends.
-        What goes wrong is told only when the cache is found to be sound.
+        `patches` change the modules of this run alone; `images`: what came of that, where it was built
+        already. `afterwards` is called with the guest before it ends. What goes wrong is told only when the
+        cache is found to be sound.
         """
         try:
-            return self._run_once(target, scenario, patches, afterwards, first=True)
+            return self._run_once(target, scenario, patches, images, afterwards, first=True)
         except _Damaged:
             self.ready(target, scenario)
-            return self._run_once(target, scenario, patches, afterwards, first=False)
+            return self._run_once(target, scenario, patches, images, afterwards, first=False)
 
     def _run_once(
         self,
         target: Target,
         scenario: Scenario,
         patches: Sequence[Path],
+        images: Mapping[str, bytes] | None,
         afterwards: Callable[[Guest], None] | None,
         *,
         first: bool,
@@ -387,7 +390,8 @@ class Lab:
         """Run it; `first`: raises _Damaged where the cache was, and not the scenario, to blame."""
         parts, started = self.target(target), time.monotonic()
         try:
-            images = parts.patched(patches, tuple(scenario.loads)) if patches else parts.images
+            if images is None:
+                images = parts.patched(patches, tuple(scenario.loads)) if patches else parts.images
             modules, narrow = ((), False) if patches else self._ahead(target, scenario)
             turns = beside.alone(scenario, images)
             pool = self.pool(target, scenario.boot, modules, narrow, turns=turns)

@@ -242,7 +242,7 @@ class Ready:
     @cached_property
     def images(self) -> Mapping[str, bytes]:
         """The modules' files as they are sent to a guest, by module name; the kernel's own among them."""
-        return Images({name: path.read_bytes() for name, path in self.modules.ko.items()}, self.shipped)
+        return self._images(self.modules)
 
     def loads(self, modules: Loads) -> Loads:
         """Return modules to load, each of the kernel's own behind what it needs; built in ones are left out.
@@ -257,16 +257,39 @@ class Ready:
 
         `only`: those that are loaded; none: all. Raises BuildFailed when one does not compile any more.
         """
+        return self._whole(self._patched(patches, only, self._progress), patches)
+
+    def mutated(self, patch: Path, module: str, needs: Sequence[str]) -> Mapping[str, bytes]:
+        """Return the modules, of which one has a patch; without a word, and nothing is kept of it.
+
+        `needs`: whose symbols it uses. Raises what patched() does.
+        """
+        from lab.progress import Progress  # noqa: PLC0415 - only `lab mutate` needs it
+
+        built = self._patched([patch], (module, *needs), Progress(quiet=True))
+        try:
+            images = self._whole(built, [patch])
+            others = {name: self.images[name] for name in self.modules.ko}
+            return Images({**others, module: images[module]}, self.shipped)
+        finally:
+            self._cache.discard("modules", built.digest)
+
+    def _patched(self, patches: Sequence[Path], only: Sequence[str], progress: Progress) -> Modules:
         from lab.kernels.build import build_modules  # noqa: PLC0415 - only deliberate faults are built here
 
         headers, toolchain = self._headers.result(), self._toolchain.result()
-        built = build_modules(
-            self._wishes.tree.path, headers, toolchain, self._cache, self._progress, tuple(patches), only
+        return build_modules(
+            self._wishes.tree.path, headers, toolchain, self._cache, progress, tuple(patches), only
         )
+
+    def _whole(self, built: Modules, patches: Sequence[Path]) -> Mapping[str, bytes]:
         for name, output in built.failed.items():
             raise BuildFailed(
                 f"{name} does not compile with {', '.join(path.stem for path in patches)}", output
             )
+        return self._images(built)
+
+    def _images(self, built: Modules) -> Mapping[str, bytes]:
         return Images({name: path.read_bytes() for name, path in built.ko.items()}, self.shipped)
 
     def abi(self, uapi: Sequence[str]) -> Abi:
