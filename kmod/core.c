@@ -102,34 +102,6 @@ void lab_store_give_back(struct lab_message *message)
 }
 EXPORT_SYMBOL_GPL(lab_store_give_back);
 
-ssize_t lab_store_get(void *buf, size_t size)
-{
-	struct lab_message *message = lab_store_take();
-	size_t len;
-
-	if (!message)
-		return -EAGAIN;
-	len = min(message->len, size);
-	memcpy(buf, message->data, len);
-	lab_message_free(message);
-	return len;
-}
-EXPORT_SYMBOL_GPL(lab_store_get);
-
-ssize_t lab_store_peek_size(void)
-{
-	struct lab_message *message;
-	ssize_t len = -EAGAIN;
-
-	mutex_lock(&store_lock);
-	message = list_first_entry_or_null(&store_messages, struct lab_message, link);
-	if (message)
-		len = message->len;
-	mutex_unlock(&store_lock);
-	return len;
-}
-EXPORT_SYMBOL_GPL(lab_store_peek_size);
-
 ssize_t lab_store_length(unsigned int index)
 {
 	struct lab_message *message;

@@ -31,14 +31,9 @@ struct lab_message {
 int lab_store_put(const void *data, size_t len);
 
 /*
- * Take the oldest message off and copy it to @buf. Its length as copied; what is
- * beyond @size is lost (ask lab_store_peek_size() or use lab_store_take() where
- * this matters); -EAGAIN when there is none. Wakes with EPOLLOUT, notifies with
- * LAB_STORE_TAKEN.
+ * Take the oldest message off: NULL when there is none. Free with lab_message_free().
+ * Wakes with EPOLLOUT, notifies with LAB_STORE_TAKEN.
  */
-ssize_t lab_store_get(void *buf, size_t size);
-
-/* The same without a copy: NULL when there is none. Free with lab_message_free(). */
 struct lab_message *lab_store_take(void);
 void lab_message_free(struct lab_message *message);
 
@@ -47,9 +42,6 @@ void lab_message_free(struct lab_message *message);
  * depth. For a taker that could not deliver it. Wakes and notifies like a put.
  */
 void lab_store_give_back(struct lab_message *message);
-
-/* Length of the oldest message, which stays; -EAGAIN when there is none. */
-ssize_t lab_store_peek_size(void);
 
 /* Length of the @index-th oldest message, which stays; -ENOENT when there are not that many. */
 ssize_t lab_store_length(unsigned int index);
