@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lab.scenario import Scenario
 
 _STORE = "core"
+_LONG_SECONDS = 3.0  # of a scenario that fails: it may have been the time
 _AHEAD = 2  # mutants that are built while the one before them is tried
 # What differs although the code is the same: a digest of the debug information, one of the source.
 _NO_CODE = (".note.gnu.build-id", ".modinfo")
@@ -152,8 +153,19 @@ class Trial:
                     hint=record.findings[0].hint or "what was found so far is kept: start again",
                 )
             if record.verdict is not Run.PASSED:
+                if record.seconds.steps > _LONG_SECONDS:
+                    self._confirm(scenario)
                 return Outcome(mutant.id, Verdict.CAUGHT, scenario.id, _seen(record))
         return Outcome(mutant.id, Verdict.SURVIVED)
+
+    def _confirm(self, scenario: Scenario) -> None:
+        """Make sure that it was the mutant that took so long, and not the host; raises NotWell."""
+        record = self._lab.run(self._target, scenario)
+        if record.verdict is not Run.PASSED:
+            raise NotWell(
+                f"{scenario.id} on {self._target} failed without a mutant, too: {record.title}",
+                hint="others use this host: what was found so far is kept, start again when it is quiet",
+            )
 
     def _ordered(self, mutant: Mutant) -> list[Scenario]:
         """Return the scenarios, those first that are likely to notice: a mutant that is caught ends there."""
