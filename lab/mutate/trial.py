@@ -112,6 +112,8 @@ class Trial:
     def _passing(self) -> Iterator[Scenario]:
         lab, target = self._lab, self._target
         scenarios = self._subject.scenarios
+        for scenario in scenarios:
+            lab.expect(target, scenario, 0)  # its modules are built, and none is loaded ahead
         with lab.progress.task(f"{self._subject.name}: without a mutant", len(scenarios)) as task:
             for scenario in scenarios:
                 try:
