@@ -111,6 +111,7 @@ def test_a_mutant_is_a_patch_for_the_faults() -> None:
         ("spin_unlock_irq(&lock);", ["drop unlock"]),
         ("up_read(&sem);", ["drop unlock"]),
         ("spin_lock_bh(&lock);", ["drop lock"]),
+        ("spin_lock_init(&lock);", ["drop statement"]),
         ("complete(&done);", ["drop wake-up"]),
         ("kill_fasync(&readers, SIGIO, POLL_IN);", ["drop wake-up"]),
         ("fput(file);", ["drop put"]),

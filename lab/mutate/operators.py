@@ -34,7 +34,7 @@ _CALLS = (
     ),
     ("drop wake-up", re.compile(r"wake|complete|notify|_call_chain|kill_fasync|_signal|queue_work|schedule")),
     ("drop unlock", re.compile(r"unlock|(?:^|_)up(?:_read|_write)?$|local_irq_(?:restore|enable)")),
-    ("drop lock", re.compile(r"lock(?:_\w+)?$|(?:^|_)down(?:_\w+)?$|local_irq_(?:save|disable)")),
+    ("drop lock", re.compile(r"lock(?:_(?!init)\w+)?$|(?:^|_)down(?:_\w+)?$|local_irq_(?:save|disable)")),
     ("drop put", re.compile(r"(?:^|_)f?put(?:_|$)|free|release|unref|drop|put_")),
 )
 _NEGATED = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
