@@ -16,6 +16,7 @@ import pytest
 from lab.arch import DEFAULT
 from lab.errors import LabError
 from lab.plugin import ini
+from lab.plugin.ending import end_at_once
 from lab.plugin.options import DEFAULT_KERNEL
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Run:
             from lab.run import lab as run_lab  # noqa: PLC0415 - as above
 
             _check_descriptors()
+            end_at_once(worker=hasattr(self._config, "workerinput"))
             option = self._config.option
             wishes = replace(
                 WISHES,
@@ -124,6 +126,7 @@ class Run:
         if self._hub is None:
             from lab.relay import Hub  # noqa: PLC0415 - only where there are workers
 
+            end_at_once(worker=False)
             self._hub = Hub(self.progress)
         return self._hub
 
