@@ -46,6 +46,7 @@ static DEFINE_SPINLOCK(lab_blk_lock);	/* of what follows */
 static struct lab_blk_stats lab_blk_stats;
 static struct lab_blk_fail lab_blk_fail;
 static bool lab_blk_holding;
+static bool lab_blk_going;		/* it is being removed: nothing is held any more */
 static LIST_HEAD(lab_blk_held);		/* requests, by their queuelist, in order */
 
 /* --- requests --------------------------------------------------------------------- */
@@ -226,6 +227,7 @@ static int lab_blk_ioctl(struct block_device *bdev, lab_blk_mode_t mode, unsigne
 			 unsigned long arg)
 {
 	void __user *argp = (void __user *)arg;
+	int ret = 0;
 
 	switch (cmd) {
 	case LAB_BLK_IOC_STATS:
@@ -247,9 +249,12 @@ static int lab_blk_ioctl(struct block_device *bdev, lab_blk_mode_t mode, unsigne
 		return 0;
 	}
 	spin_lock(&lab_blk_lock);
-	lab_blk_holding = true;
+	if (lab_blk_going)
+		ret = -ENODEV;
+	else
+		lab_blk_holding = true;
 	spin_unlock(&lab_blk_lock);
-	return 0;
+	return ret;
 }
 
 static const struct block_device_operations lab_blk_fops = {
@@ -262,6 +267,13 @@ static const struct block_device_operations lab_blk_fops = {
 
 static DEFINE_MUTEX(lab_blk_plug_lock);
 static struct gendisk *lab_blk_disk;	/* NULL while it is out */
+
+static void lab_blk_set_going(bool going)
+{
+	spin_lock(&lab_blk_lock);
+	lab_blk_going = going;
+	spin_unlock(&lab_blk_lock);
+}
 
 static int lab_blk_insert(void)
 {
@@ -282,6 +294,7 @@ static int lab_blk_insert(void)
 	strscpy(disk->disk_name, "lab_blockdev", sizeof(disk->disk_name));
 	set_capacity(disk, LAB_BLK_SIZE >> SECTOR_SHIFT);
 
+	lab_blk_set_going(false);
 	ret = lab_add_disk(disk);
 	if (ret) {
 		lab_put_disk(disk);
@@ -303,7 +316,8 @@ static int lab_blk_remove(void)
 
 	mutex_lock(&lab_blk_plug_lock);
 	if (lab_blk_disk) {
-		/* del_gendisk() waits for all requests that are under way. */
+		/* del_gendisk() waits for all requests that are under way: nobody may hold one now. */
+		lab_blk_set_going(true);
 		lab_blk_release();
 		del_gendisk(lab_blk_disk);
 		lab_put_disk(lab_blk_disk);

@@ -340,7 +340,9 @@ static int lab_nl_released(struct notifier_block *nb, unsigned long event, void 
 {
 	const struct netlink_notify *notify = data;
 
-	if (event == NETLINK_URELEASE && notify->protocol == LAB_NETLINK_PROTOCOL)
+	/* Ours is a socket of the first network namespace: in another one a port is somebody else's. */
+	if (event == NETLINK_URELEASE && notify->protocol == LAB_NETLINK_PROTOCOL &&
+	    net_eq(notify->net, &init_net))
 		lab_nl_forget(notify->portid);
 
 	return NOTIFY_DONE;
