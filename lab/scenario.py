@@ -41,9 +41,10 @@ class ModuleLoad:
 
     @property
     def text(self) -> str:
-        """The parameters as the kernel takes them: ``depth=4 name="a b"``."""
+        """The parameters as the kernel takes them: ``depth=4 name="a b"`` (next_arg() in lib/cmdline.c)."""
         return " ".join(
-            f'{key}="{value}"' if " " in value else f"{key}={value}" for key, value in self.params
+            f'{key}="{value}"' if any(each.isspace() for each in value) else f"{key}={value}"
+            for key, value in self.params
         )
 
 

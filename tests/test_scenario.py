@@ -555,3 +555,17 @@ def test_requirements() -> None:
 def test_the_house_s_own_scenarios_have_no_mistakes() -> None:
     house = Path(__file__).resolve().parent.parent
     assert reader.check([house / "scenarios"], root=house, verbs=table(), tree=Tree(house / "kmod")) == []
+
+
+def test_a_parameter_with_a_quote_in_it_is_no_parameter(root: Path) -> None:
+    text = "channel: x\nmodules: [{lab_core: {depth: '1\"'}}]\nscenarios:\n  - {name: n, steps: [open: /x]}\n"
+    said = "scenarios/x.yaml:2: parameter 'depth': no kernel takes a value with a quote in it"
+    assert file_mistakes(root, text) == [said]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("4", "x=4"), ("a b", 'x="a b"'), ("a\tb", 'x="a\tb"'), ("a\n", 'x="a\n"'), ("", "x=")],
+)
+def test_parameters_are_as_the_kernel_takes_them(value: str, text: str) -> None:
+    assert scenario.ModuleLoad("lab_x", (("x", value),)).text == text

@@ -197,6 +197,8 @@ class Reader:
                 self._known_parameter(name_node, key_node, key)
                 shown = scope.given(value) if scope else value
                 text = self.mistakes.scalar(shown, f"parameter {key!r}")
+                if '"' in (text or ""):
+                    self.mistakes.add(value, f"parameter {key!r}: no kernel takes a value with a quote in it")
                 params.append((key, text or ""))
         name = self.mistakes.scalar(name_node, "a module's name")
         if name is None:

@@ -1,18 +1,27 @@
 # SPDX-License-Identifier: MIT
 """Modules as steps."""
 
+from lab.errors import UsageError
 from lab.scenario import ModuleLoad
 from lab.verbs import Call, Flags, Outcome, Plan, Text, verb
 
 
 @verb
-def load_module(call: Call, module: Text, *, params: dict[str, Text] | None = None) -> Plan[Outcome]:
+def load_module(
+    call: Call, module: Text, *, params: dict[str, Text] | None = None, options: Text | None = None
+) -> Plan[Outcome]:
     """Load a module.
 
-    init_module(2) by the actor, with `params`. The scenario's end unloads it.
+    init_module(2) by the actor, with `params`, or with `options`, all of them as one text that
+    the kernel gets as it is. The scenario's end unloads it.
     """
-    pairs = tuple((key, value) for key, value in (params or {}).items())
-    text = ModuleLoad(module, pairs).text
+    if params and options is not None:
+        raise UsageError("either params or options: the kernel is given one text")
+    pairs = tuple((params or {}).items())
+    for key, value in pairs:
+        if '"' in value:
+            raise UsageError(f"parameter {key!r}: no kernel takes a value with a quote in it")
+    text = ModuleLoad(module, pairs).text if options is None else options
     image = call.image(module)
     index = call.syscall("init_module", call.program.buffer(image), len(image), call.text(text))
     return Plan(lambda reply: Outcome(**call.result(reply, index)), loads=module)
