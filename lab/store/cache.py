@@ -404,6 +404,8 @@ class Cache:
 
     def _changed(self, final: Path, manifest: dict[str, Any]) -> str:
         """Return in what an entry's contents are not what they were; read once a day, and when written to."""
+        if not inventory.is_known(manifest):
+            return ""  # others write there: not even what files there are can be told
         fact = f"sound-{final.parent.name}-{digest(final.name)[:16]}"
         state = inventory.state(final, MANIFEST)
         known = self.recall(fact)

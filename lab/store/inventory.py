@@ -49,9 +49,14 @@ def glance(directory: Path, known: Mapping[str, Any]) -> tuple[str, bool]:
     return "", touched
 
 
+def is_known(known: Mapping[str, Any]) -> bool:
+    """Whether somebody wrote down what the files of a directory are."""
+    return "inventory" in known
+
+
 def damage(directory: Path, known: Mapping[str, Any]) -> str:
     """Return what is wrong with any file, '' where all are as they were or nobody wrote down how that is."""
-    if "inventory" not in known:
+    if not is_known(known):
         return ""
     try:
         data = (directory / INVENTORY).read_bytes()
