@@ -28,7 +28,7 @@ ROUND = [Op.CALL, Op.FETCH, Op.CALL, Op.CALL, Op.LOAD]
 
 
 def test_each_round_has_operations_of_its_own_and_the_same_memory() -> None:
-    made = Unrolled(X86_64, parts(), 3, meeting=(5, 2))
+    made = Unrolled(X86_64, parts(), 3, meeting=(5, 2, 1.0))
     assert [op for op, _ in made.operations] == [Op.BARRIER, Op.LOOP, *ROUND * 3]
     assert made.operations[1][1] == OpLoop(15, 0, 1)
     assert len(made.buffers) == 2

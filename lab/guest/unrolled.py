@@ -46,7 +46,7 @@ class Unrolled(Program):
         programs: Sequence[Program],
         times: int,
         *,
-        meeting: tuple[int, int] | None = None,
+        meeting: tuple[int, int, float] | None = None,
     ) -> None:
         """`programs` are what a round is made of, in order; `meeting` is a barrier before the first round."""
         super().__init__(arch)

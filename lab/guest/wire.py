@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from lab.arch import Architecture
 
-BARRIER_SECONDS: Final = 10.0  # how long an actor waits for the others before it gives up
+BARRIER_SECONDS: Final = 10.0  # how long an actor waits for the others, unless it is said
 U64: Final = (1 << 64) - 1
 _MOST_MEMORY: Final = 1 << 40  # bytes of a buffer: a page count of it fits everywhere
 
@@ -259,11 +259,14 @@ class Program:
         """Take the siginfos recorded so far in this process into `Reply.signals`."""
         self._add(Op.SIGNALS)
 
-    def barrier(self, ident: int, parties: int) -> None:
-        """Wait until `parties` actors have come to barrier `ident` (0..65535, fresh for each meeting)."""
+    def barrier(self, ident: int, parties: int, seconds: float = BARRIER_SECONDS) -> None:
+        """Wait until `parties` actors have come to barrier `ident` (0..65535, fresh for each meeting).
+
+        The program fails when they have not after `seconds`.
+        """
         if not (0 <= ident <= 0xFFFF and 1 <= parties <= ACTORS):
             raise UsageError(f"no barrier {ident} for {parties} actors")
-        self._add(Op.BARRIER, layouts.OpBarrier(ident, parties, int(BARRIER_SECONDS * 1e9)))
+        self._add(Op.BARRIER, layouts.OpBarrier(ident, parties, int(seconds * 1e9)))
 
     def fork(self, child: int) -> int:
         """Fork; the child becomes actor number `child` (see Agent.reserve); the index of the parent's result.

@@ -283,8 +283,8 @@ class Session:
             machine=self.machine,
         )
 
-    def prepare(self, step: Step, *, meeting: tuple[int, int] | None = None) -> Running:
-        """Plan a step and hand it to its actor; `meeting` is a barrier to wait at first (number, parties).
+    def prepare(self, step: Step, *, meeting: tuple[int, int, float] | None = None) -> Running:
+        """Plan a step and hand it to its actor; `meeting` is a barrier at first: number, parties, seconds.
 
         Fails the step when the actor is dead or busy.
         """
@@ -346,7 +346,8 @@ class Session:
         running: list[Running] = []
         for step in steps:
             self.current = step
-            running.append(self.prepare(step, meeting=(number, len(steps))))
+            # On a slow target the last one may come late.
+            running.append(self.prepare(step, meeting=(number, len(steps), 2 * self.patience)))
         failed: list[StepFailed] = []
         for each in running:
             self.current = each.step
