@@ -20,9 +20,9 @@ from lab.errors import (
     Unsupported,
 )
 from lab.run import beside, runner
-from lab.run.leftovers import Watch
 from lab.run.ready import Loads, Ready, Wishes
 from lab.run.record import Finding, Identity, Provenance, Record, Seconds, Verdict, refused
+from lab.run.watched import Watch
 from lab.store.cache import Cache
 
 if TYPE_CHECKING:

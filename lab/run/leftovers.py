@@ -2,15 +2,13 @@
 """What a module leaves behind when it has gone, and what did not keep it while it was used.
 
 Looked at right after unloading, at once: what has a name, against what had one before the module came
-(lab.guest.names); which timers are armed whose function has gone (lab.guest.timers); how much memory is
-free. That costs a few milliseconds, and looking everywhere several
-times as much: that is done once for each list of modules in a process, all that comes after the same modules
-is looked at where most modules have their names.
+(lab.guest.names); which timers are armed whose function has gone (lab.guest.timers); how much memory is free.
+That costs a few milliseconds, and looking everywhere several times as much: that is done once for each list
+of modules in a process; after the same modules it is looked where most have their names (lab.run.watched).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.guest import timers
@@ -31,14 +29,6 @@ _MOST_SHOWN = 12
 _GROWN_KIB = 7 << 10
 _NARROW_KIB = 2 << 10
 PLACE = Place("the health check after unloading")
-
-
-@dataclass
-class Watch:
-    """What was looked at already, by one process for one target."""
-
-    everywhere: set[object] = field(default_factory=set)  # lists of modules
-    counted: set[tuple[object, str]] = field(default_factory=set)  # and nodes that keep them
 
 
 def left_behind(before: Names, now: Names, meant: Sequence[str], *, takes: bool) -> list[Finding]:
@@ -96,7 +86,10 @@ def still_armed(guest: Guest, before: Mapping[int, Armed], images: Mapping[str, 
     """
     if guest.timers is None:
         return []
-    gone = timers.dangling(guest.armed, guest.timers, guest.agent.arch, guest.agent)
+    try:
+        gone = timers.dangling(guest.armed, guest.timers, guest.agent.arch, guest.agent)
+    except OSError:  # this kernel does not let its memory be read
+        return []
     found = []
     for each in gone:
         function = each.function or getattr(before.get(each.address), "function", None)

@@ -14,18 +14,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lab.errors import GuestError, GuestHung, GuestLost, LabError
-from lab.guest import timers
 from lab.guest.answers import LAB
 from lab.guest.splat import splats
 from lab.kernels.modinfo import GPL_COMPATIBLE, licence
-from lab.language.meant import MEMORY
-from lab.language.outcome import Outcome
-from lab.language.steps import all_steps
-from lab.language.values import Fixed
 from lab.run import leftovers, unclean
-from lab.run.leftovers import Watch
 from lab.run.record import Finding, Identity, Place, Record, Seconds, Verdict
 from lab.run.session import LeakedReference, Session, StepFailed
+from lab.run.watched import Watch, Watched
 from lab.verbs import table
 
 if TYPE_CHECKING:
@@ -34,8 +29,6 @@ if TYPE_CHECKING:
     from lab.guest.machine import Guest
     from lab.guest.splat import Splat
     from lab.guest.symbols import Symbols
-    from lab.guest.timers import Armed
-    from lab.language.steps import Step
     from lab.run.ready import Ready
     from lab.run.unclean import Complaints
     from lab.scenario import Scenario, SplatWanted
@@ -110,10 +103,6 @@ class Trial:
     met: bool = False  # the splat that is wanted has come
     died: bool = False  # of a splat that was wanted
     outcomes: list[object] = field(default_factory=list)
-    armed: dict[int, Armed] = field(default_factory=dict)  # timers, with what they call
-    left: list[Finding] = field(default_factory=list)  # timers that are armed although their module has gone
-    there: int = 0  # so many modules were loaded when timers were looked at
-    learned: list[str] = field(default_factory=list)  # the modules whose places are known
     places: list[tuple[int, Place]] = field(default_factory=list)  # up to which message, where we were
     healthy: bool = False  # all steps are done, and the health check
 
@@ -121,6 +110,7 @@ class Trial:
         self.session = session(self.ready, self.guest, self.scenario.uapi, seed=self.seed, images=self.images)
         if self.scenario.expect_verdict == "hung":
             self.session.patience *= _MEANT_TO_HANG
+        self.watched = Watched(self.scenario, self.guest, self.session, self.images, self.watch)
 
     def go(self) -> None:
         """Do the steps and the health check; afterwards `findings` says it all."""
@@ -153,14 +143,13 @@ class Trial:
         self.session.names = self.guest.names
         self.session.start(self.scenario, loaded=self.loaded)
         self._check()
-        self._timers()
+        self.watched.begun()
         if self.scenario.expect_verdict == "hung":
             self.guest.learn_modules(self.ready.patience)  # afterwards nobody may be there to answer
         for step in self.scenario.steps:
             self.outcomes.append(self.session.step(step))
             self._check()
-            self._kept(step)
-            self._timers()
+            self.findings += self.watched.after(step, self.outcomes[-1])
         self.session.finish()
         self._check()
         self._left_behind()
@@ -169,87 +158,14 @@ class Trial:
         self._complaints()
         self.healthy = True
 
-    @cached_property
-    def tested(self) -> tuple[str, ...]:
-        """The modules that the scenario is about, which are not the kernel's own."""
-        shipped = {module.name for module in self.scenario.modules if module.shipped}
-        return tuple(name for name in self.scenario.loads if name not in shipped)
-
-    def _kept(self, step: Step) -> None:
-        """See whether a file that was opened keeps its module, once for each of its nodes."""
-        path = step.arguments.get("path")
-        outcome = self.outcomes[-1]
-        if step.verb not in ("open", "openat") or not isinstance(path, Fixed) or not self.session.loaded:
-            return
-        key = (self.key, str(path.value))
-        if key in self.watch.counted or not isinstance(outcome, Outcome) or outcome.returns is None:
-            return
-        assert self.session.names is not None
-        tested = [name for name in self.tested if name in self.session.loaded]
-        found = leftovers.not_counted(
-            key[1], self.session.names, self.session.agent, tested, self.ready.patience
-        )
-        if found is None:
-            self.watch.counted.add(key)
-        else:
-            self.findings.append(replace(found, place=Place.of(step)))
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether nothing is known yet of what is left when these modules go."""
-        return bool(self.tested) and self.key not in self.watch.everywhere
-
-    @cached_property
-    def key(self) -> object:
-        """What tells which modules came and went, and how: loaded by steps, a scenario is like no other."""
-        modules = self.scenario.modules
-        alike = {module.name for module in modules} >= set(self.tested)
-        return modules if alike else (modules, self.scenario.file, self.scenario.id)
-
-    def _timers(self) -> None:
-        """Look at timers where modules came or went in a step: what one leaves may expire any moment."""
-        if len(self.session.loaded) < self.there:
-            self.left += leftovers.still_armed(self.guest, self.armed, self.images)
-        self.there = len(self.session.loaded)
-        self._learn()
-
-    def _learn(self) -> None:
-        """Note what timers will call while the modules are there, that have their names then."""
-        if not self.everywhere or not self.session.loaded or self.guest.timers is None:
-            return
-        armed = self.guest.armed()
-        if armed is None or armed.keys() <= self.armed.keys():
-            return
-        if self.session.loaded != self.learned:
-            self.guest.learn_modules(self.ready.patience)
-            self.learned = list(self.session.loaded)
-        self.armed |= timers.named(armed, self.guest.timers, self.ready.arch, self.session.agent)
-
-    def _takes(self) -> bool:
-        """Tell whether the scenario unloads modules that are not the tested ones: names go with them."""
-        unloads = (
-            step.arguments.get("module") for step in all_steps(self.scenario.steps) if step.verb == "unload"
-        )
-        return any(not isinstance(name, Fixed) or name.value not in self.tested for name in unloads)
-
     def _left_behind(self) -> None:
         """Look at what the modules have left, now that they have gone."""
-        if not self.tested or self.died or self.scenario.expect_verdict is not None:
+        if not self.watched.tested or self.died or self.scenario.expect_verdict is not None:
             return
         self.beside = leftovers.PLACE
-        before, hello = self.session.names, self.guest.hello
-        assert before is not None
-        # First, before one of them expires.
-        self._timers()
-        now = self.session.look(wide=self.everywhere)
-        self._check()
-        meant = self.scenario.meant.leaves
-        found = leftovers.left_behind(before, now, meant, takes=self._takes())
-        self.findings += [*self.left, *found]
-        if hello is not None and MEMORY not in meant:
-            self.findings += leftovers.grown(hello.free_kib, now.free_kib, narrow=self.scenario.narrow)
-        if not found and not self.left:
-            self.watch.everywhere.add(self.key)
+        found = self.watched.gone()
+        self._check()  # who looks may have met something that is gone
+        self.findings += found
 
     @property
     def place(self) -> Place:

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""One scenario's modules, watched as they come and go: whether what uses them keeps them, what they leave."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from lab.guest import timers
+from lab.language.meant import MEMORY
+from lab.language.outcome import Outcome
+from lab.language.steps import all_steps
+from lab.language.values import Fixed
+from lab.run import leftovers
+from lab.run.record import Finding, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.guest.machine import Guest
+    from lab.guest.timers import Armed
+    from lab.language.steps import Step
+    from lab.run.session import Session
+    from lab.scenario import Scenario
+
+_OPENS = ("open", "openat")
+
+
+@dataclass
+class Watch:
+    """What was looked at already, by one process for one target."""
+
+    everywhere: set[object] = field(default_factory=set)  # lists of modules
+    counted: set[tuple[object, str]] = field(default_factory=set)  # and nodes that keep them
+
+
+class Watched:
+    """The modules of one scenario, in one guest."""
+
+    def __init__(
+        self, scenario: Scenario, guest: Guest, session: Session, images: Mapping[str, bytes], watch: Watch
+    ) -> None:
+        self._scenario = scenario
+        self._guest = guest
+        self._session = session
+        self._images = images
+        self._watch = watch
+        self._armed: dict[int, Armed] = {}  # timers, with what they call
+        self._left: list[Finding] = []  # timers that are armed although their module has gone
+        self._there = 0  # so many modules were loaded when timers were looked at
+        self._learned: list[str] = []  # the modules whose places are known
+
+    @cached_property
+    def tested(self) -> tuple[str, ...]:
+        """The modules that the scenario is about, which are not the kernel's own."""
+        shipped = {module.name for module in self._scenario.modules if module.shipped}
+        return tuple(name for name in self._scenario.loads if name not in shipped)
+
+    @cached_property
+    def _key(self) -> object:
+        """What tells which modules come and go, and how: loaded by steps, a scenario is like no other."""
+        modules = self._scenario.modules
+        alike = {module.name for module in modules} >= set(self.tested)
+        return modules if alike else (modules, self._scenario.file, self._scenario.id)
+
+    @property
+    def _everywhere(self) -> bool:
+        """Whether nothing is known yet of what is left when these modules go."""
+        return bool(self.tested) and self._key not in self._watch.everywhere
+
+    def begun(self) -> None:
+        """Take note of what is there after the modules of the scenario's head were loaded."""
+        self._look_at_timers()
+
+    def after(self, step: Step, outcome: object) -> list[Finding]:
+        """Return what is wrong with the modules after a step, and take note of what is there."""
+        found = self._kept(step, outcome)
+        self._look_at_timers()
+        return found
+
+    def gone(self) -> list[Finding]:
+        """Return what the modules have left, now that they have gone; raises what Session.look() does."""
+        self._look_at_timers()  # first, before one of them expires
+        before, hello, meant = self._session.names, self._guest.hello, self._scenario.meant.leaves
+        assert before is not None  # taken before the first of them was loaded
+        now = self._session.look(wide=self._everywhere)
+        found = self._left + leftovers.left_behind(before, now, meant, takes=self._takes())
+        if not found:
+            self._watch.everywhere.add(self._key)
+        if hello is not None and MEMORY not in meant:
+            found += leftovers.grown(hello.free_kib, now.free_kib, narrow=self._scenario.narrow)
+        return found
+
+    def _kept(self, step: Step, outcome: object) -> list[Finding]:
+        """See whether a file that was opened keeps its module, once for each of its nodes."""
+        path, session = step.arguments.get("path"), self._session
+        if step.verb not in _OPENS or not isinstance(path, Fixed) or not session.loaded:
+            return []
+        key = (self._key, str(path.value))
+        if key in self._watch.counted or not isinstance(outcome, Outcome) or outcome.returns is None:
+            return []
+        assert session.names is not None
+        tested = [name for name in self.tested if name in session.loaded]
+        found = leftovers.not_counted(key[1], session.names, session.agent, tested, session.patience)
+        if found is None:
+            self._watch.counted.add(key)
+            return []
+        return [replace(found, place=Place.of(step))]
+
+    def _look_at_timers(self) -> None:
+        """Look at timers where modules came or went: what one leaves may expire any moment."""
+        if len(self._session.loaded) < self._there:
+            self._left += leftovers.still_armed(self._guest, self._armed, self._images)
+        self._there = len(self._session.loaded)
+        with suppress(OSError):  # without it, what they call has no name
+            self._learn()
+
+    def _learn(self) -> None:
+        """Note what timers will call while the modules are there, that have their names then."""
+        guest, session = self._guest, self._session
+        if not self._everywhere or not session.loaded or guest.timers is None:
+            return
+        armed = guest.armed()
+        if armed is None or armed.keys() <= self._armed.keys():
+            return
+        if session.loaded != self._learned:
+            guest.learn_modules(session.patience)
+            self._learned = list(session.loaded)
+        self._armed |= timers.named(armed, guest.timers, session.arch, session.agent)
+
+    def _takes(self) -> bool:
+        """Tell whether the scenario unloads modules that are not the tested ones: names go with them."""
+        unloads = (
+            step.arguments.get("module") for step in all_steps(self._scenario.steps) if step.verb == "unload"
+        )
+        return any(not isinstance(name, Fixed) or name.value not in self.tested for name in unloads)
+
+
+__all__ = ["Watch", "Watched"]
