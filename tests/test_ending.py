@@ -17,11 +17,12 @@ import pytest
 HOUSE = Path(__file__).resolve().parent.parent
 LONG = 60  # seconds: nothing here waits for them
 PROGRAM = f"""
-    import os, subprocess, threading, time
+    import os, signal, subprocess, threading, time
     from pathlib import Path
     from lab.kernels import process
     from lab.plugin.ending import end_at_once
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who tests may have been started deaf to it
     end_at_once(worker=WORKER)
     one = subprocess.Popen(["sleep", "{LONG}"])
     here = dict(cwd=Path("/"), env=dict(os.environ))
