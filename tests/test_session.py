@@ -210,6 +210,23 @@ def test_success_is_the_default(bench: Bench) -> None:
     assert failed.step.line == 6
 
 
+PAST = "the memory that it was given ends where nothing is: the kernel went past the end of it"
+
+
+@pytest.mark.parametrize(
+    ("step", "errno", "told"),
+    [
+        ("{write: $f, data: abc}", 14, True),
+        ("{write: $f, data: {bad: unmapped}, size: 3}", 14, False),
+        ("{write: $f, data: abc}", 9, False),
+        ("{write: $f, data: abc, expect: {errno: EBADF}}", 14, False),
+    ],
+)
+def test_a_bad_address_that_nobody_gave(bench: Bench, step: str, errno: int, told: bool) -> None:
+    failed = bench.failure(OPEN + f"- {step}", result(3), result(-errno))
+    assert (PAST in failed.notes) == told
+
+
 def test_an_expected_error_passes_and_another_does_not(bench: Bench) -> None:
     bench.run("- {open: /x, expect: {errno: EAGAIN}}", result(-11))
     bench = Bench(bench.root / "again")

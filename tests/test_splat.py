@@ -105,6 +105,23 @@ def test_stored_logs(name: str) -> None:
     assert short(splats(log(name))) == EXPECTED[name]
 
 
+def test_who_meets_a_lock_that_was_not_given_back_is_not_blamed() -> None:
+    lines = [
+        "BUG: scheduling while atomic: main/57/0x00000002",
+        "Call Trace:",
+        " <TASK>",
+        " schedule+0x27/0xc0",
+        " pipe_read+0x2a0/0x450",
+        " ksys_read+0xc2/0xf0",
+        " do_syscall_64+0x82/0x190",
+        " </TASK>",
+    ]
+    (found,) = splats(lines)
+    assert found.title == "scheduling while atomic: a call before has returned with a lock held"
+    (found,) = splats([*lines[:4], " lab_write+0x20/0x80 [lab_x]", *lines[5:]])
+    assert found.title == "scheduling while atomic in lab_write [lab_x]"
+
+
 @pytest.mark.parametrize("name", ["6.12-atomic", "7.3-atomic"])
 def test_one_mistake_that_the_kernel_reports_again_and_again(name: str) -> None:
     found = short(splats(log(name)))

@@ -10,7 +10,7 @@ such lines look alike.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from lab.guest.splat_words import (
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "Message", "Splat", "cut", "splats"]
 
+_ATOMIC = "scheduling while atomic"
+_OF_A_MODULE = re.compile(r"\+0x[0-9a-f]+/0x[0-9a-f]+ \[\w+\]")
 _MOST_LINES = 600  # of one report: a deep stack overflow prints hundreds
 _MESSAGE_LINES = 12  # between "cut here" and the line that says what it is
 
@@ -115,7 +117,11 @@ class _Report:
         while self.texts and not self.texts[-1].strip():
             self.texts.pop()
             self.lines.pop()
-        return Splat(self.kind, title, tuple(self.lines))
+        found = Splat(self.kind, title, tuple(self.lines))
+        if title.startswith(_ATOMIC) and not any(_OF_A_MODULE.search(line) for line in self.lines):
+            # Whoever meets it, in a system call of their own, is not who did it.
+            return replace(found, title=f"{_ATOMIC}: a call before has returned with a lock held")
+        return found
 
 
 def splats(lines: Iterable[str | Message]) -> list[Splat]:

@@ -421,7 +421,11 @@ class Session:
         if running.outcome is not None:
             self.fail("a call that was not finished before", f"line {running.step.line} was finished already")
         timeout = self.patience + (within or 0.0)
-        reply = self.agent.finish(running.pending, within=within, timeout=timeout)
+        try:
+            reply = self.agent.finish(running.pending, within=within, timeout=timeout)
+        except GuestHung as error:
+            what = f"{running.verb.name} by {running.actor!r} does not come back"
+            raise GuestHung(what, hint=error.hint) from error
         if reply is None:
             self.fail(
                 f"an answer of {running.step.verb} within {within:g}s",
@@ -483,7 +487,16 @@ class Session:
         if expect.no_messages:
             mismatches += self._judge_silence(running.mark if running else self._mark)
         if mismatches:
-            raise self._failure(step, mismatches, running)
+            raise self._failure(step, mismatches, running, *self._past_the_end(expect, outcome, running))
+
+    def _past_the_end(self, expect: Expectations, outcome: Outcome, running: Running | None) -> list[str]:
+        """Return what EFAULT means where nobody meant it and all memory was good."""
+        if running is None or "errno" in expect.fields or outcome.errno is None:
+            return []
+        kinds = {buffer.kind for buffer, _ in running.call.program.buffers}
+        if self.abi.errno_name(outcome.errno) != "EFAULT" or kinds != {wire.Kind.PLAIN}:
+            return []
+        return ["the memory that it was given ends where nothing is: the kernel went past the end of it"]
 
     def _failure(
         self, step: Step, mismatches: list[Mismatch], running: Running | None, *notes: str
