@@ -113,7 +113,8 @@ def test_words_that_are_no_lists(look: Any) -> None:
 
 
 def test_what_is_mapped_page_by_page_is_told_without_its_function(look: Any) -> None:
-    assert look({WHEEL + 8: MODULE + 0x80}) == {MODULE + 0x80: Armed(MODULE + 0x80, None, "timer")}
+    armed = Armed(MODULE + 0x80, None, "timer", link=WHEEL + 8)
+    assert look({WHEEL + 8: MODULE + 0x80}) == {MODULE + 0x80: armed}
 
 
 class Guest:
@@ -183,6 +184,21 @@ def test_a_timer_that_has_gone_itself_is_found(kcore: Any) -> None:
     armed = Armed(MODULE + 64, None, "timer")
     assert gone(guest, [armed]) == [armed]
     assert gone(guest, [armed], again=[]) == []  # it was on a stack, whose thread has woken meanwhile
+
+
+@pytest.mark.parametrize(("what", "place"), [("timer", 2), ("hrtimer", 1)])
+def test_a_timer_that_is_not_armed_any_more_is_well(kcore: Any, what: str, place: int) -> None:
+    """A thread sleeps again and again: its timer is there when somebody looks, and not when it is read."""
+    words = [0, 0, 0, 0, MODULE + 0x900, *[0] * 10]
+    armed = Armed(MODULE + 64, None, what, link=WHEEL + 8)
+    survey = replace(SURVEY, high=3)
+    for link, found in ((0, []), (WHEEL + 8, [Armed(MODULE + 64, MODULE + 0x900, what)])):
+        words[place] = link
+        stack = struct.pack("<15Q", *words)
+        guest = kcore({TEXT: b"text" * 64, MODULE + 56: stack, MODULE + 0x900: bytes(32)})
+        assert (
+            timers.dangling(lambda: {armed.address: armed}, survey, ARCHITECTURES["x86_64"], guest) == found
+        )
 
 
 def test_a_timer_that_was_there_before_is_well(kcore: Any) -> None:

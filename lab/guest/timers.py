@@ -101,6 +101,7 @@ class Armed(NamedTuple):
     address: int
     function: int | None
     what: str  # 'timer', 'hrtimer' or 'delayed work'
+    link: int | None = None  # where it is not in reach: what it says points to it while it is armed
 
 
 # --- once, when a template is made --------------------------------------------------------------------
@@ -279,7 +280,7 @@ class _Walk:
         while address and address not in self.timers and len(self.timers) < _MOST:
             words = self._words(address, _TIMER_WORDS)
             if words is None:
-                self._unreachable(address, "timer")
+                self._unreachable(address, "timer", slot)
                 return
             if words[1] != slot:  # whatever this word is, it is no list of timers
                 return
@@ -292,7 +293,7 @@ class _Walk:
             return
         words = self._words(address, _HRTIMER_WORDS)
         if words is None:
-            self._unreachable(address, "hrtimer")
+            self._unreachable(address, "hrtimer", parent or 0)
             return
         if words[0] & ~3 != (parent or 0):
             return
@@ -302,10 +303,10 @@ class _Walk:
         for child in words[1:3]:
             self._tree(child, address)
 
-    def _unreachable(self, address: int, what: str) -> None:
+    def _unreachable(self, address: int, what: str, link: int) -> None:
         if not any(start <= address < start + size for start, size in self._survey.mapped):
             return  # no address: the lists have other words too
-        self.timers.setdefault(address, Armed(address, None, what))
+        self.timers.setdefault(address, Armed(address, None, what, link))
 
     def _add(self, address: int, function: int, what: str) -> None:
         if function == self._survey.work:
@@ -393,7 +394,11 @@ class _Reader:
         return [b"" if offset is None else next(read) for offset in offsets]
 
     def timers(self, unknown: Sequence[Armed]) -> list[Armed]:
-        """Read timers; `function` stays None where there is nothing any more."""
+        """Read timers; `function` stays None where there is nothing any more.
+
+        Left out are those that are not armed any more: a thread's lies on its stack, which is overwritten as
+        soon as the thread has woken.
+        """
         order = "<" if self._arch.byteorder == "little" else ">"
         size = 8 * (1 + _HRTIMER_WORDS)
         read = []
@@ -402,6 +407,9 @@ class _Reader:
             unknown, self.memory([each.address - 8 for each in unknown], size), strict=True
         ):
             words = struct.unpack(f"{order}{1 + _HRTIMER_WORDS}Q", data.ljust(size, b"\0"))
+            link = words[1] & ~3 if each.what == "hrtimer" else words[2]
+            if data and each.link not in (None, link):
+                continue
             function, what = words[1 + (self._survey.high if each.what == "hrtimer" else 3)], each.what
             if function == self._survey.work:
                 function, what = words[0], "delayed work"
