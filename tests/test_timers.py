@@ -179,9 +179,10 @@ def test_a_timer_whose_code_has_gone_is_found(kcore: Any, left: bytes | None) ->
     assert gone(guest, [armed]) == [armed]
 
 
-def test_a_timer_that_has_gone_itself_is_found(kcore: Any) -> None:
-    guest = kcore({TEXT: b"text" * 64})
-    armed = Armed(MODULE + 64, None, "timer")
+@pytest.mark.parametrize("left", [{}, {MODULE: bytes(256)}])
+def test_a_timer_that_has_gone_itself_is_found(kcore: Any, left: dict[int, bytes]) -> None:
+    guest = kcore({TEXT: b"text" * 64} | left)
+    armed = Armed(MODULE + 64, None, "timer", link=WHEEL + 8)
     assert gone(guest, [armed]) == [armed]
     assert gone(guest, [armed], again=[]) == []  # it was on a stack, whose thread has woken meanwhile
 
@@ -192,7 +193,8 @@ def test_a_timer_that_is_not_armed_any_more_is_well(kcore: Any, what: str, place
     words = [0, 0, 0, 0, MODULE + 0x900, *[0] * 10]
     armed = Armed(MODULE + 64, None, what, link=WHEEL + 8)
     survey = replace(SURVEY, high=3)
-    for link, found in ((0, []), (WHEEL + 8, [Armed(MODULE + 64, MODULE + 0x900, what)])):
+    dangles = armed._replace(function=MODULE + 0x900)
+    for link, found in ((0, []), (WHEEL + 8, [dangles])):
         words[place] = link
         stack = struct.pack("<15Q", *words)
         guest = kcore({TEXT: b"text" * 64, MODULE + 56: stack, MODULE + 0x900: bytes(32)})

@@ -408,12 +408,12 @@ class _Reader:
         ):
             words = struct.unpack(f"{order}{1 + _HRTIMER_WORDS}Q", data.ljust(size, b"\0"))
             link = words[1] & ~3 if each.what == "hrtimer" else words[2]
-            if data and each.link not in (None, link):
+            if data.strip(b"\0") and each.link not in (None, link):  # what has gone may read as zeros
                 continue
             function, what = words[1 + (self._survey.high if each.what == "hrtimer" else 3)], each.what
             if function == self._survey.work:
                 function, what = words[0], "delayed work"
-            read.append(Armed(each.address, function or None, what))
+            read.append(each._replace(function=function or None, what=what))
         return read
 
 
