@@ -72,6 +72,10 @@ EXPECTED: dict[str, list[tuple[str, str]]] = {
         ("BUG", "kernel BUG in trouble_bug [lab_trouble]"),
         ("panic", "Kernel panic - not syncing: Fatal exception in interrupt"),
     ],
+    # Its second entry stands in parentheses: the unwinder is not sure.
+    "6.12-s390x-guess": [
+        ("BUG", "Unable to handle kernel pointer dereference in write_to_nowhere [lab_trouble]")
+    ],
     "7.3-bug": [("BUG", "kernel BUG in tm_init [tm]")],
     "7.3-kfenceoob": [("KFENCE", "memory corruption in tm_init [tm]")] * 3,
     "7.3-nullcall": [("BUG", "kernel NULL pointer dereference in tm_init [tm]")],
@@ -103,6 +107,11 @@ def short(found: list[Splat]) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_stored_logs(name: str) -> None:
     assert short(splats(log(name))) == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", [*(f"{kernel}-null" for kernel in OTHERS), "6.12-s390x-guess"])
+def test_a_report_is_whole(name: str) -> None:
+    assert list(splats(log(name))[0].lines) == log(name)
 
 
 def test_who_meets_a_lock_that_was_not_given_back_is_not_blamed() -> None:

@@ -20,6 +20,7 @@ from lab.guest.splat_words import (
     CUT_HERE,
     CUTS,
     END,
+    ENDED,
     FRAME,
     KINDS,
     NO_END,
@@ -190,7 +191,7 @@ class _Reader:
             report.until = RULE
         elif kind.kind == "lockdep":
             report.until = TRACE_LINE
-        elif kind.kind in ("Oops", "general protection fault") or "BUG: " in text[:24]:
+        elif kind.kind in ("Oops", "general protection fault") or ENDED.match(text):
             report.until = None if NO_END.match(text) else END
         report.add(raw, text)
 

@@ -202,7 +202,7 @@ END = Pattern(r"---\[ end (?:trace|Kernel panic)")
 CPU = Pattern(r"CPU: \d+ (?:UID: \d+ )?PID: \d+ Comm: ", needs="CPU: ")
 # What a report is made of, wherever it stands in it.
 BODY = Pattern(
-    r"""\s                                # stack entries, details
+    r"""\s|\(\[<                          # stack entries, s390's guesses among them, details
     |$
     |(?:CPU|Tainted|Hardware\ name|Workqueue|Modules\ linked\ in|Call\ Trace|Code|Call\ trace|Sched\ter)\b.*:?
     |(?:[A-Z][A-Z0-9]{1,4}|R\d\d|pc|lr|sp|x\d+|pstate|epc|ra|EFLAGS|PKRU|CR\d|DR\d|GPR\w*|Krnl\ \w+)\s*:
@@ -254,6 +254,8 @@ ODD_INIT = "loading module anyway..."
 NOISE = Pattern(
     r"\*\* (?:replaying previous|\d+) printk messages? (?:dropped )?\*\*", needs=" printk message"
 )
+# How those begin that end with "end trace", besides the ones with a kind of their own.
+ENDED = Pattern(r".{0,20}BUG: |Unable to handle kernel ")
 # Reports with BUG: in front that end without "end trace".
 NO_END = Pattern(
     r"(?:watchdog: )?BUG: (?:soft lockup|scheduling while|sleeping function|Bad |using |workqueue|non-zero|"
