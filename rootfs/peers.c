@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -487,6 +488,38 @@ void peers_tick(void)
 			code = UNKNOWN_STATUS;
 		peer_died(i, code);
 	}
+}
+
+/* What was written to a channel and nobody has read. */
+static void drain(uint32_t number)
+{
+	char buffer[4096];
+	int left = 0;
+
+	/* Our end for reading waits when there is nothing. */
+	while (!ioctl(FD_CHANNEL + 2 * number, FIONREAD, &left) && left > 0)
+		if (read(FD_CHANNEL + 2 * number, buffer, left < 4096 ? left : 4096) <= 0)
+			return;
+}
+
+/* After a reap that has left nobody: the numbers of the dead may be others', and meetings be held anew. */
+void peers_forget(void)
+{
+	uint32_t i;
+
+	for (i = 1; i < ACTORS; i++) {
+		struct peer *peer = &peers[i];
+
+		if (peer->state != PEER_FREE || !peer->used)
+			continue;
+		drain(i);
+		peer_read(i);
+		inbox_drop(&peer->inbox);
+		memset(&shared->slots[i], 0, sizeof(shared->slots[i]));
+		peer->used = peer->helper = peer->threads = false;
+		peer->pid = peer->tid = peer->program = peer->spawn = 0;
+	}
+	memset(shared->barriers, 0, sizeof(shared->barriers));
 }
 
 static void setup_done(const struct chunk *chunk)

@@ -38,6 +38,7 @@ void peer_submit(struct chunk *request);
 void peer_read(uint32_t number);
 void peers_collect(void);
 void peers_tick(void);
+void peers_forget(void);
 bool peers_need_tick(void);
 bool peer_alive(uint32_t number);
 uint32_t peer_of_program(uint32_t program);

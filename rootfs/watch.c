@@ -280,6 +280,8 @@ static void run_reap(struct wait *wait, uint64_t now)
 	/* Who is there after all that time is looked for everywhere. */
 	if (count)
 		count = kill_all(&text);
+	if (!count)
+		peers_forget();
 	chunk = chunk_with_text(FRAME_ANSWER, wait->id, &count, sizeof(count), &text);
 	if (chunk)
 		host_send(chunk);
