@@ -71,6 +71,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="let the CPUs of guests lag behind one another at random while twice as many workers run as "
         "there are CPUs (or -n)",
     )
+    group.addoption(
+        "--leaks",
+        action="store_true",
+        help="make each scenario several times more in its guest, and fail where the kernel has more objects or "
+        "pages in use each time",
+    )
     from lab.settings import SETTINGS  # noqa: PLC0415 - pytest starts without the lab's parts
 
     parser.addini(

@@ -89,6 +89,7 @@ class Run:
                 seed=self.seed,
                 run=option.chanlab_run,
                 cold=option.cold,
+                leaks=option.leaks,
                 patches=tuple(TREE.fault(name) for name in option.fault),
                 qemu=option.qemu,
                 journal=option.journal.absolute() if option.journal is not None else None,
@@ -168,6 +169,7 @@ class Run:
         words += ["--cold"] if option.cold else []
         words += ["--qemu", str(option.qemu)] if option.qemu is not None else []
         words += ["--stress"] if option.stress else []
+        words += ["--leaks"] if option.leaks else []
         words += [word for name in option.fault for word in ("--fault", name)]
         return shlex.join(words)
 

@@ -19,7 +19,7 @@ from lab.errors import (
     LabError,
     Unsupported,
 )
-from lab.run import beside, runner
+from lab.run import beside, growth, runner
 from lab.run.ready import Loads, Ready, Wishes
 from lab.run.record import Finding, Identity, Provenance, Record, Seconds, Verdict, refused
 from lab.run.watched import Watch
@@ -364,18 +364,21 @@ class Lab:
         patches: Sequence[Path] = (),
         images: Mapping[str, bytes] | None = None,
         afterwards: Callable[[Guest], None] | None = None,
+        leaks: bool = False,
     ) -> Record:
         """Run a scenario in a guest of its own, after ready(); raises Unsupported.
 
         `patches` change the modules of this run alone; `images`: what came of that, where it was built
-        already. `afterwards` is called with the guest before it ends. What goes wrong is told only when the
-        cache is found to be sound.
+        already. `afterwards` is called with the guest before it ends. `leaks`: one that passes is made again
+        and again, as all are where the run wants that. What goes wrong is told only when the cache is found
+        to be sound.
         """
+        again = leaks or self.wishes.leaks
         try:
-            return self._run_once(target, scenario, patches, images, afterwards, first=True)
+            return self._run_once(target, scenario, patches, images, afterwards, again, first=True)
         except _Damaged:
             self.ready(target, scenario)
-            return self._run_once(target, scenario, patches, images, afterwards, first=False)
+            return self._run_once(target, scenario, patches, images, afterwards, again, first=False)
 
     def _run_once(
         self,
@@ -384,6 +387,7 @@ class Lab:
         patches: Sequence[Path],
         images: Mapping[str, bytes] | None,
         afterwards: Callable[[Guest], None] | None,
+        again: bool,
         *,
         first: bool,
     ) -> Record:
@@ -407,6 +411,8 @@ class Lab:
         taken = time.monotonic() - started
         with guest:
             record = self._run(target, scenario, guest, images, loaded=guest.restored and pool.loaded)
+            if again and record.well:
+                record = self._repeated(record, target, scenario, guest, images)
             if record.findings and first and self._made_anew():
                 raise _Damaged
             record = replace(
@@ -463,6 +469,28 @@ class Lab:
             # Of modules that were changed for this run, nothing is known.
             watch=self._watches[target] if images is parts.images else None,
         )
+
+    def _repeated(
+        self,
+        record: Record,
+        target: Target,
+        scenario: Scenario,
+        guest: Guest,
+        images: Mapping[str, bytes],
+    ) -> Record:
+        """Make a scenario that was well again and again; return its record with what leaks."""
+        if not growth.repeatable(scenario):
+            self._notes[
+                f"made once only, as they mean to leave something, to splat or to hang: {scenario.file}"
+            ] = None
+            return record
+        patience = self.target(target).patience
+        try:
+            found = growth.look(lambda: self._run(target, scenario, guest, images), guest, patience)
+        except OSError as error:
+            self._notes[f"{target}: leaks cannot be looked for: {error.filename}: {error.strerror}"] = None
+            return record
+        return replace(record, findings=tuple(found), well=not found)
 
     def _write_down(self, path: Path, target: Target, guest: Guest, record: Record) -> None:
         from lab.run import journal  # noqa: PLC0415 - few runs are written down

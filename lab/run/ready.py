@@ -67,6 +67,7 @@ class Wishes:
     qemu: Path | None = None
     journal: Path | None = None  # where each scenario is written down, see lab.run.journal
     run: str = ""  # the id of the run
+    leaks: bool = False  # scenarios are made again and again, see lab.run.growth
 
 
 def with_shipped(modules: Loads, built: Collection[str], shipped: ShippedModules, release: str) -> Loads:

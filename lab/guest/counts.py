@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""How much a guest's kernel has in use, to the object: what grows is found by counting again and again.
+
+/proc/slabinfo counts what a CPU has at hand of a cache as in use, used or not: some dozens of objects more
+or less. Asked to shrink a cache (/sys/kernel/slab/NAME/shrink), it gives these back first, and what it
+says then is exact but for what counting itself takes, which differs from look to look; so several are made,
+and the least of each is what counts. See slabinfo(5), Documentation/ABI/testing/sysfs-kernel-slab.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from lab.guest.agent import Died
+from lab.guest.answers import LAB
+from lab.guest.layouts import OwnCall
+from lab.guest.wire import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lab.guest.agent import Agent
+    from lab.guest.wire import Reply
+
+AREAS = "areas of vmalloc"
+PAGES = "pages"
+_LOOKS = 3
+_WRONLY = 1  # O_WRONLY, everywhere
+_SLABINFO = "/proc/slabinfo"
+_OTHERS = ("/proc/vmallocinfo", "/proc/zoneinfo", "/proc/meminfo")
+# What is known of memory that is in use, in kB: of what is none of these, nobody says what it is for.
+_KNOWN = ("Slab", "PageTables", "SecPageTables", "KernelStack", "AnonPages", "Cached", "Buffers", "Percpu")
+_SHRINK = "/sys/kernel/slab/{}/shrink"
+_STRINGS = 64  # of one program
+_MEMORY = re.compile(r"^(\w+): +(\d+) kB", re.MULTILINE)
+_ZONES = re.compile(r"^ +(?:pages )?(free|managed|count:) +(\d+)", re.MULTILINE)
+# As large as it may be: the kernel copies it into an object of a cache that few others use.
+_ONE = b"1".ljust(4096, b"\n")
+
+
+class Counter:
+    """Counts in one guest. What it opens there stays open: it ends with the guest."""
+
+    def __init__(self, agent: Agent, page_size: int, timeout: float) -> None:
+        """`timeout` is the patience with one look. Raises OSError where the kernel does not tell."""
+        self._agent = agent
+        self._page_kib = page_size >> 10
+        self._timeout = timeout
+        caches = list(_caches(agent.read_file(_SLABINFO, timeout).decode()))
+        self.sizes = {name: size for name, _, size in caches}  # of an object, in bytes
+        self._drop, self._refresh, *shrink = self._open(
+            ["/proc/sys/vm/drop_caches", "/proc/sys/vm/stat_refresh", *map(_SHRINK.format, self.sizes)]
+        )
+        self._shrink = [fd for fd in shrink if fd >= 0]
+        if not self._shrink:
+            raise OSError(0, "the kernel does not give back what CPUs have at hand", _SHRINK.format("*"))
+
+    def _open(self, paths: Sequence[str]) -> list[int]:
+        """Open files for writing; -1 stands for those that cannot be."""
+        found = []
+        for first in range(0, len(paths), _STRINGS):
+            program = Program(self._agent.arch)
+            for path in paths[first : first + _STRINGS]:
+                program.own_call(OwnCall.OPENAT, 0, program.string(path), _WRONLY, 0)
+            found += [-1 if call.errno else call.value for call in self._run(program).calls]
+        return found
+
+    def look(self) -> dict[str, int]:
+        """Return how many objects of each cache, areas of vmalloc and pages of unknown use there are.
+
+        Raises OSError where the kernel does not tell, and what Agent.run() does.
+        """
+        least: dict[str, int] = {}
+        for number in range(_LOOKS):
+            program = Program(self._agent.arch)
+            three, one = program.buffer(b"3\n"), program.buffer(_ONE)
+            if not number:  # what is cached
+                program.own_call(OwnCall.WRITE, self._drop, three, three.size)
+            for fd in self._shrink:
+                program.own_call(OwnCall.WRITE, fd, one, one.size)
+            program.own_call(OwnCall.WRITE, self._refresh, three, three.size)  # where there is none: EBADF
+            program.read_file(_SLABINFO)
+            reply = self._run(program)
+            errno = reply.calls[-1].errno
+            if errno:
+                raise OSError(errno, os.strerror(errno), _SLABINFO)
+            others = [self._agent.read_file(path, self._timeout).decode() for path in _OTHERS]
+            for name, count in self._counted(reply.data[0].decode(), *others):
+                least[name] = min(count, least.get(name, count))
+        return least
+
+    def _counted(
+        self, slabinfo: str, vmallocinfo: str, zoneinfo: str, meminfo: str
+    ) -> Iterator[tuple[str, int]]:
+        for name, count, _ in _caches(slabinfo):
+            yield name, count
+        # An area that was given back stands there until many have been.
+        yield AREAS, sum("unpurged" not in line for line in vmallocinfo.splitlines())
+        known = sum(int(kib) for name, kib in _MEMORY.findall(meminfo) if name in _KNOWN)
+        zones = [(what, int(pages)) for what, pages in _ZONES.findall(zoneinfo)]
+        there = sum(pages for what, pages in zones if what == "managed")
+        unused = sum(pages for what, pages in zones if what != "managed")  # free, or at a CPU's hand
+        yield PAGES, there - unused - known // self._page_kib
+
+    def _run(self, program: Program) -> Reply:
+        reply = self._agent.run(LAB, program, timeout=self._timeout)
+        if reply.exited is not None:
+            raise Died(reply.exited)
+        return reply
+
+
+def _caches(slabinfo: str) -> Iterator[tuple[str, int, int]]:
+    """Yield each cache: its name, objects in use, and the bytes of one."""
+    for line in slabinfo.splitlines()[2:]:
+        name, active, _, size, *_ = line.split()
+        yield name, int(active), int(size)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""What grows each time a scenario is made: `pytest --leaks`.
+
+A few objects that nobody gives back are lost among what a kernel takes and gives back while a scenario runs.
+Made again and again in the same guest, with its modules loaded and unloaded each time, a scenario takes what
+it took before; what is more each time is leaked.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from lab.errors import GuestError, GuestHung, GuestLost
+from lab.guest.counts import Counter
+from lab.run.record import Finding, Place, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lab.guest.machine import Guest
+    from lab.run.record import Record
+    from lab.scenario import Scenario
+
+_TIMES = 4  # between two counts
+_ROUNDS = 3  # of so many times; the first one mostly shows that nothing grows, pages may by chance
+_LOOK = 10  # times a step's deadline: some hundred caches are gone through, by a guest that may be slow
+_LATE_SECONDS = (0.1, 0.4, 1.5, 6.0)  # kfree_rcu() may keep objects for five seconds
+_MOST_SHOWN = 12
+PLACE = Place("the same again and again, in one guest")
+
+
+def repeatable(scenario: Scenario) -> bool:
+    """Tell whether a scenario leaves nothing in its guest on purpose."""
+    meant = scenario.expect_splat is not None or scenario.expect_verdict is not None
+    return not (meant or scenario.meant.leaves or scenario.meant.loses_messages)
+
+
+def look(again: Callable[[], Record], guest: Guest, patience: float) -> list[Finding]:
+    """Make a scenario that passed several times more in its guest; return what leaks, or else differs.
+
+    `again` makes it once, `patience` is a step's deadline. Raises OSError where this kernel does not tell how
+    much it has in use.
+    """
+    try:
+        return _look(again, guest, patience)
+    except _Different as different:
+        # It did not end so at first.
+        first, *rest = different.findings
+        return [replace(first, title=f"{first.title}, when it is made again in the same guest"), *rest]
+    except GuestError as error:
+        kinds = ((GuestHung, Verdict.HUNG), (GuestLost, Verdict.LOST))
+        verdict = next((each for kind, each in kinds if isinstance(error, kind)), Verdict.LAB_ERROR)
+        return [Finding(verdict, error.message, PLACE, hint=error.hint)]
+
+
+class _Different(Exception):  # noqa: N818 - what happened
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = findings
+
+
+def _look(again: Callable[[], Record], guest: Guest, patience: float) -> list[Finding]:
+    assert guest.hello is not None
+    _make(again, 1)  # what the kernel takes at the first time and keeps is none of the scenario's
+    counter = Counter(guest.agent, guest.hello.page_size, patience * _LOOK)
+    counts = [counter.look()]
+    for _ in range(_ROUNDS):
+        _make(again, _TIMES)
+        counts.append(counter.look())
+        grown = _grown(counts, _TIMES)
+        if not grown:
+            return []
+    for seconds in _LATE_SECONDS:
+        time.sleep(seconds)
+        still = _grown([counts[0], counter.look()], _TIMES * _ROUNDS)
+        grown = {name: each for name, each in still.items() if name in grown}
+        if not grown:
+            return []
+    return _leaked(grown, counter.sizes)
+
+
+def _make(again: Callable[[], Record], times: int) -> None:
+    for _ in range(times):
+        record = again()
+        if record.findings:
+            raise _Different(record.findings)
+
+
+def _grown(counts: Sequence[Mapping[str, int]], times: int) -> dict[str, float]:
+    """Return of what there was more at each count than at the one before it, and how much each time.
+
+    Between two counts the scenario was made so many `times`.
+    """
+    found = {}
+    for name, last in counts[-1].items():
+        each = [count.get(name, 0) for count in counts]
+        if all(later - earlier >= times for earlier, later in pairwise(each)):
+            found[name] = (last - each[0]) / (times * (len(each) - 1))
+    return found
+
+
+def _leaked(grown: Mapping[str, float], sizes: Mapping[str, int]) -> list[Finding]:
+    largest = sorted(grown, key=lambda name: (-sizes.get(name, 0) * grown[name], name))
+    lines = [_line(name, grown[name], sizes.get(name)) for name in largest[:_MOST_SHOWN]]
+    more = f" and {len(largest) - 1} more" if len(largest) > 1 else ""
+    return [
+        Finding(
+            Verdict.UNCLEAN,
+            f"{largest[0]}{more} grows each time the scenario is made",
+            PLACE,
+            got="\n".join([*lines, *(["…"] if len(largest) > _MOST_SHOWN else [])]),
+            hint="what is taken is given back by release or exit, and by a call that fails after it took it",
+        )
+    ]
+
+
+def _line(name: str, each: float, size: int | None) -> str:
+    """Return '2 objects of kmalloc-64 (64 bytes) more each time'."""
+    number = f"{each:.2f}".rstrip("0").rstrip(".")
+    if size is None:
+        return f"{number} {name} more each time"
+    return f"{number} object{'s' * (number != '1')} of {name} ({size} bytes) more each time"
+
+
+__all__ = ["look", "repeatable"]
