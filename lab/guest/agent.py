@@ -148,7 +148,7 @@ class Agent:
     def reap(self, timeout: float) -> list[Leftover]:
         """Kill all actors and helpers and wait for their end; those that do not die in `timeout` are named.
 
-        Without leftovers, their names may be used again, and who has died before is forgotten.
+        Without leftovers, their names may be used again.
         """
         within = max(timeout * 0.8, timeout - 1.0)  # the rest is for the answer
         reader = self._port.ask(FrameType.REAP, self._wait_request(0, within), timeout)
@@ -164,7 +164,6 @@ class Agent:
             self._actors = {LAB: self._actors[LAB]}
             self._busy.clear()
             self._used.clear()
-            self.exits.clear()
         return left
 
     def tainted(self, timeout: float) -> int:
