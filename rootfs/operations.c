@@ -36,6 +36,9 @@ static const long own_calls[] = {
 	[OWN_READ] = __NR_read,
 	[OWN_EVENTFD2] = __NR_eventfd2,
 	[OWN_SCHED_SETAFFINITY] = __NR_sched_setaffinity,
+	[OWN_UMOUNT2] = __NR_umount2,
+	[OWN_UNLINKAT] = __NR_unlinkat,
+	[OWN_GETDENTS64] = __NR_getdents64,
 };
 
 bool own_call_known(uint32_t index)

@@ -122,6 +122,9 @@ enum own_call {			/* operations.c has their numbers */
 	OWN_READ,
 	OWN_EVENTFD2,
 	OWN_SCHED_SETAFFINITY,
+	OWN_UMOUNT2,
+	OWN_UNLINKAT,
+	OWN_GETDENTS64,
 };
 
 enum signal_how {

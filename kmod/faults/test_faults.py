@@ -29,7 +29,7 @@ def test_a_fault_is_caught(patch: Path, target: Target, lab: Lab) -> None:
     missed: dict[str, None] = {}
     for each in named:
         lab.ready(target, each)
-        why = says.missed(lab.run(target, each, patches=[patch]))
+        why = says.missed(lab.run(target, each, patches=[patch], leaks=says.leaks))
         if why is None:
             return
         missed[why] = None

@@ -125,6 +125,9 @@ class OwnCall(IntEnum):
     READ = 6
     EVENTFD2 = 7
     SCHED_SETAFFINITY = 8
+    UMOUNT2 = 9
+    UNLINKAT = 10
+    GETDENTS64 = 11
 
 
 class SignalHow(IntEnum):

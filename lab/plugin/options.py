@@ -74,8 +74,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--leaks",
         action="store_true",
-        help="make each scenario several times more in its guest, and fail where the kernel has more objects or "
-        "pages in use each time",
+        help="make each scenario several times more in its guest, and fail where the kernel has more objects "
+        "or pages in use each time",
     )
     from lab.settings import SETTINGS  # noqa: PLC0415 - pytest starts without the lab's parts
 

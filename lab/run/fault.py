@@ -8,6 +8,8 @@ So a head says too by which step, or in which words, it must be seen::
 
 The pieces between the … stand in this order in the finding that decides the verdict: the step as reports show
 it, the title, what was wanted, what came, and the notes. Several such lines are each enough.
+
+A leak of a few objects is seen when the scenario is made again and again; such a head says `With: --leaks`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _LINE = re.compile(r"^(\w+): (.+)$", re.MULTILINE)
 _BETWEEN = "…"
+_LEAKS = "--leaks"
 _ONCE = ("Channel", "Breaks", "Scenario", "Verdict")
 
 
@@ -39,6 +42,7 @@ class Fault:
     scenario: str  # of that file, by its id, or by its name for all that `with` makes of it
     verdicts: tuple[str, ...]  # each is enough: what comes of freed memory differs from run to run
     seen: tuple[str, ...]  # likewise
+    leaks: bool = False  # it takes what --leaks does to see it
 
     def missed(self, record: Record) -> str | None:
         """Return why a run of the scenario does not show this mistake, None where it does."""
@@ -67,7 +71,19 @@ def read(path: Path) -> Fault:
         )
     channel, breaks, scenario, verdict = (found[key][0] for key in _ONCE)
     file, _, name = scenario.partition("::")
-    return Fault(path.stem, channel, breaks, file, name, tuple(verdict.split(", ")), tuple(found["Seen"]))
+    options = found.get("With", [])
+    if options not in ([], [_LEAKS]):
+        raise UsageError(f"{path.name}: With is {_LEAKS} or nothing, not {', '.join(options)}")
+    return Fault(
+        path.stem,
+        channel,
+        breaks,
+        file,
+        name,
+        tuple(verdict.split(", ")),
+        tuple(found["Seen"]),
+        leaks=bool(options),
+    )
 
 
 def words_of(finding: Finding) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import GuestError, GuestHung, GuestLost
 from lab.guest.counts import Counter
+from lab.guest.outside import Outside
 from lab.run.record import Finding, Place, Verdict
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _ROUNDS = 3  # of so many times; the first one mostly shows that nothing grows, 
 _LOOK = 10  # times a step's deadline: some hundred caches are gone through, by a guest that may be slow
 _LATE_SECONDS = (0.1, 0.4, 1.5, 6.0)  # kfree_rcu() may keep objects for five seconds
 _MOST_SHOWN = 12
+_ITS_OWN = "what it sets besides its modules, a value of the kernel's, it must set back to be made again"
 PLACE = Place("the same again and again, in one guest")
 
 
@@ -38,55 +40,65 @@ def repeatable(scenario: Scenario) -> bool:
     return not (meant or scenario.meant.leaves or scenario.meant.loses_messages)
 
 
-def look(again: Callable[[], Record], guest: Guest, patience: float) -> list[Finding]:
-    """Make a scenario that passed several times more in its guest; return what leaks, or else differs.
+class Growth:
+    """What a guest's kernel has in use, watched while a scenario is made in it again and again."""
 
-    `again` makes it once, `patience` is a step's deadline. Raises OSError where this kernel does not tell how
-    much it has in use.
-    """
-    try:
-        return _look(again, guest, patience)
-    except _Different as different:
-        # It did not end so at first.
-        first, *rest = different.findings
-        return [replace(first, title=f"{first.title}, when it is made again in the same guest"), *rest]
-    except GuestError as error:
-        kinds = ((GuestHung, Verdict.HUNG), (GuestLost, Verdict.LOST))
-        verdict = next((each for kind, each in kinds if isinstance(error, kind)), Verdict.LAB_ERROR)
-        return [Finding(verdict, error.message, PLACE, hint=error.hint)]
+    def __init__(self, guest: Guest, patience: float) -> None:
+        """Take a guest in which nothing was made yet; `patience` is a step's deadline. Raises GuestError."""
+        self._guest = guest
+        self._patience = patience
+        self._outside = Outside(guest.agent, patience)
+
+    def look(self, again: Callable[[], Record]) -> list[Finding]:
+        """Make a scenario that passed several times more in its guest; return what leaks, or else differs.
+
+        `again` makes it once. Raises OSError where this kernel does not tell how much it has in use.
+        """
+        try:
+            return self._look(again)
+        except _Different as different:
+            first, *rest = different.findings
+            title = f"{first.title}, when it is made again in the same guest"
+            return [replace(first, title=title, hint=first.hint or _ITS_OWN), *rest]
+        except GuestError as error:
+            kinds = ((GuestHung, Verdict.HUNG), (GuestLost, Verdict.LOST))
+            verdict = next((each for kind, each in kinds if isinstance(error, kind)), Verdict.LAB_ERROR)
+            return [Finding(verdict, error.message, PLACE, hint=error.hint)]
+
+    def _look(self, again: Callable[[], Record]) -> list[Finding]:
+        hello = self._guest.hello
+        assert hello is not None
+        self._make(again, 1)  # what the kernel takes at the first time and keeps is none of the scenario's
+        counter = Counter(self._guest.agent, hello.page_size, self._patience * _LOOK)
+        counts = [counter.look()]
+        for _ in range(_ROUNDS):
+            self._make(again, _TIMES)
+            counts.append(counter.look())
+            grown = _grown(counts, _TIMES)
+            if not grown:
+                return []
+        for seconds in _LATE_SECONDS:
+            time.sleep(seconds)
+            still = _grown([counts[0], counter.look()], _TIMES * _ROUNDS)
+            grown = {name: each for name, each in still.items() if name in grown}
+            if not grown:
+                return []
+        return _leaked(grown, counter.sizes)
+
+    def _make(self, again: Callable[[], Record], times: int) -> None:
+        self._outside.restore()
+        for _ in range(times):
+            self._guest.agent.exits.clear()  # who died the last time had the same names
+            self._guest.names = None  # of the kernel's own modules, some stay
+            record = again()
+            if record.findings:
+                raise _Different(record.findings)
+            self._outside.restore()
 
 
 class _Different(Exception):  # noqa: N818 - what happened
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = findings
-
-
-def _look(again: Callable[[], Record], guest: Guest, patience: float) -> list[Finding]:
-    assert guest.hello is not None
-    _make(again, guest, 1)  # what the kernel takes at the first time and keeps is none of the scenario's
-    counter = Counter(guest.agent, guest.hello.page_size, patience * _LOOK)
-    counts = [counter.look()]
-    for _ in range(_ROUNDS):
-        _make(again, guest, _TIMES)
-        counts.append(counter.look())
-        grown = _grown(counts, _TIMES)
-        if not grown:
-            return []
-    for seconds in _LATE_SECONDS:
-        time.sleep(seconds)
-        still = _grown([counts[0], counter.look()], _TIMES * _ROUNDS)
-        grown = {name: each for name, each in still.items() if name in grown}
-        if not grown:
-            return []
-    return _leaked(grown, counter.sizes)
-
-
-def _make(again: Callable[[], Record], guest: Guest, times: int) -> None:
-    for _ in range(times):
-        guest.agent.exits.clear()  # who died the last time had the same names
-        record = again()
-        if record.findings:
-            raise _Different(record.findings)
 
 
 def _grown(counts: Sequence[Mapping[str, int]], times: int) -> dict[str, float]:
@@ -125,4 +137,4 @@ def _line(name: str, each: float, size: int | None) -> str:
     return f"{number} object{'s' * (number != '1')} of {name} ({size} bytes) more each time"
 
 
-__all__ = ["look", "repeatable"]
+__all__ = ["Growth", "repeatable"]

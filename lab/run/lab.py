@@ -19,7 +19,8 @@ from lab.errors import (
     LabError,
     Unsupported,
 )
-from lab.run import beside, growth, runner
+from lab.run import beside, runner
+from lab.run.growth import Growth, repeatable
 from lab.run.ready import Loads, Ready, Wishes
 from lab.run.record import Finding, Identity, Provenance, Record, Seconds, Verdict, refused
 from lab.run.watched import Watch
@@ -410,9 +411,10 @@ class Lab:
             return self.refused(target, scenario, error)
         taken = time.monotonic() - started
         with guest:
+            growth = self._growth(scenario, guest, parts.patience) if again else None
             record = self._run(target, scenario, guest, images, loaded=guest.restored and pool.loaded)
-            if again and record.well:
-                record = self._repeated(record, target, scenario, guest, images)
+            if growth is not None and record.well:
+                record = self._repeated(record, growth, lambda: self._run(target, scenario, guest, images))
             if record.findings and first and self._made_anew():
                 raise _Damaged
             record = replace(
@@ -470,24 +472,20 @@ class Lab:
             watch=self._watches[target] if images is parts.images else None,
         )
 
-    def _repeated(
-        self,
-        record: Record,
-        target: Target,
-        scenario: Scenario,
-        guest: Guest,
-        images: Mapping[str, bytes],
-    ) -> Record:
+    def _growth(self, scenario: Scenario, guest: Guest, patience: float) -> Growth | None:
+        """Return what watches a scenario that is made again and again; None for one that cannot be."""
+        if repeatable(scenario):
+            return Growth(guest, patience)
+        note = f"{scenario.file}: what means to leave something, to splat or to hang was made once only"
+        self._notes[note] = None
+        return None
+
+    def _repeated(self, record: Record, growth: Growth, again: Callable[[], Record]) -> Record:
         """Make a scenario that was well again and again; return its record with what leaks."""
-        if not growth.repeatable(scenario):
-            self._notes[
-                f"made once only, as they mean to leave something, to splat or to hang: {scenario.file}"
-            ] = None
-            return record
-        patience = self.target(target).patience
         try:
-            found = growth.look(lambda: self._run(target, scenario, guest, images), guest, patience)
+            found = growth.look(again)
         except OSError as error:
+            target = record.identity.target
             self._notes[f"{target}: leaks cannot be looked for: {error.filename}: {error.strerror}"] = None
             return record
         return replace(record, findings=tuple(found), well=not found)
