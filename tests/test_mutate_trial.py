@@ -51,6 +51,7 @@ class Stand:
         self.progress = Progress(quiet=True)
         self.images = {"lab_x": AS_IT_IS}
         self.ran: list[tuple[str, str]] = []  # scenarios, with what was missing
+        self.again: list[tuple[str, str]] = []  # those that were made again and again
 
     def target(self, _target: Any) -> Stand:
         return self
@@ -69,10 +70,20 @@ class Stand:
         return {"lab_x": AS_IT_IS if missing == self.how.get("identical") else CHANGED}
 
     def run(
-        self, _target: Any, each: Scenario, *, patches: Sequence[Path] = (), images: Any = None
+        self,
+        _target: Any,
+        each: Scenario,
+        *,
+        patches: Sequence[Path] = (),
+        images: Any = None,
+        leaks: bool = False,
     ) -> Record:
         missing = self._missing(patches[0]) if patches else ""
         assert (images is not None) == bool(patches)
+        if leaks:
+            self.again.append((each.name, missing))
+            grows = (each.name, missing) in self.how.get("leaks", ())
+            return Record(HERE, (Finding(Verdict.UNCLEAN, "filp grows"),) if grows else ())
         self.ran.append((each.name, missing))
         if not missing:
             bad = each.name == self.how.get("failing") and len(self.ran) > self.how.get("after", 0)
@@ -117,6 +128,20 @@ def test_it_stops_at_the_first_failure_and_tries_first_what_caught_there(journal
         *(("b", "three"), ("a", "three"), ("c", "three")),
         *(("a", "four"), ("b", "four"), ("c", "four")),
     ]
+
+
+def test_what_nobody_noticed_may_leak(journal: Journal) -> None:
+    leaky = [("a", ""), ("a", "two"), ("b", "two"), ("a", "three")]
+    stand = Stand({"one": "b", "four": "c"}, leaks=leaky)
+    found = trial(stand, journal)
+    assert [(outcome.verdict.value, outcome.scenario) for _, outcome in found] == [
+        ("caught", "b"),
+        ("caught", "b"),  # not by a, which leaks by itself
+        ("survived", ""),
+        ("caught", "c"),
+    ]
+    assert found[1][1].seen == "unclean: filp grows: "
+    assert stand.again[:4] == [("b", "two"), ("b", ""), ("b", "three"), ("a", "three")]
 
 
 def test_what_is_known_is_not_tried_again(journal: Journal) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 AREAS = "areas of vmalloc"
 PAGES = "pages"
+LARGE = "pages of large objects"
 _LOOKS = 3
 _WRONLY = 1  # O_WRONLY, everywhere
 _SLABINFO = "/proc/slabinfo"
@@ -33,6 +34,8 @@ _OTHERS = ("/proc/vmallocinfo", "/proc/zoneinfo", "/proc/meminfo")
 # What is known of memory that is in use, in kB: of what is none of these, nobody says what it is for.
 _KNOWN = ("Slab", "PageTables", "SecPageTables", "KernelStack", "AnonPages", "Cached", "Buffers", "Percpu")
 _SHRINK = "/sys/kernel/slab/{}/shrink"
+_LATE = ("vmap_area",)  # an area that was given back has one until many have been
+_DROPS = 2  # of what is cached: what was used since is spared the first time
 _STRINGS = 64  # of one program
 _MEMORY = re.compile(r"^(\w+): +(\d+) kB", re.MULTILINE)
 _ZONES = re.compile(r"^ +(?:pages )?(free|managed|count:) +(\d+)", re.MULTILINE)
@@ -49,7 +52,7 @@ class Counter:
         self._page_kib = page_size >> 10
         self._timeout = timeout
         caches = list(_caches(agent.read_file(_SLABINFO, timeout).decode()))
-        self.sizes = {name: size for name, _, size in caches}  # of an object, in bytes
+        self.sizes = {name: size for name, _, size, _ in caches}  # of an object, in bytes
         self._drop, self._refresh, *shrink = self._open(
             ["/proc/sys/vm/drop_caches", "/proc/sys/vm/stat_refresh", *map(_SHRINK.format, self.sizes)]
         )
@@ -76,7 +79,7 @@ class Counter:
         for number in range(_LOOKS):
             program = Program(self._agent.arch)
             three, one = program.buffer(b"3\n"), program.buffer(_ONE)
-            if not number:  # what is cached
+            for _ in range(0 if number else _DROPS):
                 program.own_call(OwnCall.WRITE, self._drop, three, three.size)
             for fd in self._shrink:
                 program.own_call(OwnCall.WRITE, fd, one, one.size)
@@ -94,15 +97,19 @@ class Counter:
     def _counted(
         self, slabinfo: str, vmallocinfo: str, zoneinfo: str, meminfo: str
     ) -> Iterator[tuple[str, int]]:
-        for name, count, _ in _caches(slabinfo):
-            yield name, count
+        for name, count, *_ in _caches(slabinfo):
+            if name not in _LATE:
+                yield name, count
         # An area that was given back stands there until many have been.
         yield AREAS, sum("unpurged" not in line for line in vmallocinfo.splitlines())
-        known = sum(int(kib) for name, kib in _MEMORY.findall(meminfo) if name in _KNOWN)
+        slab = sum(pages for *_, pages in _caches(slabinfo))
+        memory = {name: int(kib) for name, kib in _MEMORY.findall(meminfo) if name in _KNOWN}
         zones = [(what, int(pages)) for what, pages in _ZONES.findall(zoneinfo)]
         there = sum(pages for what, pages in zones if what == "managed")
         unused = sum(pages for what, pages in zones if what != "managed")  # free, or at a CPU's hand
-        yield PAGES, there - unused - known // self._page_kib
+        yield PAGES, there - unused - sum(memory.values()) // self._page_kib
+        # What is too large for a cache is counted among them, and has pages of its own.
+        yield LARGE, memory["Slab"] // self._page_kib - slab
 
     def _run(self, program: Program) -> Reply:
         reply = self._agent.run(LAB, program, timeout=self._timeout)
@@ -111,8 +118,8 @@ class Counter:
         return reply
 
 
-def _caches(slabinfo: str) -> Iterator[tuple[str, int, int]]:
-    """Yield each cache: its name, objects in use, and the bytes of one."""
+def _caches(slabinfo: str) -> Iterator[tuple[str, int, int, int]]:
+    """Yield each cache: its name, objects in use, the bytes of one, and how many pages it has."""
     for line in slabinfo.splitlines()[2:]:
-        name, active, _, size, *_ = line.split()
-        yield name, int(active), int(size)
+        name, active, _, size, _, pages, *_, slabs, _ = line.split()
+        yield name, int(active), int(size), int(pages) * int(slabs)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MEMORY = "memory"  # what `leaves` calls less of it that is free
 _UNPATHED = (MEMORY, "generic netlink: ")  # what else has no path
-MEANT_KEYS = ("complains", "leaves", "loses_messages")
+MEANT_KEYS = ("complains", "leaves", "loses_messages", "once")
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Meant:
     complains: tuple[re.Pattern[str], ...] = ()  # found in what it may say, at warning level or above
     leaves: tuple[str, ...] = ()  # names that are there afterwards: '/proc/x'
     loses_messages: bool = False  # it prints more than the log holds
+    once: str = ""  # why it cannot be made again in the same guest
 
 
 def read_meant(pairs: Pairs, mistakes: Mistakes) -> Meant:
@@ -39,6 +40,7 @@ def read_meant(pairs: Pairs, mistakes: Mistakes) -> Meant:
         tuple(filter(None, (_pattern(node, text, mistakes) for node, text in complains))),
         tuple(text for _, text in leaves),
         _flag(found.get("loses_messages"), mistakes),
+        _reason(found.get("once"), mistakes),
     )
 
 
@@ -55,6 +57,13 @@ def _pattern(node: Node, text: str, mistakes: Mistakes) -> re.Pattern[str] | Non
     except re.error as error:
         mistakes.add(node, f"{text!r} is no regular expression: {error}")
     return None
+
+
+def _reason(node: Node | None, mistakes: Mistakes) -> str:
+    text = mistakes.scalar(node, "once") if node is not None else ""
+    if node is not None and text is not None and not text.strip():
+        mistakes.add(node, "once says why the scenario cannot be made again in the same guest")
+    return text or ""
 
 
 def _flag(node: Node | None, mistakes: Mistakes) -> bool:

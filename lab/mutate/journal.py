@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lab.mutate.operators import Mutant
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Verdict(enum.Enum):

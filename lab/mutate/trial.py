@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""One module's mutants on one target: each is built, and the scenarios run against it until one fails."""
+"""One module's mutants on one target: each is built, and the scenarios run against it until one fails.
+
+One that nobody noticed is tried again with scenarios that are made again and again: it may leak.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +68,7 @@ class Trial:
         self._catches: dict[
             str, dict[str, None]
         ] = {}  # by function, the scenarios that caught, the last first
+        self._leaks: dict[str, bool] = {}  # scenarios, whether they leak without any mutant
         # Its doors use the store, and no module here uses another one.
         self._needs = [] if subject.name == _STORE else [f"lab_{_STORE}"]
 
@@ -146,19 +150,37 @@ class Trial:
         module = self._subject.module
         if same_code(built.images[module], self._lab.target(self._target).images[module]):
             return Outcome(mutant.id, Verdict.IDENTICAL)
+        caught = self._caught(mutant, built, leaks=False)
+        if caught is None and mutant.kind != "errno":
+            caught = self._caught(mutant, built, leaks=True)
+        return caught or Outcome(mutant.id, Verdict.SURVIVED)
+
+    def _caught(self, mutant: Mutant, built: _Built, *, leaks: bool) -> Outcome | None:
+        """Return by which scenario a mutant is caught; `leaks`: made again and again in one guest."""
         for scenario in self._ordered(mutant):
             self._lab.ready(self._target, scenario)
-            record = self._lab.run(self._target, scenario, patches=[built.patch], images=built.images)
+            record = self._lab.run(
+                self._target, scenario, patches=[built.patch], images=built.images, leaks=leaks
+            )
             if record.verdict in TROUBLE:
                 raise LabError(
                     f"{scenario.id} with {mutant.id}: {record.verdict.value}: {record.title}",
                     hint=record.findings[0].hint or "what was found so far is kept: start again",
                 )
             if record.verdict is not Run.PASSED:
-                if record.seconds.steps > _LONG_SECONDS:
+                if leaks and not self._tight(scenario):
+                    continue
+                if not leaks and record.seconds.steps > _LONG_SECONDS:
                     self._confirm(scenario)
                 return Outcome(mutant.id, Verdict.CAUGHT, scenario.id, _seen(record))
-        return Outcome(mutant.id, Verdict.SURVIVED)
+        return None
+
+    def _tight(self, scenario: Scenario) -> bool:
+        """Whether a scenario that is made again and again passes without any mutant."""
+        if scenario.id not in self._leaks:
+            record = self._lab.run(self._target, scenario, leaks=True)
+            self._leaks[scenario.id] = record.verdict is not Run.PASSED
+        return not self._leaks[scenario.id]
 
     def _confirm(self, scenario: Scenario) -> None:
         """Make sure that it was the mutant that took so long, and not the host; raises NotWell."""

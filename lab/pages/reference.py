@@ -251,6 +251,7 @@ def _shared() -> dict[str, Any]:
         "complains": texts,
         "leaves": texts,
         "loses_messages": {"type": "boolean"},
+        "once": {"type": "string"},
     }
 
 

@@ -476,7 +476,7 @@ class Lab:
         """Return what watches a scenario that is made again and again; None for one that cannot be."""
         if repeatable(scenario):
             return Growth(guest, patience)
-        note = f"{scenario.file}: what means to leave something, to splat or to hang was made once only"
+        note = f"{scenario.file}: what means to leave something, to splat or to hang was made only once"
         self._notes[note] = None
         return None
 
