@@ -29,8 +29,8 @@ PROGRAM = f"""
     threading.Thread(target=process.run, args=(["sleep", "{LONG}"],), kwargs=here, daemon=True).start()
     while not process._running:
         time.sleep(0.01)
-    print(one.pid, next(iter(process._running)).pid, flush=True)
     try:
+        print(one.pid, next(iter(process._running)).pid, flush=True)
         time.sleep({LONG})
     except KeyboardInterrupt:
         print("tidying up", flush=True)
