@@ -444,3 +444,73 @@ def test_only_a_guest_in_which_all_was_well_may_be_followed_by_another(
     about: dict[str, Any],
 ) -> None:
     assert trial(monkeypatch, does, guest=guest, **about).well is well
+
+
+class Later(Session):
+    """A session after a scenario: something comes when it has looked some times."""
+
+    def __init__(self, comes: Callable[[Session], None], after: int) -> None:
+        super().__init__({}, lambda _: None)
+        self.machine = Machine("x86_64", "6.12")
+        self._comes = comes
+        self._left = after
+
+    def nudge(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._comes(self)
+
+
+def lingered(
+    monkeypatch: pytest.MonkeyPatch,
+    comes: Callable[[Session], None],
+    guest: Guest | None = None,
+    after: int = 3,
+    **about: Any,
+) -> list[Finding]:
+    later = Later(comes, after)
+    monkeypatch.setattr(runner, "session", lambda *_, **__: later)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    clock = iter(range(1000))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    scenario = Scenario("x", "x", Path("x.yaml"), 1, "x", **about)
+    ready: Any = type("Ready", (), {"complaints": Complaints()})()
+    there: Any = guest or Guest()
+    return runner.linger(scenario, ready, there, 9.0)
+
+
+def test_what_comes_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = lingered(monkeypatch, warns)
+    assert (found.verdict, found.title) == (Verdict.SPLAT, "WARNING")
+    assert str(found.place) == "the 9 s after its end"
+
+
+def test_nothing_comes_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lingered(monkeypatch, lambda _: None) == []
+    assert lingered(monkeypatch, warns, after=50) == []  # nobody waits so long
+
+
+def test_a_complaint_that_comes_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    says: Callable[[Session], None] = lambda session: session.say(["lab_x: odd"])  # noqa: E731 - two uses
+    (found,) = lingered(monkeypatch, says)
+    assert (found.verdict, found.title) == (Verdict.UNCLEAN, "the kernel complained: lab_x: odd")
+    assert lingered(monkeypatch, says, meant=Meant(complains=(re.compile("odd$"),))) == []
+
+
+def test_a_guest_that_dies_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = Guest()
+
+    def dies(_: Session) -> None:
+        guest.dead = "Kernel panic - not syncing"
+        raise GuestLost("the guest died")
+
+    (found,) = lingered(monkeypatch, dies, guest)
+    assert (found.verdict, found.title) == (Verdict.LOST, "Kernel panic - not syncing")
+
+
+def test_a_guest_that_hangs_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(_: Session) -> None:
+        raise GuestHung("no answer from the agent in time")
+
+    (found,) = lingered(monkeypatch, hangs)
+    assert (found.verdict, found.title) == (Verdict.HUNG, "no answer from the agent in time")

@@ -77,6 +77,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="make each scenario several times more in its guest, and fail where the kernel has more objects "
         "or pages in use each time",
     )
+    group.addoption(
+        "--linger",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="let each guest live on after its scenario, and fail it for what the kernel says by then",
+    )
     from lab.settings import SETTINGS  # noqa: PLC0415 - pytest starts without the lab's parts
 
     parser.addini(

@@ -90,6 +90,7 @@ class Run:
                 run=option.chanlab_run,
                 cold=option.cold,
                 leaks=option.leaks,
+                linger=option.linger,
                 patches=tuple(TREE.fault(name) for name in option.fault),
                 qemu=option.qemu,
                 journal=option.journal.absolute() if option.journal is not None else None,
@@ -170,6 +171,7 @@ class Run:
         words += ["--qemu", str(option.qemu)] if option.qemu is not None else []
         words += ["--stress"] if option.stress else []
         words += ["--leaks"] if option.leaks else []
+        words += ["--linger", f"{option.linger:g}"] if option.linger else []
         words += [word for name in option.fault for word in ("--fault", name)]
         return shlex.join(words)
 

@@ -19,6 +19,7 @@ from lab.errors import (
     LabError,
     Unsupported,
 )
+from lab.language.meant import Meant
 from lab.run import beside, runner
 from lab.run.growth import Growth, repeatable
 from lab.run.ready import Loads, Ready, Wishes
@@ -415,6 +416,9 @@ class Lab:
             record = self._run(target, scenario, guest, images, loaded=guest.restored and pool.loaded)
             if growth is not None and record.well:
                 record = self._repeated(record, growth, lambda: self._run(target, scenario, guest, images))
+            if self.wishes.linger and record.well:
+                found = runner.linger(scenario, parts, guest, self.wishes.linger)
+                record = replace(record, findings=tuple(found), well=not found)
             if record.findings and first and self._made_anew():
                 raise _Damaged
             record = replace(
@@ -528,7 +532,7 @@ class Lab:
             headers = [self.wishes.tree.uapi / name for name in uapi]
             with Hand(session, modules=loads, uapi=headers) as hand:
                 yield hand
-            found = runner.look_after(guest, session, parts.complaints)
+            found = runner.look_after(guest, session, parts.complaints, Meant())
             if found is not None:
                 raise Unwell(found)
 

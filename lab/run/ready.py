@@ -67,6 +67,7 @@ class Wishes:
     qemu: Path | None = None
     journal: Path | None = None  # where each scenario is written down, see lab.run.journal
     run: str = ""  # the id of the run
+    linger: float = 0.0  # seconds that a guest lives on after its scenario
     leaks: bool = False  # scenarios are made again and again, see lab.run.growth
 
 

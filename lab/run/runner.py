@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lab.guest.machine import Guest
     from lab.guest.splat import Splat
     from lab.guest.symbols import Symbols
+    from lab.language.meant import Meant
     from lab.run.ready import Ready
     from lab.run.unclean import Complaints
     from lab.scenario import Scenario, SplatWanted
@@ -45,6 +46,7 @@ _TAINTS = "PFSRMBUDAWCIOELKXTNJ"  # letter of bit N
 # "do_init_module: 'x'->init …", since 7.x "x: init …".
 _ODD_INIT = re.compile(r"(?P<module>\w+)(?:'->|: )init suspiciously returned (?P<value>-?\d+).*")
 _REPORT_SECONDS = 1.0  # for the rest of a report whose beginning was seen
+_LINGER_SECONDS = 0.1  # between two looks
 _QUIET_LOOKS = 5  # in a row without a new line: it is over
 _AFTERMATH_SECONDS = 2.0  # for each question to a guest that is in trouble already
 _MEANT_TO_HANG = 0.4  # of the usual deadline: nobody doubts whether such a scenario is only slow
@@ -118,7 +120,7 @@ class Trial:
             self._steps()
         except StepFailed as error:
             if self.session.handless:
-                self._let_it_speak()
+                _let_it_speak(self.session)
             self._splats()
             # Who loads or unloads dies of the splat that is wanted there, and nothing can be unloaded then.
             if not (self.session.handless and self.met and not self.findings):
@@ -185,18 +187,9 @@ class Trial:
             self.findings.append(Finding(Verdict.STEP_FAILED, title, self.place, "0, or -E…", odd[0]))
             raise _Stop
         if len(splats(self.session.messages)) > self.told:
-            self._let_it_speak()
+            _let_it_speak(self.session)
         if self._splats():
             raise _Stop
-
-    def _let_it_speak(self) -> None:
-        """Wait until the kernel has printed all of a report: another CPU may be in the middle of one."""
-        deadline = time.monotonic() + _REPORT_SECONDS
-        quiet = 0
-        while quiet < _QUIET_LOOKS and time.monotonic() < deadline:
-            before = len(self.session.messages)
-            self.session.nudge()
-            quiet = quiet + 1 if len(self.session.messages) == before else 0
 
     def _splats(self) -> bool:
         """Turn new splats into findings; True when there was one that is not wanted."""
@@ -353,6 +346,16 @@ class Trial:
             self.findings.append(missing)
 
 
+def _let_it_speak(session: Session) -> None:
+    """Wait until the kernel has printed all of a report: another CPU may be in the middle of one."""
+    deadline = time.monotonic() + _REPORT_SECONDS
+    quiet = 0
+    while quiet < _QUIET_LOOKS and time.monotonic() < deadline:
+        before = len(session.messages)
+        session.nudge()
+        quiet = quiet + 1 if len(session.messages) == before else 0
+
+
 class _Stop(Exception):  # noqa: N818 - ends the steps; the finding is made already
     pass
 
@@ -392,20 +395,48 @@ def taint(guest: Guest, *, timeout: float, forgive: int = 0) -> Finding | None:
     )
 
 
-def look_after(guest: Guest, session: Session, known: Complaints) -> Finding | None:
+def look_after(guest: Guest, session: Session, known: Complaints, meant: Meant) -> Finding | None:
     """Return what is wrong with a guest after a Python test, None when it is well."""
     found, place = splats(session.messages), Place("during the test")
     if found:
         return finding(found[0], place)
     assert session.machine is not None
     said = unclean.complaints(
-        session.messages, told=(), meant=session.meant, known=known, machine=session.machine
+        session.messages,
+        told=(),
+        meant=session.meant,
+        known=known,
+        machine=session.machine,
+        complains=meant.complains,
     )
     if said:
         return unclean.complained([(message, place) for message in said])[0]
-    if session.lost:
+    if session.lost and not meant.loses_messages:
         return unclean.lost(session.lost)
     return taint(guest, timeout=session.patience)
+
+
+def linger(scenario: Scenario, ready: Ready, guest: Guest, seconds: float) -> list[Finding]:
+    """Let a guest live on after a scenario that was well; return what went wrong by then, at once."""
+    later = session(ready, guest, (), seed=0, images={})
+    place = Place(f"the {seconds:g} s after its end")
+    end = time.monotonic() + seconds
+    try:
+        while True:
+            later.nudge()
+            over = time.monotonic() >= end
+            if over or later.messages:
+                _let_it_speak(later)
+                found = look_after(guest, later, ready.complaints, scenario.meant)
+                if found is not None:
+                    return [replace(found, place=place)]
+            if over:
+                return []
+            time.sleep(min(_LINGER_SECONDS, max(0.0, end - time.monotonic())))
+    except GuestError as error:
+        hung = isinstance(error, GuestHung)
+        title = error.message if hung else guest.death() or error.message
+        return [Finding(Verdict.HUNG if hung else Verdict.LOST, title, place, hint=error.hint)]
 
 
 def matches(wanted: SplatWanted, splat: Splat) -> bool:
@@ -421,6 +452,7 @@ def finding(splat: Splat, place: Place) -> Finding:
 __all__ = [
     "Trial",
     "finding",
+    "linger",
     "look_after",
     "matches",
     "run",
