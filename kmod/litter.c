@@ -4,7 +4,8 @@
  * that has to find it.
  *
  * The parameter says what it makes when it is loaded and forgets when it is unloaded,
- * one word of litter[] below; without one, nothing. User space opens /dev/lab_litter,
+ * one word of litter[] below; without one, nothing. With tidy=1 it does not forget those
+ * that it can take back. User space opens /dev/lab_litter,
  * whose driver does not keep the module with the parameter unowned=1; a write to it is
  * said aloud, as a warning.
  */
@@ -16,9 +17,12 @@
 #include <linux/jiffies.h>
 #include <linux/kernel.h>
 #include <linux/kobject.h>
+#include <linux/kthread.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/proc_fs.h>
+#include <linux/reboot.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/timer.h>
@@ -34,6 +38,10 @@ MODULE_PARM_DESC(leaves, "what is left behind when the module is unloaded");
 static uint ms = 2000;
 module_param(ms, uint, 0444);
 MODULE_PARM_DESC(ms, "after how many milliseconds a timer that is left expires");
+
+static bool tidy;
+module_param(tidy, bool, 0444);
+MODULE_PARM_DESC(tidy, "it is taken back");
 
 static bool unowned;
 module_param(unowned, bool, 0444);
@@ -129,9 +137,68 @@ static int litter_work_elsewhere(void)
 	return 0;
 }
 
+/* Nobody wakes it but who stops it: it does not come back to code that has gone. */
+static int litter_thread_fn(void *unused)
+{
+	for (;;) {
+		set_current_state(TASK_INTERRUPTIBLE);
+		if (kthread_should_stop())
+			break;
+		schedule();
+	}
+	__set_current_state(TASK_RUNNING);
+	return 0;
+}
+
+static struct task_struct *litter_task;
+
+static int litter_thread(void)
+{
+	litter_task = kthread_run(litter_thread_fn, NULL, "lab_litter");
+	return PTR_ERR_OR_ZERO(litter_task);
+}
+
+static void litter_stop_thread(void)
+{
+	kthread_stop(litter_task);
+}
+
+/* A queue that must get on when there is no memory has a thread of its own. */
+static struct workqueue_struct *litter_wq;
+
+static int litter_queue(void)
+{
+	litter_wq = alloc_workqueue("lab_litter", WQ_MEM_RECLAIM, 0);
+	return litter_wq ? 0 : -ENOMEM;
+}
+
+static void litter_destroy_queue(void)
+{
+	destroy_workqueue(litter_wq);
+}
+
+static int litter_reboot(struct notifier_block *unused, unsigned long action, void *data)
+{
+	pr_info("told of a reboot\n");
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block litter_block = { .notifier_call = litter_reboot };
+
+static int litter_notifier(void)
+{
+	return register_reboot_notifier(&litter_block);
+}
+
+static void litter_unregister_notifier(void)
+{
+	unregister_reboot_notifier(&litter_block);
+}
+
 static const struct {
 	const char *word;
 	int (*make)(void);
+	void (*undo)(void);
 } litter[] = {
 	{ "proc", litter_proc },
 	{ "sysfs", litter_sysfs },
@@ -143,7 +210,12 @@ static const struct {
 	{ "timer_elsewhere", litter_timer_elsewhere },
 	{ "work", litter_work },
 	{ "work_elsewhere", litter_work_elsewhere },
+	{ "thread", litter_thread, litter_stop_thread },
+	{ "queue", litter_queue, litter_destroy_queue },
+	{ "notifier", litter_notifier, litter_unregister_notifier },
 };
+
+static void (*litter_undo)(void);
 
 static int litter_make(void)
 {
@@ -153,8 +225,12 @@ static int litter_make(void)
 		return 0;
 	for (i = 0; i < ARRAY_SIZE(litter); i++)
 		if (!strcmp(leaves, litter[i].word))
-			return litter[i].make();
-	return -EINVAL;
+			break;
+	if (i == ARRAY_SIZE(litter) || (tidy && !litter[i].undo))
+		return -EINVAL;
+	if (tidy)
+		litter_undo = litter[i].undo;
+	return litter[i].make();
 }
 
 /* --- the node ------------------------------------------------------------ */
@@ -199,6 +275,8 @@ static int __init litter_init(void)
 static void __exit litter_exit(void)
 {
 	misc_deregister(&litter_dev);
+	if (litter_undo)
+		litter_undo();
 }
 
 module_init(litter_init);

@@ -2,7 +2,8 @@
 /*
  * What has a name in the kernel: the entries of directories in which modules make
  * some, the lines of files that list what is registered, the families of generic
- * netlink. Told as strings, each with its NUL: a place, what is there, an empty one.
+ * netlink, threads. Told as strings, each with its NUL: a place, what is there, an
+ * empty one.
  *
  * A clone asks for it after its modules have gone, so it shall cost little: nothing is
  * walked or looked up, the directories stay open from the first time on.
@@ -21,6 +22,8 @@
 
 #define NOT_OPEN	0
 #define FAMILIES	"generic netlink"
+#define THREADS		"kernel threads"
+#define THREADS_MAX	512	/* that are known; a kernel has a hundred */
 #define MEMORY		"memory"
 
 struct listed {
@@ -93,6 +96,7 @@ static struct {
 	int directories[ARRAY_SIZE(directories)];
 	int files[ARRAY_SIZE(files)];
 	int families;
+	int threads;
 } fds;	/* each NOT_OPEN, or negative when it cannot be */
 
 /* What getdents64(2) gives; libc's struct dirent differs where off_t has 32 bits. */
@@ -218,6 +222,69 @@ static void add_families(struct list *list)
 	}
 }
 
+/*
+ * Up to where /proc/PID/stat has a thread's flags. One that has gone meanwhile is none.
+ */
+static void add_thread(struct list *list, const char *pid, size_t digits)
+{
+	char path[40] = "/proc/", stat[160];
+	long fd, got;
+
+	memcpy(path + 6, pid, digits);
+	memcpy(path + 6 + digits, "/stat", 6);
+	fd = raw4(__NR_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	got = raw3(__NR_read, fd, stat, sizeof(stat));
+	raw1(__NR_close, fd);
+	if (got > 0)
+		add(list, stat, got);
+}
+
+/*
+ * The children of kthreadd: kernel threads, and programs that the kernel started and does
+ * not wait for. One that was there when they were first listed has nothing but its number
+ * later: what it costs to read of each is known then.
+ */
+static void add_threads(struct list *list)
+{
+	static uint32_t known[THREADS_MAX];
+	static unsigned int count;
+	static char buffer[8192];
+	const bool first = !count;
+	const char *at = buffer;
+	unsigned int i, hint = 0;
+	size_t digits;
+	long got, length = 0;
+
+	raw3(__NR_lseek, fds.threads, 0, SEEK_SET);
+	while (length < (long)sizeof(buffer) - 1 &&
+	       (got = raw3(__NR_read, fds.threads, buffer + length, sizeof(buffer) - 1 - length)) > 0)
+		length += got;
+	buffer[length] = 0;
+	for (; (digits = strspn(at, "0123456789")) && digits < 10; at += digits + strspn(at + digits, " ")) {
+		uint32_t pid = 0;
+
+		for (i = 0; i < digits; i++)
+			pid = pid * 10 + (at[i] - '0');
+		if (first) {
+			if (count < THREADS_MAX)
+				known[count++] = pid;
+			add_thread(list, at, digits);
+			continue;
+		}
+		/* They keep their order, but for those that have gone. */
+		for (i = hint; i < count && known[i] != pid; i++)
+			;
+		if (i < count) {
+			hint = i + 1;
+			add(list, at, digits);
+		} else {
+			add_thread(list, at, digits);
+		}
+	}
+}
+
 static void add_memory(struct list *list)
 {
 	char text[24], *at = text + sizeof(text);
@@ -271,6 +338,11 @@ void names_list(struct run *run, bool wide)
 	if (wide) {
 		begin(&list, FAMILIES);
 		add_families(&list);
+		end(&list);
+	}
+	if (open_once(&fds.threads, "/proc/2/task/2/children", 0)) {
+		begin(&list, THREADS);
+		add_threads(&list);
 		end(&list);
 	}
 	begin(&list, MEMORY);

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lab.guest.names import Names, parse, unpacked
-from lab.run.leftovers import left_behind, not_counted
+from lab.guest.pointers import Pointer, Section
+from lab.run.leftovers import left_behind, not_counted, still_pointed_at, still_running
 
 SOCKETS = b"sk Eth Pid Groups\x000 16 0 0 0\0"
 LISTED = (
@@ -74,6 +75,103 @@ def test_names_that_go_are_told_unless_other_modules_go_too() -> None:
     (found,) = left_behind(before, now, (), takes=False)
     assert found.title == "/proc/lab_x went with the module"
     assert left_behind(before, now, (), takes=True) == []
+
+
+STAT = "2 0 0 0 -1"
+NAMED = (
+    "2 (kthreadd) S 0 0 0 0 -1 2129984",
+    f"9 (kworker/0:1-events) I {STAT} 69238880",
+    f"60 (khungtaskd) S {STAT} 2097216",
+)
+
+
+def threads(*entries: str) -> Names:
+    return Names({"kernel threads": "\0".join(entries).encode()}, 0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (f"77 (lab_x) S {STAT} 2129984 0", "the kernel thread lab_x stayed behind"),
+        (f"77 (irq/24-a) b) S {STAT} 2129984 0", "the kernel thread irq/24-a) b stayed behind"),
+        (f"77 (kworker/R-lab_x) I {STAT} 69238880", "the kernel thread kworker/R-lab_x stayed behind"),
+        (f"77 (helper) S {STAT} 4194304", "the process helper stayed behind"),
+        ("60", ""),  # was there, and is known to be
+        (f"77 (kworker/1:2-mm_percpu_wq) I {STAT} 69238880", ""),
+        (f"77 (kthreadd) S {STAT} 2129984", ""),  # has no name yet
+        (f"77 (lab_x) S {STAT} 2129988", ""),  # exits
+        (f"77 (helper) Z {STAT} 4194304", ""),
+    ],
+)
+def test_threads_that_stay(entry: str, told: str) -> None:
+    now = threads("2", "9", "60", entry)
+    found = still_running(now.threads_since(threads(*NAMED)))
+    assert [each.title for each in found] == ([told] if told else [])
+    # They are not names besides, and one that ends is nobody's business.
+    assert now.since(threads(*NAMED)) == ([], [])
+    assert threads("2").threads_since(now) == []
+
+
+def test_where_threads_are_not_listed_none_stay() -> None:
+    assert threads(*NAMED).threads_since(Names({}, 0)) == []
+    assert Names({}, 0).threads_since(threads(*NAMED)) == []
+
+
+DATA = 0xFFFF_FFFF_8200_0000
+BLOCK = Section("lab_x", ".data", 0xFFFF_FFFF_C0A0_0000, 0x40)
+VARIABLES = f"{DATA:x} D reboot_notifier_list\n{DATA + 64:x} d fw_shutdown_nb\n{DATA + 128:x} D behind\n"
+
+
+@dataclass
+class Memory:
+    """A guest, by the words of its kernel's data."""
+
+    words: dict[int, int]
+    looks: list[dict[int, int]] = field(default_factory=list)
+    agent: Any = None
+
+    def __post_init__(self) -> None:
+        self.agent = Agent({"/proc/kallsyms": VARIABLES.encode()})
+
+    def pointing(self, wanted: list[Section], *, all_pages: bool = False) -> list[Pointer]:
+        words = self.looks.pop(0) if self.looks else self.words
+        return [
+            Pointer(at, to, each)
+            for at, to in words.items()
+            for each in wanted
+            if each.address <= to < each.address + each.size
+        ]
+
+
+def test_a_variable_that_points_into_what_has_gone() -> None:
+    guest: Any = Memory({DATA + 8: BLOCK.address, DATA + 16: BLOCK.address + 8})
+    (found,) = still_pointed_at(guest, [BLOCK], {})
+    assert found.title == "reboot_notifier_list+0x8 still points to .data+0x0 of lab_x, which has gone"
+    assert len(found.got.splitlines()) == 2
+    assert found.hint == "exit calls unregister_reboot_notifier"
+
+
+def test_what_was_registered_second_hangs_off_the_first() -> None:
+    guest: Any = Memory({DATA + 72: BLOCK.address, DATA + 8: DATA + 64})
+    (found,) = still_pointed_at(guest, [BLOCK], {})
+    assert found.title.startswith("fw_shutdown_nb+0x8 still points to ")
+    assert found.got.splitlines()[1:] == ["fw_shutdown_nb hangs off reboot_notifier_list"]
+    assert found.hint == "exit calls unregister_reboot_notifier"
+    guest.words[DATA + 8] = DATA  # in no list that is known, and in a ring
+    (found,) = still_pointed_at(guest, [BLOCK], {})
+    assert found.hint.startswith("exit unregisters what init registers")
+
+
+def test_a_word_that_is_another_at_the_second_look_is_none() -> None:
+    guest: Any = Memory({}, looks=[{DATA + 8: BLOCK.address}])
+    assert still_pointed_at(guest, [BLOCK], {}) == []
+
+
+def test_a_variable_without_a_name_is_told_by_its_address() -> None:
+    guest: Any = Memory({DATA + 8: BLOCK.address})
+    guest.agent.files.clear()
+    (found,) = still_pointed_at(guest, [BLOCK], {})
+    assert found.title.startswith(f"{DATA + 8:#x} still points to .data+0x0 of lab_x")
 
 
 @dataclass

@@ -45,6 +45,9 @@ class Agent:
     def busy(self, actor: str) -> bool:
         return False
 
+    def deadline(self, seconds: float) -> Callable[[], float]:
+        return lambda: 0.0
+
 
 @dataclass
 class Guest:
@@ -53,6 +56,7 @@ class Guest:
     hello: Any = None
     names: Any = None
     timers: Any = None
+    sections: tuple[Any, ...] = ()
     dead: str = ""
     console: str = ""
 
@@ -67,6 +71,12 @@ class Guest:
 
     def armed(self) -> None:
         pass
+
+    def where(self, *_: object) -> list[Any]:
+        return []
+
+    def pointing(self, *_: object) -> list[Any]:
+        return []
 
     def learn_modules(self, timeout: float) -> None:
         pass

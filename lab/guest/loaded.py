@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lab.errors import GuestError, HostError
-from lab.guest import qmp
+from lab.guest import pointers, qmp
 from lab.guest.machine import clone_seed
 from lab.guest.ram import compose, copy
 from lab.guest.splat import splats
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from lab.progress import Progress
     from lab.store.cache import Cache
 
-_FORMAT = 3
+_FORMAT = 4
 _LOAD_SECONDS = 60.0
 
 Load = tuple[str, bytes, str, bool]  # a module's name, its image, its parameters, whether it is the kernel's
@@ -141,10 +141,12 @@ def _make_once(
         for program in programs:
             program.send(guest.agent)
         names = _load_all(guest, modules)
+        own = {name: image for name, image, _, shipped in modules if not shipped}
+        where = pointers.sections(guest.agent, spec.arch, own, own, _LOAD_SECONDS)
     except BaseException:
         guest.close()
         raise
-    return seal(guest, spec, building, base.boot_seconds, last=last, base=base, names=names)
+    return seal(guest, spec, building, base.boot_seconds, last=last, base=base, names=names, sections=where)
 
 
 def _load_all(guest: Guest, modules: Sequence[Load]) -> Names:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from lab.errors import AgentError, BootFailed, GuestHung, GuestLost, HostError
-from lab.guest import qemu, timers
+from lab.guest import pointers, qemu, timers
 from lab.guest.agent import Agent
 from lab.guest.patience import Patience, run_delay
-from lab.guest.ram import CannotLook
+from lab.guest.ram import CannotLook, private_memory
 from lab.guest.symbols import Module, Symbols, parse_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lab.guest.answers import Hello
     from lab.guest.argv import BootSpec, Role
@@ -64,6 +64,8 @@ class Guest:
         self.names: Names | None = None  # before the modules came that it was made with
         self.timers: timers.Survey | None = None  # of its template, whose memory is the file `ram`
         self.ram: Path | None = None
+        self.sections: Sequence[pointers.Section] = ()  # of the modules that it was made with
+        self.changed: Sequence[int] = ()  # pages of `ram` that were written to since the first of them came
         self.agent = Agent(self, spec.arch, process.life)
         self.remark = ""  # what the user should know of how it came about
         self._patience = Patience(self.waited)
@@ -234,6 +236,31 @@ class Guest:
             return timers.armed(self.timers, self._spec.arch, self.pid, self.ram)
         except CannotLook:
             return None
+
+    def where(
+        self, modules: Sequence[str], images: Mapping[str, bytes], timeout: float
+    ) -> list[pointers.Section]:
+        """Ask where modules are that are loaded; raises what run() does."""
+        if self.timers is None:  # nobody would look for what points there
+            return []
+        return pointers.sections(self.agent, self._spec.arch, images, modules, timeout)
+
+    def pointing(
+        self, sections: Sequence[pointers.Section], *, all_pages: bool = False
+    ) -> list[pointers.Pointer]:
+        """Return the words of the kernel's own data that point into modules; [] where nobody can tell.
+
+        `all_pages`: those too that have not been written to since modules came.
+        """
+        found = self.timers
+        if found is None or self.ram is None or not sections:
+            return []
+        data, changed = (found.static, found.stale), None if all_pages else self.changed
+        try:
+            with private_memory(self.pid, self.ram) as memory:
+                return pointers.find(memory, self._spec.arch, data, found.offset, changed, sections)
+        except CannotLook:
+            return []
 
     def name(self, address: int, images: Mapping[str, bytes]) -> str:
         """Return what a function of a module is called, as learn_modules() saw them, or its address."""

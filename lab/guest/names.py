@@ -2,19 +2,29 @@
 """What has a name in a guest's kernel: nodes, entries of proc and sysfs, whatever is registered by a name.
 
 The agent lists it (rootfs/names.c). Compared with what there was before a module came, it tells what stayed
-when the module had gone.
+when the module had gone. So do the kernel's threads, which are told apart by their numbers.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _MEMORY = "memory"
+_THREADS = "kernel threads"
+# The beginning of /proc/PID/stat: proc_pid_stat(5). Who is known already has a number alone.
+_THREAD = re.compile(
+    r"(?P<pid>\d+)(?: \((?P<name>.*)\) (?P<state>\w) (?:-?\d+ ){5}(?P<flags>\d+))?", re.DOTALL
+)
+_EXITING = 0x4  # PF_EXITING of include/linux/sched.h
+_KERNEL_THREAD = 0x0020_0000  # PF_KTHREAD
+# The kernel's own, which come and go: workers of all queues (a queue's rescuer is its owner's: kworker/R-x
+# since 6.9), and one that has just been made and has no name yet.
+_COME_AND_GO = re.compile(r"kworker/(?!R)|kthreadd$")
 _MOST_SHOWN = 40  # characters of a line
 
 
@@ -54,6 +64,14 @@ _FILES = frozenset(
 )
 
 
+class Thread(NamedTuple):
+    """A thread of the kernel, or a process that it started."""
+
+    pid: int
+    name: str
+    program: bool
+
+
 @dataclass(frozen=True)
 class Names:
     """What there is, by the place that lists it, and how much memory is free."""
@@ -68,12 +86,25 @@ class Names:
         """
         came, went = [], []
         for place, listed in self.places.items():
-            if before.places.get(place, listed) == listed:
+            if place == _THREADS or before.places.get(place, listed) == listed:
                 continue
             there, earlier = _names(place, listed), _names(place, before.places[place])
             came += [_shown(place, name) for name in sorted(there - earlier)]
             went += [_shown(place, name) for name in sorted(earlier - there)]
         return came, went
+
+    def threads_since(self, before: Names) -> list[Thread]:
+        """Return the kernel's threads, and programs that it started, that came since `before` and stay."""
+        if not {_THREADS} <= self.places.keys() & before.places.keys():
+            return []
+        earlier = {match["pid"] for match in _threads(before.places[_THREADS])}
+        found = []
+        for match in _threads(self.places[_THREADS]):
+            name, flags = match["name"], int(match["flags"] or 0)
+            ends = flags & _EXITING or match["state"] in ("X", "Z")
+            if name is not None and match["pid"] not in earlier and not ends and not _COME_AND_GO.match(name):
+                found.append(Thread(int(match["pid"]), name, not flags & _KERNEL_THREAD))
+        return found
 
     def packed(self) -> dict[str, str]:
         """Return the places as a file of JSON holds them."""
@@ -83,6 +114,13 @@ class Names:
 def unpacked(places: Mapping[str, str]) -> Names:
     """Return what packed() made; how much memory is free is not kept."""
     return Names({place: listed.encode("latin-1") for place, listed in places.items()}, 0)
+
+
+def _threads(listed: bytes) -> Iterator[re.Match[str]]:
+    for entry in listed.decode(errors="replace").split("\0"):
+        match = _THREAD.match(entry)
+        if match is not None:
+            yield match
 
 
 def _names(place: str, listed: bytes) -> frozenset[str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 _BLOCK = 64 * 1024  # what is compared or digested at a time
-_PAGE = 4096  # what a difference is counted in
+_PAGE = 4096  # what a difference is counted in, and pages of QEMU's own
 _COUNT = 8  # bytes of how many there are
 _PUNCH_HOLE_KEEP_SIZE = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 
@@ -75,6 +75,13 @@ def difference(base: Path, ram: Path, to: Path) -> None:
             with to.open("wb") as file:
                 file.write(len(numbers).to_bytes(_COUNT, "little") + _little(numbers).tobytes())
                 file.writelines(after[number * _PAGE : (number + 1) * _PAGE] for number in numbers)
+
+
+def differing(differences: Path) -> list[int]:
+    """Return the offsets of the pages that differ, in ascending order; raises OSError."""
+    with differences.open("rb") as file:
+        count = int.from_bytes(file.read(_COUNT), "little")
+        return [number * _PAGE for number in _little(array("Q", file.read(8 * count)))]
 
 
 def compose(base: Path, differences: Path) -> int:
@@ -169,9 +176,10 @@ class CannotLook(HostError):  # noqa: N818 - what happened
 class PrivateMemory:
     """A QEMU's own view of a RAM file that it maps."""
 
-    def __init__(self, memory: BinaryIO, mapped: list[tuple[int, int, int]]) -> None:
-        """Take /proc/PID/mem, and what is mapped: from, to, at which offset of the file."""
+    def __init__(self, memory: BinaryIO, pages: BinaryIO, mapped: list[tuple[int, int, int]]) -> None:
+        """Take /proc/PID/mem and pagemap, and what is mapped: from, to, at which offset of the file."""
         self._memory = memory
+        self._pages = pages
         self._mapped = mapped
 
     def read(self, offset: int, size: int) -> bytes:
@@ -185,13 +193,32 @@ class PrivateMemory:
                     raise CannotLook(f"QEMU's memory cannot be looked at: {error}") from error
         return b""
 
+    def own(self, start: int, end: int) -> list[int]:
+        """Return the offsets of pages in a part of the file that QEMU has for itself. Raises CannotLook."""
+        found: list[int] = []
+        for at, to, first in self._mapped:
+            low, high = max(start, first), min(end, first + to - at)
+            if low >= high:
+                continue
+            low -= low % _HOST_PAGE
+            high += -high % _HOST_PAGE
+            try:
+                own = [low + each for each in _private(self._pages, at + low - first, at + high - first)]
+            except OSError as error:
+                raise CannotLook(f"QEMU's memory cannot be looked at: {error}") from error
+            found += [each + more for each in own for more in range(0, _HOST_PAGE, _PAGE)]
+        return found
+
 
 @contextlib.contextmanager
 def private_memory(pid: int, path: Path) -> Iterator[PrivateMemory]:
     """Give a QEMU's own view of a RAM file that it maps; raises CannotLook."""
     try:
-        with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-            yield PrivateMemory(memory, mappings(pid, path))
+        with (
+            Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory,
+            Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pages,
+        ):
+            yield PrivateMemory(memory, pages, mappings(pid, path))
     except OSError as error:
         raise CannotLook(f"QEMU's memory cannot be looked at: {error}") from error
 

@@ -26,11 +26,12 @@ from lab.guest import pci, qemu, qmp, timers, wakes
 from lab.guest.argv import DEVICES, kernel_stub
 from lab.guest.machine import Guest, boot, clone_seed
 from lab.guest.names import unpacked
-from lab.guest.ram import CannotLook, difference, overwritten, ram_digest, reserve
+from lab.guest.pointers import Section
+from lab.guest.ram import CannotLook, difference, differing, overwritten, ram_digest, reserve
 from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from lab.guest.argv import BootSpec, Role
     from lab.guest.names import Names
@@ -73,6 +74,8 @@ class Facts:
     # What has a name in its kernel, without the modules that are tested: see lab.guest.names.
     names: dict[str, str] = field(default_factory=dict)
     timers: dict[str, Any] = field(default_factory=dict)  # where its kernel has them: see lab.guest.timers
+    # Where the modules are that it was made with: see lab.guest.pointers.
+    sections: list[list[Any]] = field(default_factory=list)
     refused: str = ""  # why it must not be restored; '': it was restored once, and all was well
 
 
@@ -123,6 +126,16 @@ class Template:
     def timers(self) -> timers.Survey | None:
         """Where its kernel has its timers, if it tells."""
         return timers.unpacked(self.facts.timers)
+
+    @cached_property
+    def sections(self) -> list[Section]:
+        """Where the modules are that it was made with."""
+        return [Section(*each) for each in self.facts.sections]
+
+    @cached_property
+    def changed(self) -> list[int]:
+        """The pages in which its memory differs from that of the template it was made from."""
+        return differing(self.differences) if self.facts.differences else []
 
     @property
     def boot_seconds(self) -> float:
@@ -254,13 +267,15 @@ def seal(
     last: bool,
     base: Template | None = None,
     names: Names | None = None,
+    sections: Sequence[Section] = (),
 ) -> str:
     """Make a template of a guest whose memory is the file `ram` in `building`; the guest ends with it.
 
     `base`: what the guest was cloned from; only in what its memory differs is kept then.
-    `names`: what had one before modules were loaded into it. Returns why it must not be restored, '' when all
-    is well: the `last` that is tried is not refused for being slow, which may be
-    the host's doing. Raises BootFailed when the guest dies meanwhile, HostError when QEMU does not freeze it.
+    `names`: what had one before modules were loaded into it, `sections`: where they are.
+    Returns why it must not be restored, '' when all is well: the `last` that is tried is not refused for
+    being slow, which may be the host's doing. Raises BootFailed when the guest dies meanwhile, HostError
+    when QEMU does not freeze it.
     """
     with guest:
         facts = _freeze(guest, spec, building, booted, names, whole=base is None)
@@ -285,7 +300,10 @@ def seal(
     elif base is not None:
         difference(base.ram, made.ram, made.differences)
         digest_of = file_digest(made.differences)
-        made = Template(building, replace(made.facts, differences=digest_of, timers=base.facts.timers))
+        where = [list(each) for each in sections]
+        made = Template(
+            building, replace(made.facts, differences=digest_of, timers=base.facts.timers, sections=where)
+        )
         made.ram.unlink()
     (building / _MANIFEST).write_text(json.dumps(asdict(made.facts), indent=1))
     return made.refused
@@ -436,6 +454,7 @@ def restore(process: Process, made: Template, spec: BootSpec, *, seed: bytes, ji
         hello = guest.greet(seed=seed, jitter_us=jitter_us, timeout=RESTORE_SECONDS)
         _compare(hello.nonce, made.nonce)
         guest.names, guest.timers, guest.ram = made.names, made.timers, made.ram
+        guest.sections, guest.changed = made.sections, made.changed
         pci.write(guest.agent, made.facts.pci)
     except BaseException:
         guest.close()

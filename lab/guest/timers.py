@@ -20,9 +20,12 @@ import struct
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lab.guest import pointers
 from lab.guest.answers import LAB
 from lab.guest.layouts import OwnCall
+from lab.guest.pointers import Static
 from lab.guest.ram import CannotLook, private_memory
+from lab.guest.symbols import KALLSYMS_SECONDS
 from lab.guest.wire import Program, Result
 
 if TYPE_CHECKING:
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from lab.guest.agent import Agent
     from lab.guest.ram import PrivateMemory
 
-_KALLSYMS_SECONDS = 60.0
 _HEADERS = 8192  # of /proc/kcore
 _TIMER_WORDS = 5  # struct timer_list: next, pprev, expires, function, flags
 _HRTIMER_WORDS = 14  # struct hrtimer: parent and colour, right, left; its function is one of the next
@@ -73,6 +75,15 @@ class Survey:
     memory: int  # the lowest physical address of memory
     high: int = 0  # which word of a struct hrtimer is its function; 0: nobody knows
     unreachable: list[int] = field(default_factory=list)  # timers that were there when the template was made
+    static: list[Static] = field(default_factory=list)  # its data: see lab.guest.pointers
+    stale: list[Static] = field(default_factory=list)  # what of it is not to be looked at
+
+    def offset(self, address: int, size: int) -> int | None:
+        """Return where in the file of the guest's memory something is; None where nobody can tell."""
+        for part in self.parts:
+            if part.address <= address and address + size <= part.address + part.size:
+                return part.physical + address - part.address - self.memory
+        return None
 
     def packed(self) -> dict[str, Any]:
         """Return it as a file of JSON holds it."""
@@ -92,6 +103,8 @@ def unpacked(found: Mapping[str, Any]) -> Survey | None:
         found["memory"],
         found["high"],
         list(found["unreachable"]),
+        [Static(*each) for each in found["static"]],
+        [Static(*each) for each in found["stale"]],
     )
 
 
@@ -115,9 +128,10 @@ def survey(agent: Agent, arch: Architecture, cpus: int) -> Survey | None:
     if arch.word != 8:
         return None
     try:
-        symbols = _symbols(agent.read_file("/proc/kallsyms", _KALLSYMS_SECONDS).decode())
+        kallsyms = agent.read_file("/proc/kallsyms", KALLSYMS_SECONDS).decode()
+        symbols = _symbols(kallsyms)
         parts = _parts(_kcore(agent, arch, [(0, _HEADERS)])[0])
-        memory = _memory(agent.read_file("/proc/iomem", _KALLSYMS_SECONDS).decode())
+        memory = _memory(agent.read_file("/proc/iomem", KALLSYMS_SECONDS).decode())
     except (OSError, ValueError):
         return None
     if symbols is None or not parts:
@@ -131,14 +145,18 @@ def survey(agent: Agent, arch: Architecture, cpus: int) -> Survey | None:
     if len(data) != 8 * cpus:
         return None
     order = "<" if arch.byteorder == "little" else ">"
+    of_cpus = struct.unpack(f"{order}{cpus}Q", data)
     bases = [
         Base((values[name] + offset) % (1 << 64), sizes[name], name == "hrtimer_bases")
-        for offset in struct.unpack(f"{order}{cpus}Q", data)
+        for offset in of_cpus
         for name in ("timer_bases", "hrtimer_bases")
     ]
     linear = [Part(start, physical, size) for start, size, physical, _ in parts.values() if physical >= 0]
     mapped = [(start, size) for start, size, physical, _ in parts.values() if physical < 0]
-    return Survey(bases, linear, mapped, (values["_stext"], values["_etext"]), values[_WORK], memory)
+    found = Survey(bases, linear, mapped, (values["_stext"], values["_etext"]), values[_WORK], memory)
+    static, stale = pointers.static_data(kallsyms, of_cpus)
+    there = [each for each in static if found.offset(each.address, each.size) is not None]
+    return replace(found, static=there, stale=stale)
 
 
 def _inside(part: tuple[int, int, int, int], address: int) -> bool:
@@ -200,7 +218,7 @@ def _kcore(agent: Agent, arch: Architecture, pieces: Iterable[tuple[int, int]]) 
         index = program.own_call(OwnCall.READ, fd, room, size)
         program.fetch(room, 0, size, index)
     program.own_call(OwnCall.CLOSE, fd)
-    reply = agent.run(LAB, program, timeout=_KALLSYMS_SECONDS)
+    reply = agent.run(LAB, program, timeout=KALLSYMS_SECONDS)
     if reply.exited is not None or reply.calls[0].errno:
         raise OSError(reply.calls[0].errno if reply.calls else 0, "cannot be opened", "/proc/kcore")
     return list(reply.data)
@@ -268,12 +286,9 @@ class _Walk:
         return self.timers
 
     def _words(self, address: int, count: int) -> tuple[int, ...] | None:
-        for part in self._survey.parts:
-            if part.address <= address and address + 8 * count <= part.address + part.size:
-                offset = part.physical + address - part.address - self._survey.memory
-                data = self._memory.read(offset, 8 * count)
-                return struct.unpack(f"{self._order}{count}Q", data) if len(data) == 8 * count else None
-        return None
+        offset = self._survey.offset(address, 8 * count)
+        data = b"" if offset is None else self._memory.read(offset, 8 * count)
+        return struct.unpack(f"{self._order}{count}Q", data) if data and len(data) == 8 * count else None
 
     def _chain(self, address: int, slot: int) -> None:
         """Follow a list of struct timer_list from what points to its first."""

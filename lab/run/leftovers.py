@@ -2,16 +2,19 @@
 """What a module leaves behind when it has gone, and what did not keep it while it was used.
 
 Looked at right after unloading, at once: what has a name, against what had one before the module came
-(lab.guest.names); which timers are armed whose function has gone (lab.guest.timers); how much memory is free.
+(lab.guest.names), a kernel thread too; which timers are armed whose function has gone (lab.guest.timers);
+which of the kernel's variables point into what has gone (lab.guest.pointers); how much memory is free.
 That costs a few milliseconds, and looking everywhere several times as much: that is done once for each list
 of modules in a process; after the same modules it is looked where most have their names (lab.run.watched).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lab.guest import timers
+from lab.guest import pointers, timers
+from lab.guest.symbols import KALLSYMS_SECONDS
 from lab.language.meant import MEMORY
 from lab.run.record import Finding, Place, Verdict
 
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
 
     from lab.guest.agent import Agent
     from lab.guest.machine import Guest
-    from lab.guest.names import Names
+    from lab.guest.names import Names, Thread
+    from lab.guest.pointers import Section, Variables
     from lab.guest.timers import Armed
 
 _MOST_SHOWN = 12
@@ -28,6 +32,33 @@ _MOST_SHOWN = 12
 # another program in memory besides.
 _GROWN_KIB = 7 << 10
 _NARROW_KIB = 2 << 10
+_MOST_VARIABLES = 6  # that are told, each a finding of its own
+_MOST_LINKS = 40  # that are followed to tell in which list something is
+# Whose variable it is that what was not unregistered hangs off.
+_UNREGISTERS = {
+    "chrdevs": "exit calls unregister_chrdev",
+    "die_chain": "exit calls unregister_die_notifier",
+    "file_systems": "exit calls unregister_filesystem",
+    "formats": "exit calls unregister_binfmt",
+    "inet6addr_chain": "exit calls unregister_inet6addr_notifier",
+    "inetaddr_chain": "exit calls unregister_inetaddr_notifier",
+    "keyboard_notifier_list": "exit calls unregister_keyboard_notifier",
+    "kprobe_table": "exit calls unregister_kprobe",
+    "misc_list": "exit calls misc_deregister",
+    "module_notify_list": "exit calls unregister_module_notifier",
+    "netdev_chain": "exit calls unregister_netdevice_notifier",
+    "netlink_chain": "exit calls netlink_unregister_notifier",
+    "panic_notifier_list": "exit calls atomic_notifier_chain_unregister(&panic_notifier_list, …)",
+    "pernet_list": "exit calls unregister_pernet_subsys",
+    "pm_chain_head": "exit calls unregister_pm_notifier",
+    "proto_list": "exit calls proto_unregister",
+    "ptype_all": "exit calls dev_remove_pack",
+    "ptype_base": "exit calls dev_remove_pack",
+    "reboot_notifier_list": "exit calls unregister_reboot_notifier",
+    "shrinker_list": "exit calls unregister_shrinker",
+    "syscore_ops_list": "exit calls unregister_syscore_ops",
+    "vt_notifier_list": "exit calls unregister_vt_notifier",
+}
 PLACE = Place("the health check after unloading")
 
 
@@ -52,6 +83,23 @@ def left_behind(before: Names, now: Names, meant: Sequence[str], *, takes: bool)
     if missing:
         found.append(_finding(f"{_some(missing)} was to stay behind and did not", missing, ""))
     return found
+
+
+def still_running(threads: Sequence[Thread]) -> list[Finding]:
+    """Return a finding for each thread that came with the modules and stayed."""
+    return [
+        Finding(
+            Verdict.UNCLEAN,
+            f"the {'process' if each.program else 'kernel thread'} {each.name} stayed behind",
+            PLACE,
+            got=f"process {each.pid} came with the module, and it has gone: "
+            + ("nobody waits for it" if each.program else "what it returns to is no code any more"),
+            hint="who starts a program waits for it: UMH_WAIT_PROC"
+            if each.program
+            else "exit ends it: kthread_stop, destroy_workqueue, free_irq",
+        )
+        for each in threads
+    ]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -105,6 +153,55 @@ def still_armed(guest: Guest, before: Mapping[int, Armed], images: Mapping[str, 
             )
         )
     return found
+
+
+def still_pointed_at(guest: Guest, gone: Sequence[Section], images: Mapping[str, bytes]) -> list[Finding]:
+    """Return a finding for each variable of the kernel's that points into modules which have gone.
+
+    `gone` is where they were.
+    """
+    words = guest.pointing(gone)
+    if words:  # one that is being written is read again
+        words = [each for each in guest.pointing(gone) if each in words]
+    if not words:
+        return []
+    try:
+        kallsyms = guest.agent.read_file("/proc/kallsyms", KALLSYMS_SECONDS).decode(errors="replace")
+    except OSError:
+        kallsyms = ""
+    variables = pointers.Variables(kallsyms)
+    found: dict[str, Finding] = {}
+    for word in words:
+        variable, what = variables.holding(word), pointers.target(word, images)
+        name = variable.name if variable else f"{word.at:#x}"
+        where = pointers.plus(name, word.at - variable.address) if variable else name
+        line = f"{where} at {word.at:#x}: {word.to:#x}, {what}"
+        if name in found:
+            found[name] = replace(found[name], got=f"{found[name].got}\n{line}")
+            continue
+        chain = _chain(guest, variable, variables)
+        found[name] = Finding(
+            Verdict.UNCLEAN,
+            f"{where} still points to {what} of {word.section.module}, which has gone",
+            PLACE,
+            got=line if chain in ("", name) else f"{line}\n{name} hangs off {chain}",
+            hint=_UNREGISTERS.get(chain, "exit unregisters what init registers, in reverse order"),
+        )
+    return list(found.values())[:_MOST_VARIABLES]
+
+
+def _chain(guest: Guest, variable: Section | None, variables: Variables) -> str:
+    """Return which of the lists of things that are registered a variable is in; '' for none that is known."""
+    seen: dict[str, Section] = {}
+    new = [variable] if variable else []
+    while new and len(seen) < _MOST_LINKS:
+        seen |= {each.name: each for each in new}
+        known = next((each.name for each in new if each.name in _UNREGISTERS), "")
+        if known:
+            return known
+        holders = [variables.holding(each) for each in guest.pointing(new, all_pages=True)]
+        new = list({each.name: each for each in holders if each and each.name not in seen}.values())
+    return ""
 
 
 def not_counted(

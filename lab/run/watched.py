@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lab.guest.machine import Guest
+    from lab.guest.names import Names, Thread
+    from lab.guest.pointers import Section
     from lab.guest.timers import Armed
     from lab.language.steps import Step
     from lab.run.session import Session
     from lab.scenario import Scenario
 
 _OPENS = ("open", "openat")
+_ENDING_SECONDS = 0.3  # a thread that ends by itself tells exit so, and has some way to go then
+_PAUSE = 0.003  # between two looks at it
 
 
 @dataclass
@@ -48,8 +53,9 @@ class Watched:
         self._images = images
         self._watch = watch
         self._armed: dict[int, Armed] = {}  # timers, with what they call
-        self._left: list[Finding] = []  # timers that are armed although their module has gone
-        self._there = 0  # so many modules were loaded when timers were looked at
+        self._left: list[Finding] = []  # timers and pointers that stay although their module has gone
+        self._there = 0  # so many modules were loaded when that was looked at
+        self._where: dict[str, list[Section]] = {}  # the modules that are loaded
         self._learned: list[str] = []  # the modules whose places are known
 
     @cached_property
@@ -72,26 +78,39 @@ class Watched:
 
     def begun(self) -> None:
         """Take note of what is there after the modules of the scenario's head were loaded."""
-        self._look_at_timers()
+        for section in self._guest.sections:
+            self._where.setdefault(section.module, []).append(section)
+        self._look_at_memory()
 
     def after(self, step: Step, outcome: object) -> list[Finding]:
         """Return what is wrong with the modules after a step, and take note of what is there."""
         found = self._kept(step, outcome)
-        self._look_at_timers()
+        self._look_at_memory()
         return found
 
     def gone(self) -> list[Finding]:
         """Return what the modules have left, now that they have gone; raises what Session.look() does."""
-        self._look_at_timers()  # first, before one of them expires
+        self._look_at_memory()  # first, before a timer expires
         before, hello, meant = self._session.names, self._guest.hello, self._scenario.meant.leaves
         assert before is not None  # taken before the first of them was loaded
         now = self._session.look(wide=self._everywhere)
         found = self._left + leftovers.left_behind(before, now, meant, takes=self._takes())
+        found += leftovers.still_running(self._threads(before, now))
         if not found:
             self._watch.everywhere.add(self._key)
         if hello is not None and MEMORY not in meant:
             found += leftovers.grown(hello.free_kib, now.free_kib, narrow=self._scenario.narrow)
         return found
+
+    def _threads(self, before: Names, now: Names) -> list[Thread]:
+        """Return the threads that stay, not those that only have not ended yet."""
+        session = self._session
+        left = session.agent.deadline(_ENDING_SECONDS)
+        threads = now.threads_since(before)
+        while threads and left() > 0:
+            time.sleep(_PAUSE)
+            threads = session.look(wide=False).threads_since(before)
+        return threads
 
     def _kept(self, step: Step, outcome: object) -> list[Finding]:
         """See whether a file that was opened keeps its module, once for each of its nodes."""
@@ -109,11 +128,19 @@ class Watched:
             return []
         return [replace(found, place=Place.of(step))]
 
-    def _look_at_timers(self) -> None:
-        """Look at timers where modules came or went: what one leaves may expire any moment."""
+    def _look_at_memory(self) -> None:
+        """Look at timers and pointers where modules came or went: what one leaves may be used any moment."""
         if len(self._session.loaded) < self._there:
             self._left += leftovers.still_armed(self._guest, self._armed, self._images)
+            gone = [name for name in self._where if name not in self._session.loaded]
+            where = [section for name in gone for section in self._where.pop(name)]
+            self._left += leftovers.still_pointed_at(self._guest, where, self._images)
         self._there = len(self._session.loaded)
+        came = [name for name in self._session.loaded if name in self.tested and name not in self._where]
+        if came:
+            self._where |= {name: [] for name in came}
+            for section in self._guest.where(came, self._images, self._session.patience):
+                self._where[section.module].append(section)
         with suppress(OSError):  # without it, what they call has no name
             self._learn()
 
