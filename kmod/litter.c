@@ -168,7 +168,7 @@ static struct workqueue_struct *litter_wq;
 
 static int litter_queue(void)
 {
-	litter_wq = alloc_workqueue("lab_litter", WQ_MEM_RECLAIM, 0);
+	litter_wq = alloc_workqueue("lab_litter", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	return litter_wq ? 0 : -ENOMEM;
 }
 

@@ -145,32 +145,39 @@ class Memory:
 
 def test_a_variable_that_points_into_what_has_gone() -> None:
     guest: Any = Memory({DATA + 8: BLOCK.address, DATA + 16: BLOCK.address + 8})
-    (found,) = still_pointed_at(guest, [BLOCK], {})
+    (found,) = still_pointed_at(guest, [BLOCK], [], {})
     assert found.title == "reboot_notifier_list+0x8 still points to .data+0x0 of lab_x, which has gone"
     assert len(found.got.splitlines()) == 2
     assert found.hint == "exit calls unregister_reboot_notifier"
 
 
+def test_who_came_into_the_place_of_what_has_gone_may_be_pointed_at() -> None:
+    guest: Any = Memory({DATA + 8: BLOCK.address + 8})
+    newer = BLOCK._replace(module="lab_y", size=16)
+    assert still_pointed_at(guest, [BLOCK], [newer], {}) == []
+    assert still_pointed_at(guest, [BLOCK], [newer._replace(size=8)], {}) != []
+
+
 def test_what_was_registered_second_hangs_off_the_first() -> None:
     guest: Any = Memory({DATA + 72: BLOCK.address, DATA + 8: DATA + 64})
-    (found,) = still_pointed_at(guest, [BLOCK], {})
+    (found,) = still_pointed_at(guest, [BLOCK], [], {})
     assert found.title.startswith("fw_shutdown_nb+0x8 still points to ")
     assert found.got.splitlines()[1:] == ["fw_shutdown_nb hangs off reboot_notifier_list"]
     assert found.hint == "exit calls unregister_reboot_notifier"
     guest.words[DATA + 8] = DATA  # in no list that is known, and in a ring
-    (found,) = still_pointed_at(guest, [BLOCK], {})
+    (found,) = still_pointed_at(guest, [BLOCK], [], {})
     assert found.hint.startswith("exit unregisters what init registers")
 
 
 def test_a_word_that_is_another_at_the_second_look_is_none() -> None:
     guest: Any = Memory({}, looks=[{DATA + 8: BLOCK.address}])
-    assert still_pointed_at(guest, [BLOCK], {}) == []
+    assert still_pointed_at(guest, [BLOCK], [], {}) == []
 
 
 def test_a_variable_without_a_name_is_told_by_its_address() -> None:
     guest: Any = Memory({DATA + 8: BLOCK.address})
     guest.agent.files.clear()
-    (found,) = still_pointed_at(guest, [BLOCK], {})
+    (found,) = still_pointed_at(guest, [BLOCK], [], {})
     assert found.title.startswith(f"{DATA + 8:#x} still points to .data+0x0 of lab_x")
 
 

@@ -90,7 +90,7 @@ class Growth:
         for seconds in _LATE_SECONDS:
             time.sleep(seconds)
             still = _grown([counts[0], counter.look()], [sum(_ROUNDS)])
-            grown = {name: each for name, each in still.items() if name in grown}
+            grown = {name: each for name, each in grown.items() if name in still}
             if not grown:
                 return []
         return _leaked(grown, counter.sizes)
@@ -105,7 +105,8 @@ class Growth:
     def _make(self, again: Callable[[], Record], times: int) -> None:
         for _ in range(times):
             self._guest.agent.exits.clear()  # who died the last time had the same names
-            self._guest.names = None  # of the kernel's own modules, some stay
+            # What the template had is not so any more: of the kernel's own modules, some stay.
+            self._guest.names, self._guest.sections = None, ()
             record = again()
             if record.findings:
                 raise _Different(record.findings)
@@ -129,7 +130,8 @@ def _grown(counts: Sequence[Mapping[str, int]], times: Sequence[int]) -> dict[st
         least = _PAGES if name == PAGES else 1
         steps = [later - earlier for earlier, later in pairwise(each)]
         if all(step >= _SHARE * least * count for step, count in zip(steps, made, strict=True)):
-            found[name] = (last - each[0]) / sum(made)
+            since = min(1, len(made) - 1)  # before, it was made once more
+            found[name] = (last - each[since]) / sum(made[since:])
     return found
 
 

@@ -155,12 +155,14 @@ def still_armed(guest: Guest, before: Mapping[int, Armed], images: Mapping[str, 
     return found
 
 
-def still_pointed_at(guest: Guest, gone: Sequence[Section], images: Mapping[str, bytes]) -> list[Finding]:
+def still_pointed_at(
+    guest: Guest, gone: Sequence[Section], there: Sequence[Section], images: Mapping[str, bytes]
+) -> list[Finding]:
     """Return a finding for each variable of the kernel's that points into modules which have gone.
 
-    `gone` is where they were.
+    `gone` is where they were, `there` where others are, one of which may have come into the place.
     """
-    words = guest.pointing(gone)
+    words = [each for each in guest.pointing(gone) if not any(_inside(part, each.to) for part in there)]
     if words:  # one that is being written is read again
         words = [each for each in guest.pointing(gone) if each in words]
     if not words:
@@ -188,6 +190,10 @@ def still_pointed_at(guest: Guest, gone: Sequence[Section], images: Mapping[str,
             hint=_UNREGISTERS.get(chain, "exit unregisters what init registers, in reverse order"),
         )
     return list(found.values())[:_MOST_VARIABLES]
+
+
+def _inside(section: Section, address: int) -> bool:
+    return section.address <= address < section.address + section.size
 
 
 def _chain(guest: Guest, variable: Section | None, variables: Variables) -> str:

@@ -130,17 +130,19 @@ class Watched:
 
     def _look_at_memory(self) -> None:
         """Look at timers and pointers where modules came or went: what one leaves may be used any moment."""
-        if len(self._session.loaded) < self._there:
-            self._left += leftovers.still_armed(self._guest, self._armed, self._images)
-            gone = [name for name in self._where if name not in self._session.loaded]
-            where = [section for name in gone for section in self._where.pop(name)]
-            self._left += leftovers.still_pointed_at(self._guest, where, self._images)
-        self._there = len(self._session.loaded)
+        gone = [name for name in self._where if name not in self._session.loaded]
+        where = [section for name in gone for section in self._where.pop(name)]
         came = [name for name in self._session.loaded if name in self.tested and name not in self._where]
         if came:
             self._where |= {name: [] for name in came}
             for section in self._guest.where(came, self._images, self._session.patience):
                 self._where[section.module].append(section)
+        if len(self._session.loaded) < self._there:
+            self._left += leftovers.still_armed(self._guest, self._armed, self._images)
+        if where:
+            there = [section for sections in self._where.values() for section in sections]
+            self._left += leftovers.still_pointed_at(self._guest, where, there, self._images)
+        self._there = len(self._session.loaded)
         with suppress(OSError):  # without it, what they call has no name
             self._learn()
 
