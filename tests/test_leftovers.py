@@ -10,7 +10,8 @@ import pytest
 
 from lab.guest.names import Names, parse, unpacked
 from lab.guest.pointers import Pointer, Section
-from lab.run.leftovers import left_behind, not_counted, still_pointed_at, still_running
+from lab.guest.timers import Armed
+from lab.run.leftovers import left_behind, left_to_chance, not_counted, still_pointed_at, still_running
 
 SOCKETS = b"sk Eth Pid Groups\x000 16 0 0 0\0"
 LISTED = (
@@ -227,3 +228,36 @@ def test_only_a_node_of_the_modules_own_driver_is_to_keep_it() -> None:
     assert not_counted("/dev/lab_x", BEFORE, agent, ["lab_x"], 1.0) is not None
     agent.files = {}
     assert not_counted("/dev/lab_x", BEFORE, agent, ["lab_x"], 1.0) is None  # nobody tells
+
+
+TICK = 0xFFFF_FFFF_C0A0_0010
+IMAGE = b"\0timer_setup\0mod_timer\0"
+
+
+class Named:
+    """A guest whose functions have names."""
+
+    def name(self, address: int, _images: object) -> str:
+        return "tick+0x0 [lab_x]" if address == TICK else f"{address:#x}"
+
+
+@pytest.mark.parametrize(
+    ("function", "image", "gone", "told"),
+    [
+        (TICK, IMAGE, ["lab_x"], True),
+        (TICK, IMAGE, ["lab_y"], False),  # it is still there
+        (TICK, IMAGE + b"timer_delete_sync\0", ["lab_x"], False),
+        (TICK, IMAGE + b"cancel_delayed_work\0", ["lab_x"], False),
+        (TICK, IMAGE + b"my_timer_delete_sync\0", ["lab_x"], True),
+        (TICK + 0x10000, IMAGE, ["lab_x"], False),  # the kernel's
+        (None, IMAGE, ["lab_x"], False),
+    ],
+)
+def test_a_timer_that_nothing_takes_back(
+    function: int | None, image: bytes, gone: list[str], told: bool
+) -> None:
+    guest: Any = Named()
+    before = {1: Armed(1, function, "timer"), 2: Armed(2, function, "timer")}
+    found = left_to_chance(guest, gone, before, {"lab_x": image})
+    titles = ["a timer of tick+0x0 [lab_x] was armed, and nothing in lab_x takes it back"] if told else []
+    assert [each.title for each in found] == titles

@@ -366,7 +366,8 @@ def named(timers: Mapping[int, Armed], found: Survey, arch: Architecture, agent:
     unknown = [each for each in timers.values() if each.function is None and not _fine(each, found)]
     if not unknown:
         return dict(timers)
-    return {**timers, **{each.address: each for each in _Reader(found, arch, agent).timers(unknown)}}
+    read = _Reader(found, arch, agent).timers(unknown, still=False)
+    return {**timers, **{each.address: each for each in read}}
 
 
 def _fine(timer: Armed, found: Survey) -> bool:
@@ -408,11 +409,11 @@ class _Reader:
         )
         return [b"" if offset is None else next(read) for offset in offsets]
 
-    def timers(self, unknown: Sequence[Armed]) -> list[Armed]:
+    def timers(self, unknown: Sequence[Armed], *, still: bool = True) -> list[Armed]:
         """Read timers; `function` stays None where there is nothing any more.
 
-        Left out are those that are not armed any more: a thread's lies on its stack, which is overwritten as
-        soon as the thread has woken.
+        `still`: those are left out that are not armed any more. A thread's lies on its stack, which is
+        overwritten as soon as the thread has woken.
         """
         order = "<" if self._arch.byteorder == "little" else ">"
         size = 8 * (1 + _HRTIMER_WORDS)
@@ -423,7 +424,9 @@ class _Reader:
         ):
             words = struct.unpack(f"{order}{1 + _HRTIMER_WORDS}Q", data.ljust(size, b"\0"))
             link = words[1] & ~3 if each.what == "hrtimer" else words[2]
-            if data.strip(b"\0") and each.link not in (None, link):  # what has gone may read as zeros
+            if (
+                still and data.strip(b"\0") and each.link not in (None, link)
+            ):  # what has gone may read as zeros
                 continue
             function, what = words[1 + (self._survey.high if each.what == "hrtimer" else 3)], each.what
             if function == self._survey.work:

@@ -32,6 +32,23 @@ _MOST_SHOWN = 12
 # another program in memory besides.
 _GROWN_KIB = 7 << 10
 _NARROW_KIB = 2 << 10
+# What a module imports that takes a timer or a work back, or waits for it, by the names of all releases.
+_TAKE_BACK = (
+    b"cancel_delayed_work",
+    b"cancel_delayed_work_sync",
+    b"del_timer",
+    b"del_timer_sync",
+    b"destroy_workqueue",
+    b"disable_delayed_work_sync",
+    b"flush_delayed_work",
+    b"hrtimer_cancel",
+    b"hrtimer_try_to_cancel",
+    b"timer_delete",
+    b"timer_delete_sync",
+    b"timer_shutdown",
+    b"timer_shutdown_sync",
+    b"try_to_del_timer_sync",
+)
 _MOST_VARIABLES = 6  # that are told, each a finding of its own
 _MOST_LINKS = 40  # that are followed to tell in which list something is
 # Whose variable it is that what was not unregistered hangs off.
@@ -153,6 +170,29 @@ def still_armed(guest: Guest, before: Mapping[int, Armed], images: Mapping[str, 
             )
         )
     return found
+
+
+def left_to_chance(
+    guest: Guest, gone: Sequence[str], before: Mapping[int, Armed], images: Mapping[str, bytes]
+) -> list[Finding]:
+    """Return a finding for each timer that a module had armed which never takes one back.
+
+    Such a timer has expired by now, or it would be still armed; the next time it has not.
+    """
+    found = {}
+    for each in before.values():
+        name = guest.name(each.function, images) if each.function else None
+        module = next((module for module in gone if name and name.endswith(f"[{module}]")), None)
+        if module is None or any(b"\0" + call + b"\0" in images.get(module, b"") for call in _TAKE_BACK):
+            continue
+        found[name] = Finding(
+            Verdict.UNCLEAN,
+            f"a {each.what} of {name} was armed, and nothing in {module} takes it back",
+            PLACE,
+            got="that it has expired before the module went was chance",
+            hint="exit waits for it: timer_delete_sync, cancel_delayed_work_sync, hrtimer_cancel",
+        )
+    return list(found.values())
 
 
 def still_pointed_at(

@@ -54,6 +54,7 @@ class Watched:
         self._watch = watch
         self._armed: dict[int, Armed] = {}  # timers, with what they call
         self._left: list[Finding] = []  # timers and pointers that stay although their module has gone
+        self._told = False  # some of these, while the scenario went on
         self._there = 0  # so many modules were loaded when that was looked at
         self._where: dict[str, list[Section]] = {}  # the modules that are loaded
         self._learned: list[str] = []  # the modules whose places are known
@@ -86,7 +87,9 @@ class Watched:
         """Return what is wrong with the modules after a step, and take note of what is there."""
         found = self._kept(step, outcome)
         self._look_at_memory()
-        return found
+        self._told = self._told or bool(self._left)
+        left, self._left = self._left, []  # at once: what was left may be the death of the guest
+        return found + left
 
     def gone(self) -> list[Finding]:
         """Return what the modules have left, now that they have gone; raises what Session.look() does."""
@@ -96,7 +99,7 @@ class Watched:
         now = self._session.look(wide=self._everywhere)
         found = self._left + leftovers.left_behind(before, now, meant, takes=self._takes())
         found += leftovers.still_running(self._threads(before, now))
-        if not found:
+        if not found and not self._told:
             self._watch.everywhere.add(self._key)
         if hello is not None and MEMORY not in meant:
             found += leftovers.grown(hello.free_kib, now.free_kib, narrow=self._scenario.narrow)
@@ -130,6 +133,9 @@ class Watched:
 
     def _look_at_memory(self) -> None:
         """Look at timers and pointers where modules came or went: what one leaves may be used any moment."""
+        armed = (
+            self._guest.armed() if self._everywhere and self._session.loaded else None
+        )  # before it expires
         gone = [name for name in self._where if name not in self._session.loaded]
         where = [section for name in gone for section in self._where.pop(name)]
         came = [name for name in self._session.loaded if name in self.tested and name not in self._where]
@@ -138,21 +144,20 @@ class Watched:
             for section in self._guest.where(came, self._images, self._session.patience):
                 self._where[section.module].append(section)
         if len(self._session.loaded) < self._there:
-            self._left += leftovers.still_armed(self._guest, self._armed, self._images)
+            self._left += leftovers.still_armed(
+                self._guest, self._armed, self._images
+            ) or leftovers.left_to_chance(self._guest, gone, self._armed, self._images)
         if where:
             there = [section for sections in self._where.values() for section in sections]
             self._left += leftovers.still_pointed_at(self._guest, where, there, self._images)
         self._there = len(self._session.loaded)
         with suppress(OSError):  # without it, what they call has no name
-            self._learn()
+            self._learn(armed or {})
 
-    def _learn(self) -> None:
+    def _learn(self, armed: Mapping[int, Armed]) -> None:
         """Note what timers will call while the modules are there, that have their names then."""
         guest, session = self._guest, self._session
-        if not self._everywhere or not session.loaded or guest.timers is None:
-            return
-        armed = guest.armed()
-        if armed is None or armed.keys() <= self._armed.keys():
+        if guest.timers is None or armed.keys() <= self._armed.keys():
             return
         if session.loaded != self._learned:
             guest.learn_modules(session.patience)
