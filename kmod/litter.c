@@ -163,12 +163,15 @@ static void litter_stop_thread(void)
 	kthread_stop(litter_task);
 }
 
-/* A queue that must get on when there is no memory has a thread of its own. */
+/*
+ * A queue that must get on when there is no memory has a thread of its own. Since 7.x it
+ * must say whether its workers are bound to CPUs.
+ */
 static struct workqueue_struct *litter_wq;
 
 static int litter_queue(void)
 {
-	litter_wq = alloc_workqueue("lab_litter", WQ_MEM_RECLAIM, 0);
+	litter_wq = alloc_workqueue("lab_litter", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	return litter_wq ? 0 : -ENOMEM;
 }
 
