@@ -163,7 +163,10 @@ static void litter_stop_thread(void)
 	kthread_stop(litter_task);
 }
 
-/* A queue that must get on when there is no memory has a thread of its own. */
+/*
+ * A queue that must get on when there is no memory has a thread of its own. Since 7.x it
+ * must say whether its workers are bound to CPUs.
+ */
 static struct workqueue_struct *litter_wq;
 
 static int litter_queue(void)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lab.guest.names import Names, parse, unpacked
+from lab.errors import AgentError
+from lab.guest.names import Names, Thread, parse, unpacked
 from lab.guest.pointers import Pointer, Section
 from lab.guest.timers import Armed
 from lab.run.leftovers import left_behind, left_to_chance, not_counted, still_pointed_at, still_running
@@ -113,6 +114,27 @@ def test_threads_that_stay(entry: str, told: str) -> None:
     assert threads("2").threads_since(now) == []
 
 
+@pytest.mark.parametrize(
+    ("stack", "own"),
+    [
+        (
+            "[<0>] trigger_kthread_fn+0x5a/0x90\n[<0>] kthread+0xfc/0x240\n[<0>] ret_from_fork+0x1c/0x30\n",
+            True,
+        ),
+        # Whose code has gone: the unwinder ends there, or goes on.
+        ("", False),
+        ("[<0>] msleep_interruptible+0x2d/0x60\n", False),
+        ("[<0>] 0xffffffffc0310042\n[<0>] kthread+0xfc/0x240\n", False),
+        ("[<0>] lab_y_thread+0x10/0x20 [lab_y]\n[<0>] kthread+0xfc/0x240\n", False),
+        ("[<0>] rescuer_thread+0x2e9/0x3a0\n[<0>] kthread+0xfc/0x240\n", False),
+        ("[<0>] irq_thread+0xd5/0x190\n[<0>] kthread+0xfc/0x240\n", False),
+    ],
+)
+def test_a_thread_that_the_kernel_made_for_itself(stack: str, own: bool) -> None:
+    assert Thread(77, "x", program=False).of_the_kernel(stack) == own
+    assert not Thread(77, "x", program=True).of_the_kernel(stack)
+
+
 def test_where_threads_are_not_listed_none_stay() -> None:
     assert threads(*NAMED).threads_since(Names({}, 0)) == []
     assert Names({}, 0).threads_since(threads(*NAMED)) == []
@@ -175,8 +197,14 @@ def test_a_word_that_is_another_at_the_second_look_is_none() -> None:
     assert still_pointed_at(guest, [BLOCK], [], {}) == []
 
 
-def test_a_variable_without_a_name_is_told_by_its_address() -> None:
+def died(_path: str, _timeout: float) -> bytes:
+    raise AgentError("actor 'lab' died (wait status 9)")
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_variable_without_a_name_is_told_by_its_address(dead: bool) -> None:
     guest: Any = Memory({DATA + 8: BLOCK.address})
+    guest.agent.read_file = died if dead else guest.agent.read_file
     guest.agent.files.clear()
     (found,) = still_pointed_at(guest, [BLOCK], [], {})
     assert found.title.startswith(f"{DATA + 8:#x} still points to .data+0x0 of lab_x")

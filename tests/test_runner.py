@@ -219,6 +219,20 @@ def test_what_a_module_leaves_makes_a_scenario_unclean(monkeypatch: pytest.Monke
     assert trial(monkeypatch, **shipped).verdict is Verdict.PASSED
 
 
+def test_what_is_found_in_memory_is_told_before_who_looks_dies_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hook = Finding(Verdict.UNCLEAN, "a_list still points to lab_x_hook of lab_x, which has gone")
+    monkeypatch.setattr("lab.run.watched.Watched.remains", lambda _self: [hook])
+
+    def dies(_session: Session, *, wide: bool) -> Names:
+        raise StepFailed(steps()[1], "it comes back", "killed", title="looking what is left was fatal")
+
+    monkeypatch.setattr(Session, "look", dies)
+    result = trial(monkeypatch, finish=lambda _session: None, modules=(ModuleLoad("lab_x"),))
+    assert [each.title for each in result.findings] == [hook.title, "looking what is left was fatal"]
+
+
 def test_memory_that_nobody_gives_back(monkeypatch: pytest.MonkeyPatch) -> None:
     def takes(session: Session) -> None:
         session.there = Names(session.there.places, 190 << 10)

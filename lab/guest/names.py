@@ -24,6 +24,8 @@ _EXITING = 0x4  # PF_EXITING of include/linux/sched.h
 _KERNEL_THREAD = 0x0020_0000  # PF_KTHREAD
 # The kernel's own, which come and go: workers of all queues (a queue's rescuer is its owner's: kworker/R-x
 # since 6.9), and one that has just been made and has no name yet.
+_BARE = re.compile(r"^\[<0>\] 0x|\[\w+\]$", re.MULTILINE)  # or a function of a module that is there
+_FOR_A_MODULE = re.compile(r"\b(rescuer_thread|irq_thread|kthread_worker_fn)\+")
 _COME_AND_GO = re.compile(r"kworker/(?!R)|kthreadd$")
 _MOST_SHOWN = 40  # characters of a line
 
@@ -70,6 +72,16 @@ class Thread(NamedTuple):
     pid: int
     name: str
     program: bool
+
+    def of_the_kernel(self, stack: str) -> bool:
+        """Tell by its /proc/PID/stack whether it is the kernel's own, which makes some when they are wanted.
+
+        All that such a thread comes back to, down to where all threads begin, is the kernel's, that is, has a
+        name: where code has gone, a stack ends or has a bare address. Threads that the kernel runs for a
+        module are the module's.
+        """
+        begins = re.search(r"^\[<0>\] kthread\+", stack, re.MULTILINE)
+        return not (self.program or begins is None or _BARE.search(stack) or _FOR_A_MODULE.search(stack))
 
 
 @dataclass(frozen=True)

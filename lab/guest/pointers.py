@@ -36,6 +36,7 @@ _PAGE = 4096
 _LOW = 3  # bytes of an address that are not searched for: all modules are in a few pieces of 16 MiB
 # Variables that keep a pointer which nobody follows any more, or that are looked at elsewhere.
 _STALE: Mapping[str, str] = {
+    "__start_bss_decrypted_unused": "x86: no data, memory that was given to whoever wants some",
     "hrtimer_bases": "lab.guest.timers looks there",
     "timer_bases": "and there",
     "cur_orc_ip_table": "x86: which tables for unwinding were sorted last",
@@ -48,7 +49,10 @@ _WRITE, _ALLOC, _EXECUTE = 1, 2, 4  # SHF_*
 _ADDRESS_BYTES = 32  # of a file of sysfs that has an address in it
 # Sections that the loader does not keep, and one that it copies for each CPU.
 _NOT_KEPT = re.compile(r"\.init|__versions|__version_ext|\.modinfo|\.data\.\.percpu")
-_RO_AFTER_INIT = (".data..ro_after_init", "__jump_table")
+_LATER = ".data..ro_after_init"
+_RO_AFTER_INIT = (_LATER, "__jump_table")
+# Among what can be written to up to 6.12, elsewhere since: nothing behind it is where the image has it.
+_SOMEWHERE = ".static_call_sites"
 
 
 class Static(NamedTuple):
@@ -140,11 +144,16 @@ def _parts(image: bytes) -> dict[str, list[_Part]]:
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415 - as above
 
     kinds: dict[str, list[_Part]] = {}
+    data = "data"
     try:
         for number, section in enumerate(ELFFile(io.BytesIO(image)).iter_sections()):
             if not section["sh_flags"] & _ALLOC or not section["sh_size"] or _NOT_KEPT.match(section.name):
                 continue
-            kind = kinds.setdefault(_kind(section.name, section["sh_flags"]), [])
+            if section.name == _SOMEWHERE:
+                data = "data behind it"
+                continue
+            name = _kind(section.name, section["sh_flags"])
+            kind = kinds.setdefault(data if name == "data" else name, [])
             end = kind[-1].offset + kind[-1].size if kind else 0
             start = end + -end % max(section["sh_addralign"], 1)
             kind.append(_Part(section.name, start, section["sh_size"], number))
@@ -153,7 +162,9 @@ def _parts(image: bytes) -> dict[str, list[_Part]]:
     found = {}
     for kind in kinds.values():
         # The loader makes some sections before .text larger, with stubs.
-        first = next((part for part in kind if part.name == ".text"), kind[0])
+        first = next((part for part in kind if part.name in (".text", _LATER)), kind[0])
+        if first.name in _RO_AFTER_INIT and first.name != _LATER:
+            continue  # a table alone, which nobody points into
         found[first.name] = [
             part._replace(offset=part.offset - first.offset) for part in kind[kind.index(first) :]
         ]

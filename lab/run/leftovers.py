@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lab.errors import AgentError
 from lab.guest import pointers, timers
 from lab.guest.symbols import KALLSYMS_SECONDS
 from lab.language.meant import MEMORY
@@ -153,7 +154,7 @@ def still_armed(guest: Guest, before: Mapping[int, Armed], images: Mapping[str, 
         return []
     try:
         gone = timers.dangling(guest.armed, guest.timers, guest.agent.arch, guest.agent)
-    except OSError:  # this kernel does not let its memory be read
+    except (OSError, AgentError):  # this kernel does not let its memory be read, or who reads it has died
         return []
     found = []
     for each in gone:
@@ -209,7 +210,7 @@ def still_pointed_at(
         return []
     try:
         kallsyms = guest.agent.read_file("/proc/kallsyms", KALLSYMS_SECONDS).decode(errors="replace")
-    except OSError:
+    except (OSError, AgentError):  # who would read it may have died of what has gone
         kallsyms = ""
     variables = pointers.Variables(kallsyms)
     found: dict[str, Finding] = {}

@@ -165,6 +165,7 @@ class Trial:
         if not self.watched.tested or self.died or self.scenario.expect_verdict is not None:
             return
         self.beside = leftovers.PLACE
+        self.findings += self.watched.remains()  # first, before a timer expires
         found = self.watched.gone()
         self._check()  # who looks may have met something that is gone
         self.findings += found

@@ -18,7 +18,7 @@ from lab.run import leftovers
 from lab.run.record import Finding, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lab.guest.machine import Guest
     from lab.guest.names import Names, Thread
@@ -91,15 +91,19 @@ class Watched:
         left, self._left = self._left, []  # at once: what was left may be the death of the guest
         return found + left
 
+    def remains(self) -> list[Finding]:
+        """Return what of the kernel's still leads into modules that have gone: the guest may die of it."""
+        self._look_at_memory()
+        return list(self._left)
+
     def gone(self) -> list[Finding]:
-        """Return what the modules have left, now that they have gone; raises what Session.look() does."""
-        self._look_at_memory()  # first, before a timer expires
+        """Return what else the modules have left, after remains(); raises what Session.look() does."""
         before, hello, meant = self._session.names, self._guest.hello, self._scenario.meant.leaves
         assert before is not None  # taken before the first of them was loaded
         now = self._session.look(wide=self._everywhere)
-        found = self._left + leftovers.left_behind(before, now, meant, takes=self._takes())
+        found = leftovers.left_behind(before, now, meant, takes=self._takes())
         found += leftovers.still_running(self._threads(before, now))
-        if not found and not self._told:
+        if not (found or self._left or self._told):
             self._watch.everywhere.add(self._key)
         if hello is not None and MEMORY not in meant:
             found += leftovers.grown(hello.free_kib, now.free_kib, narrow=self._scenario.narrow)
@@ -109,11 +113,23 @@ class Watched:
         """Return the threads that stay, not those that only have not ended yet."""
         session = self._session
         left = session.agent.deadline(_ENDING_SECONDS)
-        threads = now.threads_since(before)
+        threads = self._of_modules(now.threads_since(before))
         while threads and left() > 0:
             time.sleep(_PAUSE)
-            threads = session.look(wide=False).threads_since(before)
+            threads = self._of_modules(session.look(wide=False).threads_since(before))
         return threads
+
+    def _of_modules(self, threads: Sequence[Thread]) -> list[Thread]:
+        """Leave out those that the kernel has made for itself meanwhile."""
+        found = []
+        for each in threads:
+            try:
+                stack = self._session.agent.read_file(f"/proc/{each.pid}/stack", self._session.patience)
+            except OSError:  # nobody can tell
+                stack = b""
+            if not each.of_the_kernel(stack.decode(errors="replace")):
+                found.append(each)
+        return found
 
     def _kept(self, step: Step, outcome: object) -> list[Finding]:
         """See whether a file that was opened keeps its module, once for each of its nodes."""
