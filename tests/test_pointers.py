@@ -128,6 +128,14 @@ def test_a_section_may_be_in_two_of_the_pieces_that_are_searched_for(arch: str) 
     assert len(find(arch, words, [0], [], [wide])[0]) == 2
 
 
+@pytest.mark.parametrize("start", [0xFFFF_FFFF_00A0_0000, 0xFFFF_FFFF_FFA0_0000, 0x3FF_FFA0_0000])
+def test_a_module_may_be_where_its_addresses_have_bytes_that_are_common(arch: str, start: int) -> None:
+    there = Section("lab_x", ".data", start, 0x100)
+    words = {0: start, 0x108: start + 8, 0x110: start + 0x100, 0x118: start ^ (1 << 40), 0x1FF8: start + 0x10}
+    found, _ = find(arch, words | {0x200: start}, [0, PAGE], [], [there])
+    assert [each.at - DATA for each in found] == [0, 0x108, 0x1FF8]
+
+
 @pytest.mark.parametrize(
     ("at", "shift", "told"),
     [
