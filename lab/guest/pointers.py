@@ -34,7 +34,7 @@ _PER_CPU = ("__per_cpu_start", "__per_cpu_end")
 _WORD = 8
 _PAGE = 4096
 _LOW = 3  # bytes of an address that are not searched for: all modules are in a few pieces of 16 MiB
-_COMMON = (0, 0xFF)  # bytes that every second word has
+_COMMON = frozenset((0, 0xFF))  # bytes that every second word has
 # Variables that keep a pointer which nobody follows any more, or that are looked at elsewhere.
 _STALE: Mapping[str, str] = {
     "__start_bss_decrypted_unused": "x86: no data, memory that was given to whoever wants some",
@@ -274,7 +274,10 @@ class _Search:
             for each in wanted
             for chunk in range(each.address >> 8 * _LOW, ((each.address + each.size - 1) >> 8 * _LOW) + 1)
         }
-        self._chunks = sorted(chunks)
+        # Ten times as quick as looking for all bytes of a chunk's number is to look for its lowest one.
+        self._bytes = sorted({chunk & 0xFF for chunk in chunks} - _COMMON)
+        common = sorted(chunk for chunk in chunks if chunk & 0xFF in _COMMON)
+        self._needles = [chunk.to_bytes(_WORD - _LOW, self._order) for chunk in common]
         # Where in a word the lowest byte of a chunk's number is, and the first that belongs to it.
         self._byte, self._before = (_LOW, _LOW) if self._order == "little" else (_WORD - _LOW - 1, 0)
 
@@ -291,15 +294,12 @@ class _Search:
     def _places(self, data: bytes) -> Iterator[int]:
         """Yield where words are that may point to where the modules are."""
         plane = data[self._byte :: _WORD]
-        for chunk in self._chunks:
-            byte = chunk & 0xFF
-            if byte not in _COMMON:  # ten times as quick as looking for all of its bytes
-                at = plane.find(byte)
-                while at >= 0:
-                    yield at * _WORD
-                    at = plane.find(byte, at + 1)
-                continue
-            needle = chunk.to_bytes(_WORD - _LOW, self._order)
+        for byte in self._bytes:
+            at = plane.find(byte)
+            while at >= 0:
+                yield at * _WORD
+                at = plane.find(byte, at + 1)
+        for needle in self._needles:
             at = data.find(needle)
             while at >= 0:
                 if (at - self._before) % _WORD == 0 and at >= self._before:
