@@ -20,6 +20,7 @@ from lab.run import runner
 from lab.run.record import Finding, Identity, Record, Verdict
 from lab.run.session import LeakedReference, StepFailed
 from lab.run.unclean import Complaints
+from lab.run.watched import Watched
 from lab.scenario import ModuleLoad, Scenario, SplatWanted
 
 if TYPE_CHECKING:
@@ -468,6 +469,21 @@ def test_only_a_guest_in_which_all_was_well_may_be_followed_by_another(
     about: dict[str, Any],
 ) -> None:
     assert trial(monkeypatch, does, guest=guest, **about).well is well
+
+
+def test_what_a_step_leaves_is_told_with_it_unless_it_died_as_it_was_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left = Finding(Verdict.UNCLEAN, "a notifier stayed")
+    monkeypatch.setattr(Watched, "after", lambda *_: [left])
+
+    def dies(session: Session) -> None:
+        session.say(["Oops: 0002 [#1] SMP NOPTI", "Call Trace:", "---[ end trace 11aa5f95e9f03d7b ]---"])
+
+    result = trial(monkeypatch, {2: fails})
+    assert [each.title for each in result.findings] == [left.title, "read: returns not as wanted"]
+    died = trial(monkeypatch, {1: dies}, expect_splat=SplatWanted("Oops"))
+    assert died.verdict is Verdict.PASSED, died.report()
 
 
 class Later(Session):

@@ -151,7 +151,8 @@ class Trial:
         for step in self.scenario.steps:
             self.outcomes.append(self.session.step(step))
             self._check()
-            self.findings += self.watched.after(step, self.outcomes[-1])
+            if not self.died:  # what it died of is half done, and nobody goes on with it
+                self.findings += self.watched.after(step, self.outcomes[-1])
         self.session.finish()
         self._check()
         self._left_behind()
