@@ -40,7 +40,7 @@ class Agent:
         assert path == "/proc/self/mounts"
         return "".join(f"none {each} x rw 0 0\n" for each in self.mounts).encode()
 
-    def run(self, _actor: str, program: Program, *, timeout: float) -> Reply:
+    def by_lab(self, program: Program, *, timeout: float) -> Reply:
         assert timeout == 3.0
         calls: list[CallResult] = []
         data: list[bytes] = []

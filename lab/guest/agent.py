@@ -180,10 +180,7 @@ class Agent:
         """
         program = Program(self.arch)
         program.names(wide=wide)
-        reply = self.run(LAB, program, timeout=timeout)
-        if reply.exited is not None:
-            raise Died(reply.exited)
-        return names.parse(reply.data[0])
+        return names.parse(self.by_lab(program, timeout=timeout).data[0])
 
     def read_file(self, path: str, timeout: float) -> bytes:
         """Return a file of the guest, at most 28 MiB. Raises OSError as the guest's kernel answered."""
@@ -230,10 +227,14 @@ class Agent:
         return self._own_call(program, timeout)
 
     def _own_call(self, program: Program, timeout: float) -> CallResult:
+        return self.by_lab(program, timeout=timeout).calls[0]
+
+    def by_lab(self, program: Program, *, timeout: float) -> Reply:
+        """Let the agent's own root actor run a program; raises Died when it dies in it."""
         reply = self.run(LAB, program, timeout=timeout)
         if reply.exited is not None:
             raise Died(reply.exited)
-        return reply.calls[0]
+        return reply
 
     # Actors
 

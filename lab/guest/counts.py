@@ -13,8 +13,6 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from lab.guest.agent import Died
-from lab.guest.answers import LAB
 from lab.guest.layouts import OwnCall
 from lab.guest.wire import Program
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lab.guest.agent import Agent
-    from lab.guest.wire import Reply
 
 AREAS = "areas of vmalloc"
 PAGES = "pages"
@@ -67,7 +64,10 @@ class Counter:
             program = Program(self._agent.arch)
             for path in paths[first : first + _STRINGS]:
                 program.own_call(OwnCall.OPENAT, 0, program.string(path), _WRONLY, 0)
-            found += [-1 if call.errno else call.value for call in self._run(program).calls]
+            found += [
+                -1 if call.errno else call.value
+                for call in self._agent.by_lab(program, timeout=self._timeout).calls
+            ]
         return found
 
     def look(self) -> dict[str, int]:
@@ -86,7 +86,7 @@ class Counter:
             for fd in self._shrink:
                 program.own_call(OwnCall.WRITE, fd, one, one.size)
             program.read_file(_SLABINFO)
-            reply = self._run(program)
+            reply = self._agent.by_lab(program, timeout=self._timeout)
             errno = reply.calls[-1].errno
             if errno:
                 raise OSError(errno, os.strerror(errno), _SLABINFO)
@@ -111,12 +111,6 @@ class Counter:
         yield PAGES, there - unused - sum(memory.values()) // self._page_kib
         # What is too large for a cache is counted among them, and has pages of its own.
         yield LARGE, memory["Slab"] // self._page_kib - slab
-
-    def _run(self, program: Program) -> Reply:
-        reply = self._agent.run(LAB, program, timeout=self._timeout)
-        if reply.exited is not None:
-            raise Died(reply.exited)
-        return reply
 
 
 def _caches(slabinfo: str) -> Iterator[tuple[str, int, int, int]]:

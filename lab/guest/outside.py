@@ -11,7 +11,6 @@ import struct
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from lab.guest.answers import LAB
 from lab.guest.frames import padded
 from lab.guest.layouts import OwnCall
 from lab.guest.wire import Program, Result
@@ -47,7 +46,7 @@ class Outside:
             if there[path] < 0:
                 program.own_call(OwnCall.UMOUNT2, _path(program, path), _MNT_DETACH)
         if program.calls:
-            self._agent.run(LAB, program, timeout=self._timeout)
+            self._agent.by_lab(program, timeout=self._timeout)
         now = self._listed(self._mounts)
         new = sorted(now.keys() - self._files.keys(), reverse=True)  # what is in a directory comes before it
         for first in range(0, len(new), _SOME):
@@ -55,7 +54,7 @@ class Outside:
             for path in new[first : first + _SOME]:
                 flags = _AT_REMOVEDIR if now[path] else 0
                 program.own_call(OwnCall.UNLINKAT, _AT_FDCWD, _path(program, path), flags)
-            self._agent.run(LAB, program, timeout=self._timeout)
+            self._agent.by_lab(program, timeout=self._timeout)
 
     def _mounted(self) -> list[str]:
         """Return where something is mounted, in order."""
@@ -76,7 +75,7 @@ class Outside:
                 got = program.own_call(OwnCall.GETDENTS64, fd, room, _ROOM)
                 program.fetch(room, 0, _ROOM, got)
                 program.own_call(OwnCall.CLOSE, fd)
-            reply = self._agent.run(LAB, program, timeout=self._timeout)
+            reply = self._agent.by_lab(program, timeout=self._timeout)
             for path, entries in zip(some, reply.data, strict=True):
                 for name, directory in self._entries(entries):
                     found[f"{path}/{name}"] = directory

@@ -110,8 +110,8 @@ def static_data(kallsyms: str, offsets: Sequence[int]) -> tuple[list[Static], li
         after = bisect_right(addresses, found[name])
         if after < len(addresses):
             part = Static(found[name], addresses[after] - found[name])
-            inside = any(_inside(each, part.address) for each in own)
-            stale += [_shifted(part, offset) for offset in offsets] if inside else [part]
+            of_a_cpu = any(inside(each, part.address) for each in own)
+            stale += [_shifted(part, offset) for offset in offsets] if of_a_cpu else [part]
     return all_of_it, stale
 
 
@@ -119,7 +119,8 @@ def _shifted(part: Static, offset: int) -> Static:
     return Static((part.address + offset) % (1 << 64), part.size, offset)
 
 
-def _inside(part: Static | Section, address: int) -> bool:
+def inside(part: Static | Section, address: int) -> bool:
+    """Tell whether an address is in a part of the kernel's memory, or of a module's."""
     return part.address <= address < part.address + part.size
 
 
@@ -287,7 +288,7 @@ class _Search:
         for place in self._places(data):
             to = int.from_bytes(data[place : place + _WORD], self._order)
             section = self._section(to)
-            if section is not None and not any(_inside(each, address + place) for each in self._stale):
+            if section is not None and not any(inside(each, address + place) for each in self._stale):
                 found.append(Pointer(address + place, to, section, shift))
         return found
 
@@ -308,7 +309,7 @@ class _Search:
 
     def _section(self, address: int) -> Section | None:
         index = bisect_right(self._starts, address) - 1
-        return self._wanted[index] if index >= 0 and _inside(self._wanted[index], address) else None
+        return self._wanted[index] if index >= 0 and inside(self._wanted[index], address) else None
 
 
 def target(pointer: Pointer, images: Mapping[str, bytes]) -> str:
@@ -359,4 +360,15 @@ def plus(name: str, offset: int) -> str:
     return f"{name}+{offset:#x}" if offset else name
 
 
-__all__ = ["Pointer", "Section", "Static", "Variables", "find", "plus", "sections", "static_data", "target"]
+__all__ = [
+    "Pointer",
+    "Section",
+    "Static",
+    "Variables",
+    "find",
+    "inside",
+    "plus",
+    "sections",
+    "static_data",
+    "target",
+]

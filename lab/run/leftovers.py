@@ -203,7 +203,9 @@ def still_pointed_at(
 
     `gone` is where they were, `there` where others are, one of which may have come into the place.
     """
-    words = [each for each in guest.pointing(gone) if not any(_inside(part, each.to) for part in there)]
+    words = [
+        each for each in guest.pointing(gone) if not any(pointers.inside(part, each.to) for part in there)
+    ]
     if words:  # one that is being written is read again
         words = [each for each in guest.pointing(gone) if each in words]
     if not words:
@@ -231,10 +233,6 @@ def still_pointed_at(
             hint=_UNREGISTERS.get(chain, "exit unregisters what init registers, in reverse order"),
         )
     return list(found.values())[:_MOST_VARIABLES]
-
-
-def _inside(section: Section, address: int) -> bool:
-    return section.address <= address < section.address + section.size
 
 
 def _chain(guest: Guest, variable: Section | None, variables: Variables) -> str:

@@ -149,9 +149,8 @@ class Watched:
 
     def _look_at_memory(self) -> None:
         """Look at timers and pointers where modules came or went: what one leaves may be used any moment."""
-        armed = (
-            self._guest.armed() if self._everywhere and self._session.loaded else None
-        )  # before it expires
+        unknown = self._everywhere and self._session.loaded
+        armed = self._guest.armed() if unknown else None  # first, before one of them expires
         gone = [name for name in self._where if name not in self._session.loaded]
         where = [section for name in gone for section in self._where.pop(name)]
         came = [name for name in self._session.loaded if name in self.tested and name not in self._where]
