@@ -20,6 +20,7 @@
 #include <linux/kthread.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
+#include <linux/percpu.h>
 #include <linux/proc_fs.h>
 #include <linux/reboot.h>
 #include <linux/sched.h>
@@ -198,6 +199,19 @@ static void litter_unregister_notifier(void)
 	unregister_reboot_notifier(&litter_block);
 }
 
+static u64 __percpu *litter_counts;
+
+static int litter_per_cpu(void)
+{
+	litter_counts = alloc_percpu(u64);
+	return litter_counts ? 0 : -ENOMEM;
+}
+
+static void litter_free_per_cpu(void)
+{
+	free_percpu(litter_counts);
+}
+
 static const struct {
 	const char *word;
 	int (*make)(void);
@@ -216,6 +230,7 @@ static const struct {
 	{ "thread", litter_thread, litter_stop_thread },
 	{ "queue", litter_queue, litter_destroy_queue },
 	{ "notifier", litter_notifier, litter_unregister_notifier },
+	{ "per_cpu", litter_per_cpu, litter_free_per_cpu },
 };
 
 static void (*litter_undo)(void);

@@ -82,7 +82,7 @@ class Agent:
 
 def test_the_least_of_several_looks() -> None:
     agent: Any = Agent()
-    counter = counts.Counter(agent, 4096, 9.0)
+    counter = counts.Counter(agent, 4096, iter([70, None, 64]).__next__, 9.0)
     assert counter.sizes == {"filp": 256, "vmap_area": 72}
     # 3600 pages are there, 1545 of them are not in use; of 500 kB it is known what they are for. Two caches
     # have 18 of the 100 pages for objects.
@@ -91,16 +91,17 @@ def test_the_least_of_several_looks() -> None:
         counts.AREAS: 1,
         counts.PAGES: 3600 - 1545 - 125,
         counts.LARGE: 100 - 18,
+        counts.PER_CPU: 64,
     }
 
 
 def test_where_caches_do_not_tell() -> None:
     agent: Any = Agent(caches=False)
     with pytest.raises(OSError, match="CPUs have at hand"):
-        counts.Counter(agent, 4096, 9.0)
+        counts.Counter(agent, 4096, lambda: None, 9.0)
 
 
 def test_where_the_file_cannot_be_read() -> None:
     agent: Any = Agent(wrong=True)
     with pytest.raises(PermissionError, match="slabinfo"):
-        counts.Counter(agent, 4096, 9.0).look()
+        counts.Counter(agent, 4096, lambda: None, 9.0).look()

@@ -67,7 +67,9 @@ class Blanks:
 
 
 def watched(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> growth.Growth:
-    guest: Any = SimpleNamespace(agent=Blanks(), hello=SimpleNamespace(page_size=4096), names=1)
+    guest: Any = SimpleNamespace(
+        agent=Blanks(), hello=SimpleNamespace(page_size=4096), names=1, per_cpu_bytes=None
+    )
     monkeypatch.setattr(growth, "Outside", lambda *_: kernel)
     monkeypatch.setattr(growth, "Counter", lambda *_: kernel)
     monkeypatch.setattr("time.sleep", kernel.sleep)

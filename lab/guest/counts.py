@@ -17,13 +17,14 @@ from lab.guest.layouts import OwnCall
 from lab.guest.wire import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from lab.guest.agent import Agent
 
 AREAS = "areas of vmalloc"
 PAGES = "pages"
 LARGE = "pages of large objects"
+PER_CPU = "bytes of per-CPU memory"
 _LOOKS = 3
 _WRONLY = 1  # O_WRONLY, everywhere
 _SLABINFO = "/proc/slabinfo"
@@ -43,10 +44,16 @@ _ONE = b"1".ljust(4096, b"\n")
 class Counter:
     """Counts in one guest. What it opens there stays open: it ends with the guest."""
 
-    def __init__(self, agent: Agent, page_size: int, timeout: float) -> None:
-        """`timeout` is the patience with one look. Raises OSError where the kernel does not tell."""
+    def __init__(
+        self, agent: Agent, page_size: int, per_cpu_bytes: Callable[[], int | None], timeout: float
+    ) -> None:
+        """`timeout` is the patience with one look. Raises OSError where the kernel does not tell.
+
+        `per_cpu_bytes` looks from outside; None: nobody can tell.
+        """
         self._agent = agent
         self._page_kib = page_size >> 10
+        self._per_cpu_bytes = per_cpu_bytes
         self._timeout = timeout
         caches = list(_caches(agent.read_file(_SLABINFO, timeout).decode()))
         self.sizes = {name: size for name, _, size, _ in caches}  # of an object, in bytes
@@ -71,7 +78,7 @@ class Counter:
         return found
 
     def look(self) -> dict[str, int]:
-        """Return how many objects of each cache, areas of vmalloc and pages of unknown use there are.
+        """Return how many objects of each cache, areas of vmalloc, pages of unknown use and so on there are.
 
         Raises OSError where the kernel does not tell, and what Agent.run() does.
         """
@@ -91,7 +98,11 @@ class Counter:
             if errno:
                 raise OSError(errno, os.strerror(errno), _SLABINFO)
             others = [self._agent.read_file(path, self._timeout).decode() for path in _OTHERS]
-            for name, count in self._counted(reply.data[0].decode(), *others):
+            counted = dict(self._counted(reply.data[0].decode(), *others))
+            per_cpu = self._per_cpu_bytes()
+            if per_cpu is not None:
+                counted[PER_CPU] = per_cpu
+            for name, count in counted.items():
                 least[name] = min(count, least.get(name, count))
         return least
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from lab.errors import AgentError, BootFailed, GuestHung, GuestLost, HostError
-from lab.guest import pointers, qemu, timers
+from lab.guest import percpu, pointers, qemu, timers
 from lab.guest.agent import Agent
 from lab.guest.patience import Patience, run_delay
 from lab.guest.ram import CannotLook, private_memory
@@ -234,6 +234,17 @@ class Guest:
             return None
         try:
             return timers.armed(self.timers, self._spec.arch, self.pid, self.ram)
+        except CannotLook:
+            return None
+
+    def per_cpu_bytes(self) -> int | None:
+        """Return how much per-CPU memory is given out, up to a constant; None where nobody can tell."""
+        found = self.timers
+        if found is None or self.ram is None or not found.per_cpu:
+            return None
+        try:
+            with private_memory(self.pid, self.ram) as memory:
+                return percpu.in_use(found.per_cpu, self._spec.arch, memory, found.offset)
         except CannotLook:
             return None
 

@@ -20,7 +20,7 @@ import struct
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lab.guest import pointers
+from lab.guest import percpu, pointers
 from lab.guest.answers import LAB
 from lab.guest.layouts import OwnCall
 from lab.guest.pointers import Static
@@ -77,6 +77,7 @@ class Survey:
     unreachable: list[int] = field(default_factory=list)  # timers that were there when the template was made
     static: list[Static] = field(default_factory=list)  # its data: see lab.guest.pointers
     stale: list[Static] = field(default_factory=list)  # what of it is not to be looked at
+    per_cpu: list[int] = field(default_factory=list)  # variables: see lab.guest.percpu
 
     def offset(self, address: int, size: int) -> int | None:
         """Return where in the file of the guest's memory something is; None where nobody can tell."""
@@ -105,6 +106,7 @@ def unpacked(found: Mapping[str, Any]) -> Survey | None:
         list(found["unreachable"]),
         [Static(*each) for each in found["static"]],
         [Static(*each) for each in found["stale"]],
+        list(found["per_cpu"]),
     )
 
 
@@ -156,7 +158,7 @@ def survey(agent: Agent, arch: Architecture, cpus: int) -> Survey | None:
     found = Survey(bases, linear, mapped, (values["_stext"], values["_etext"]), values[_WORK], memory)
     static, stale = pointers.static_data(kallsyms, of_cpus)
     there = [each for each in static if found.offset(each.address, each.size) is not None]
-    return replace(found, static=there, stale=stale)
+    return replace(found, static=there, stale=stale, per_cpu=percpu.variables(kallsyms))
 
 
 def _inside(part: tuple[int, int, int, int], address: int) -> bool:

@@ -76,7 +76,9 @@ class Growth:
         self._outside.restore()
         self._use_up_blanks()
         self._make(again, 1)  # what the kernel takes at the first time and keeps is none of the scenario's
-        counter = Counter(self._guest.agent, hello.page_size, self._patience * _LOOK)
+        counter = Counter(
+            self._guest.agent, hello.page_size, self._guest.per_cpu_bytes, self._patience * _LOOK
+        )
         first = counter.look()
         self._make(again, 1)
         # What was about to go is not missed afterwards.
