@@ -90,3 +90,11 @@ def test_another_verdict_is_no_proof(tmp_path: Path) -> None:
     assert says.missed(Record(HERE)) == "wanted step failed or hung, got passed: as without it"
     splat = run(Verdict.SPLAT, "poll did not end in time")
     assert says.missed(splat) == "wanted step failed or hung, got splat: poll did not end in time"
+
+
+def test_what_an_architecture_cannot_show(tmp_path: Path) -> None:
+    said = "Unseen: s390x: address 0: it can be read\nVerdict:"
+    assert read(tmp_path, HEAD.replace("Verdict:", said)).unseen == {"s390x": "address 0: it can be read"}
+    for wrong in ("s390x", "vax: it is old", "s390x: a\nUnseen: s390x: b"):
+        with pytest.raises(UsageError, match="Unseen is an architecture, a colon and why"):
+            read(tmp_path, HEAD.replace("Verdict:", f"Unseen: {wrong}\nVerdict:"))

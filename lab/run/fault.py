@@ -10,17 +10,20 @@ The pieces between the … stand in this order in the finding that decides the v
 it, the title, what was wanted, what came, and the notes. Several such lines are each enough.
 
 A leak of a few objects is seen when the scenario is made again and again; such a head says `With: --leaks`.
+What an architecture cannot show is told by it too, and why: `Unseen: s390x: address 0 can be read there`.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lab.arch import ARCHITECTURES
 from lab.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from lab.run.record import Finding, Record
@@ -43,6 +46,7 @@ class Fault:
     verdicts: tuple[str, ...]  # each is enough: what comes of freed memory differs from run to run
     seen: tuple[str, ...]  # likewise
     leaks: bool = False  # it takes what --leaks does to see it
+    unseen: Mapping[str, str] = field(default_factory=dict)  # architectures that cannot show it, and why
 
     def missed(self, record: Record) -> str | None:
         """Return why a run of the scenario does not show this mistake, None where it does."""
@@ -74,6 +78,9 @@ def read(path: Path) -> Fault:
     options = found.get("With", [])
     if options not in ([], [_LEAKS]):
         raise UsageError(f"{path.name}: With is {_LEAKS} or nothing, not {', '.join(options)}")
+    unseen = dict(each.split(": ", 1) for each in found.get("Unseen", []) if ": " in each)
+    if len(unseen) < len(found.get("Unseen", [])) or not unseen.keys() <= ARCHITECTURES.keys():
+        raise UsageError(f"{path.name}: Unseen is an architecture, a colon and why", hint="each once")
     return Fault(
         path.stem,
         channel,
@@ -83,6 +90,7 @@ def read(path: Path) -> Fault:
         tuple(verdict.split(", ")),
         tuple(found["Seen"]),
         leaks=bool(options),
+        unseen=unseen,
     )
 
 
