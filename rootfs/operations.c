@@ -39,6 +39,7 @@ static const long own_calls[] = {
 	[OWN_UMOUNT2] = __NR_umount2,
 	[OWN_UNLINKAT] = __NR_unlinkat,
 	[OWN_GETDENTS64] = __NR_getdents64,
+	[OWN_MEMBARRIER] = __NR_membarrier,
 };
 
 bool own_call_known(uint32_t index)

@@ -125,6 +125,7 @@ enum own_call {			/* operations.c has their numbers */
 	OWN_UMOUNT2,
 	OWN_UNLINKAT,
 	OWN_GETDENTS64,
+	OWN_MEMBARRIER,
 };
 
 enum signal_how {

@@ -3,8 +3,8 @@
 
 /proc/slabinfo counts what a CPU has at hand of a cache as in use, used or not: some dozens of objects more
 or less. Asked to shrink a cache (/sys/kernel/slab/NAME/shrink), it gives these back first, and what it
-says then is exact but for what counting itself takes, which differs from look to look; so several are made,
-and the least of each is what counts. See slabinfo(5), Documentation/ABI/testing/sysfs-kernel-slab.
+says then is exact but for what counting itself takes, which differs from look to look; so several are made.
+See slabinfo(5), Documentation/ABI/testing/sysfs-kernel-slab.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ LARGE = "pages of large objects"
 PER_CPU = "bytes of per-CPU memory"
 _LOOKS = 3
 _WRONLY = 1  # O_WRONLY, everywhere
+_GLOBAL = 1  # MEMBARRIER_CMD_GLOBAL
 _SLABINFO = "/proc/slabinfo"
-_OTHERS = ("/proc/vmallocinfo", "/proc/zoneinfo", "/proc/meminfo")
+_OTHERS = (_SLABINFO, "/proc/meminfo", "/proc/zoneinfo", "/proc/vmallocinfo")
 # What is known of memory that is in use, in kB: of what is none of these, nobody says what it is for.
 _KNOWN = ("Slab", "PageTables", "SecPageTables", "KernelStack", "AnonPages", "Cached", "Buffers", "Percpu")
 _SHRINK = "/sys/kernel/slab/{}/shrink"
@@ -82,34 +83,45 @@ class Counter:
 
         Raises OSError where the kernel does not tell, and what Agent.run() does.
         """
-        least: dict[str, int] = {}
+        found: dict[str, list[int]] = {}
         for number in range(_LOOKS):
             program = Program(self._agent.arch)
             three, one = program.buffer(b"3\n"), program.buffer(_ONE)
             for _ in range(0 if number else _DROPS):
                 program.own_call(OwnCall.WRITE, self._drop, three, three.size)
-            # Where there is none: EBADF. What it copies is in a cache that would not be exact after it.
-            program.own_call(OwnCall.WRITE, self._refresh, three, three.size)
             for fd in self._shrink:
                 program.own_call(OwnCall.WRITE, fd, one, one.size)
+            # Pages of some caches go back only after a grace period: it waits for one, see membarrier(2).
+            program.own_call(OwnCall.MEMBARRIER, _GLOBAL, 0)
             program.read_file(_SLABINFO)
             reply = self._agent.by_lab(program, timeout=self._timeout)
             errno = reply.calls[-1].errno
             if errno:
                 raise OSError(errno, os.strerror(errno), _SLABINFO)
+            self._put_together()
             others = [self._agent.read_file(path, self._timeout).decode() for path in _OTHERS]
             counted = dict(self._counted(reply.data[0].decode(), *others))
             per_cpu = self._per_cpu_bytes()
             if per_cpu is not None:
                 counted[PER_CPU] = per_cpu
             for name, count in counted.items():
-                least[name] = min(count, least.get(name, count))
-        return least
+                found.setdefault(name, []).append(count)
+        return {name: _settled(name, counts) for name, counts in found.items()}
+
+    def _put_together(self) -> None:
+        """Put together what CPUs count apart of pages; where that cannot be asked for: EBADF.
+
+        Not before caches were shrunk, which changes it, nor before what goes on then has filled them again.
+        """
+        program = Program(self._agent.arch)
+        three = program.buffer(b"3\n")
+        program.own_call(OwnCall.WRITE, self._refresh, three, three.size)
+        self._agent.by_lab(program, timeout=self._timeout)
 
     def _counted(
-        self, slabinfo: str, vmallocinfo: str, zoneinfo: str, meminfo: str
+        self, exact: str, slabinfo: str, meminfo: str, zoneinfo: str, vmallocinfo: str
     ) -> Iterator[tuple[str, int]]:
-        for name, count, *_ in _caches(slabinfo):
+        for name, count, *_ in _caches(exact):
             if name not in _LATE:
                 yield name, count
         # An area that was given back stands there until many have been.
@@ -122,6 +134,11 @@ class Counter:
         yield PAGES, there - unused - sum(memory.values()) // self._page_kib
         # What is too large for a cache is counted among them, and has pages of its own.
         yield LARGE, memory["Slab"] // self._page_kib - slab
+
+
+def _settled(name: str, counts: Sequence[int]) -> int:
+    """Return what several looks agree on: the least of objects; pages are counted too low, too, at times."""
+    return sorted(counts)[len(counts) // 2] if name in (PAGES, LARGE) else min(counts)
 
 
 def _caches(slabinfo: str) -> Iterator[tuple[str, int, int, int]]:

@@ -128,6 +128,7 @@ class OwnCall(IntEnum):
     UMOUNT2 = 9
     UNLINKAT = 10
     GETDENTS64 = 11
+    MEMBARRIER = 12
 
 
 class SignalHow(IntEnum):
