@@ -201,7 +201,10 @@ def test_mistakes(tmp_path: Path, scenarios: str, told: list[str]) -> None:
     [
         # A mistake of the step itself is told once, by its line; one of a scenario with the scenario.
         ("[{opne: /x, as: f}]", ["2: unknown verb 'opne'; did you mean 'open'?"]),
-        ("[{by: reader, open: /x, as: f}]", ["2: unknown actor 'reader' (for scenario 'two')"]),
+        (
+            "[{by: reader, open: /x, as: f}]",
+            ["2: unknown actor 'reader': there is main, `actors` names more (for scenario 'two')"],
+        ),
         (
             "[{open: $path, as: f}]",
             ["2: unknown name $path: no earlier step has `as: path` (for scenario 'one')"],

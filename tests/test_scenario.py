@@ -71,6 +71,7 @@ scenarios:
 def root(tmp_path: Path) -> Path:
     (tmp_path / "kmod" / "uapi").mkdir(parents=True)
     (tmp_path / "kmod" / "uapi" / "lab_ioctl.h").write_text(HEADER)
+    (tmp_path / "kmod" / "uapi" / "other.h").write_text("#define LAB_OTHER 1\nstruct other { int x; };\n")
     for name in ("core", "ioctl", "chardev"):
         (tmp_path / "kmod" / f"{name}.c").write_text("module_param(depth, uint, 0444);\n")
     (tmp_path / "scenarios").mkdir()
@@ -99,6 +100,23 @@ def file_mistakes(root: Path, text: str) -> list[str]:
     with pytest.raises(ScenarioError) as caught:
         read(root, text)
     return [str(mistake) for mistake in caught.value.mistakes]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("lab_core.ko", "'lab_core.ko'; did you mean 'lab_core'?"),
+        ("core.c", "'core.c'; did you mean 'lab_core'?"),
+        (
+            "$module",
+            "'$module': the values of `with` are for steps and parameters; a scenario for each module",
+        ),
+        ("a b.ko", "'a b.ko'"),
+    ],
+)
+def test_what_no_module_is_called(root: Path, name: str, told: str) -> None:
+    text = f"channel: x\nmodules: ['{name}']\nscenarios:\n  - {{name: n, steps: [open: /x]}}\n"
+    assert file_mistakes(root, text) == [f"scenarios/x.yaml:2: no module can be called {told}"]
 
 
 def test_a_name_of_with_that_nothing_uses(root: Path) -> None:
@@ -252,7 +270,15 @@ def test_all_mistakes_at_once(root: Path) -> None:
         ("- {read: $f}\n- {open: /x, as: f}", "6: $f is used before the step that binds it (line 7)"),
         ("- {open: /x, as: f}\n- {open: /y, as: f}", "7: 'f' is bound by step 'open' in line 6 already"),
         ("- {open: /x, read: 3}", "6: a step has one verb, this has 'open' and 'read'"),
-        ("- {by: writer, open: /x}", "6: unknown actor 'writer'"),
+        ("- {by: writer, open: /x}", "6: unknown actor 'writer': there is main, `actors` names more"),
+        (
+            "- {open: /x, flags: LAB_OTHER}",
+            "6: unknown constant 'LAB_OTHER' in 'flags' of step 'open': other.h has it: name it under uapi",
+        ),
+        (
+            "- {ioctl: 3, request: 1, arg: {struct: other}}",
+            "6: unknown struct 'other' in 'arg' of step 'ioctl': other.h has it",
+        ),
         ("- {as: x, by: main}", "6: this step has no verb"),
         ("- {open: /x, within: soon}", "6: 'within' of step 'open' is a time"),
         ("- {open: /x, times: many}", "6: unknown word 'many' in 'times' of step 'open'"),

@@ -204,7 +204,7 @@ class Reader:
         if name is None:
             return None
         if not _MODULE.fullmatch(name):
-            self.mistakes.add(name_node, f"no module can be called {name!r}")
+            self.mistakes.add(name_node, f"no module can be called {name!r}{_no_module(name)}")
         elif self.known_modules and name.startswith("lab_") and name not in self.known_modules:
             self.mistakes.add(name_node, f"unknown module {name!r}{nearest(name, self.known_modules)}")
         return ModuleLoad(name, tuple(params))
@@ -238,7 +238,15 @@ class Reader:
             scanned = _scanned(path, path.stat().st_mtime_ns)
             constants = constants | scanned.constants
             structs.update({struct: tuple(fields) for struct, fields in scanned.structs.items()})
-        return Words(constants, structs)
+
+        def elsewhere(name: str) -> str | None:
+            for path in sorted(self.uapi.glob("*.h")):
+                scanned = _scanned(path, path.stat().st_mtime_ns)
+                if name in scanned.constants or name in scanned.structs:
+                    return path.name
+            return None
+
+        return Words(constants, structs, elsewhere)
 
     def _trips(self, head: Pairs, words: Words, channel: str) -> tuple[tuple[Trip, ...], str]:
         """Return the round trip for each number of bytes, or why there is none."""
@@ -461,6 +469,16 @@ class Reader:
 def _in_id(value: Node) -> str:
     """Return a value of `with` as ids show it, where `::` would part them."""
     return text_of(value, 40).replace("::", ":\\x3a")
+
+
+def _no_module(name: str) -> str:
+    """Return what to do about a name that is none."""
+    if name.startswith("$"):
+        return ": the values of `with` are for steps and parameters; a scenario for each module"
+    bare = name.removesuffix(".ko")
+    if name.endswith(".c"):
+        bare = f"lab_{name.removesuffix('.c')}"
+    return f"; did you mean {bare!r}?" if bare != name and _MODULE.fullmatch(bare) else ""
 
 
 @lru_cache(maxsize=256)

@@ -23,6 +23,7 @@ class Words:
 
     constants: AbstractSet[str]
     structs: Mapping[str, Collection[str]]
+    elsewhere: Callable[[str], str | None] = lambda _name: None  # the header that has it and is not in `uapi`
 
 
 class Reading(Protocol):

@@ -176,19 +176,22 @@ class Scope:
             self.constants.add(name)
             return
         what = "constant" if name.isupper() or "_" in name else "word"
-        hint = nearest(name, _likely(name, self.words.constants | BUILTIN))
+        hint = self._elsewhere(name) or nearest(name, _likely(name, self.words.constants | BUILTIN))
         self.mistakes.add(node, f"unknown {what} {name!r} in {self.place}{hint}")
 
     def struct(self, name: str, node: Node) -> Collection[str] | None:
         """Return a struct's field names; None after noting that no header has it."""
         found = self.words.structs.get(name)
         if found is None:
-            self.mistakes.add(
-                node, f"unknown struct {name!r} in {self.place}{nearest(name, self.words.structs)}"
-            )
+            hint = self._elsewhere(name) or nearest(name, self.words.structs)
+            self.mistakes.add(node, f"unknown struct {name!r} in {self.place}{hint}")
         else:
             self.structs.add(name)
         return found
+
+    def _elsewhere(self, name: str) -> str:
+        header = self.words.elsewhere(name)
+        return f": {header} has it: name it under uapi" if header else ""
 
     # --- actors ---------------------------------------------------------------------------------------
 
@@ -199,7 +202,9 @@ class Scope:
     def need_actor(self, name: str, node: Node) -> None:
         """Note that there is no such actor."""
         if name not in self.actors:
-            self.mistakes.add(node, f"unknown actor {name!r}{nearest(name, self.actors)}")
+            # A scenario that names none has `main`, which nobody's mistake is near to.
+            hint = nearest(name, self.actors) or f": there is {', '.join(self.actors)}, `actors` names more"
+            self.mistakes.add(node, f"unknown actor {name!r}{hint}")
 
     def new_actor(self, name: str, node: Node) -> None:
         """Note the birth of an actor: by fork it has its parent's files, by an upcall none."""
