@@ -385,6 +385,7 @@ def crowd(house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pyt
         ("scenarios", 2),
         ("scenarios -n 0", 0),
         ("scenarios -n 3", 3),
+        ("scenarios/iotcl.yaml -n 3", 0),  # one process, which says that it is not there
         ("scenarios -x -m ioctl", 2),
         ("scenarios -k fine", None),
         ("scenarios --lf", None),

@@ -108,7 +108,12 @@ def decide_workers(config: pytest.Config) -> None:
     """Set the number of workers where -n does not."""
     option = config.option
     # A worker of xdist's comes by here too, with the option reset: it must not start workers of its own.
-    if hasattr(config, "workerinput") or getattr(option, "numprocesses", 0) is not None:
+    if hasattr(config, "workerinput"):
+        return
+    if getattr(option, "numprocesses", 0) is not None:
+        if option.kernel and not option.pyargs and not all(map(_is_there, config.args)):
+            # What pytest says of that xdist's workers keep to themselves: "no tests ran" is all that is left.
+            option.numprocesses = 0
         return
     if option.dist != "no" or _by_hand(option):
         return
@@ -128,6 +133,10 @@ def decide_workers(config: pytest.Config) -> None:
     count += sum(holds_scenarios(config, place) for place in named)
     if (found := workers.number(count)) > 1:
         option.numprocesses = found
+
+
+def _is_there(arg: str) -> bool:
+    return Path(arg.partition("::")[0]).exists()
 
 
 def _by_hand(option: Any) -> bool:
