@@ -85,6 +85,9 @@ class FakeAgent:
     asked: list[str] = field(default_factory=list)
     raises: dict[bytes | str, Exception] = field(default_factory=dict)  # by an image, or a name to unload
 
+    def busy(self, name: str) -> bool:
+        return False
+
     def spawn(self, name: str, **properties: Any) -> Actor:
         self.asked.append(f"spawn {name} {properties['uid']} {properties['caps']} {properties['sigmask']}")
         return Actor(name, len(self.asked), 100 + len(self.asked), 100 + len(self.asked))
@@ -360,6 +363,14 @@ def test_an_actor_that_is_busy_makes_no_other_step(bench: Bench) -> None:
     assert failed.notes == [
         "actor 'main' sleeps (S) in read, waiting in lab_read\n    [<0>] lab_read+0x1/0x2"
     ]
+
+
+def test_what_an_actor_does_is_told_before_its_stack(bench: Bench) -> None:
+    bench.failure(OPEN + "- {read: $f, size: 5, background: true, as: p}\n- {close: $f}", result(3), None)
+    (where,) = bench.session.cast.whereabouts(1.0)
+    first, *stack = where.splitlines()
+    assert first.startswith("actor 'main' sleeps (S) in read, waiting in lab_read, in line 7: {read: $f")
+    assert stack == ["    [<0>] lab_read+0x1/0x2"]
 
 
 def test_finish_tells_where_the_actor_sleeps(bench: Bench) -> None:

@@ -42,6 +42,7 @@ EXPECTED: dict[str, list[tuple[str, str]]] = {
     "6.1-paging": [("BUG", "unable to handle page fault in tm_init [tm]")],
     "6.1-stack": [("BUG", "TASK stack guard page was hit in deep [tm]")],
     "6.12-badpage": [("BUG", "Bad page state in __rmqueue_pcplist")],
+    "6.12-badpage-typed": [("BUG", "Bad page state in free_unref_page")],
     "6.12-bug": [("BUG", "kernel BUG in tm_init [tm]")],
     "6.12-dump": [("stack dump", "lab: a look at the stack in tm_init [tm]")],
     "6.12-fake": [],

@@ -210,7 +210,8 @@ BODY = Pattern(
     |\#PF:|PGD\ |Oops:|Internal\ error:|note:|Kernel\ Offset|Dumping\ ftrace|Unloaded\ tainted|last\ unloaded
     |---\[|\[last\ unloaded|Mem\ abort|Data\ abort|user\ pgtable|KASAN:
     |Fixing\ recursive|Sending\ NMI|NMI\ backtrace
-    |rcu:|task:|"echo\ 0|INFO:\ lockdep|\d+\ locks?\ held|page:|raw:|flags:|page\ dumped|head:|Disabling\ lock
+    |rcu:|task:|"echo\ 0|INFO:\ lockdep|\d+\ locks?\ held|Disabling\ lock
+    |page:|raw:|flags:|page\ dumped|head:|page_type:|memcg:|aops:|(?:anon|ksm)\ flags:
     |Failing\ address:|Fault\ in\ |AS:[0-9a-f]{16}|Last\ Breaking-Event
     |\[[0-9a-f]{8,16}\]\ \*?p[gm]d|\*pdpt|PC\ is\ at|LR\ is\ at|r\d+\s*:|Flags:|Control:|Register\ r
     |Process\ \w+\ \(pid|[0-9a-f]{4}:(?:\s+[0-9a-f]{8})+$|Exception\ stack|Faulting\ instruction

@@ -217,7 +217,8 @@ class Cast:
             running = self._running.get(name)
             doing = f", in line {running.step.line}: {running.step.text}" if running else ""
             state = self._agent.state(name, timeout=timeout)
-            lines.append(f"{describe(name, state, self.abi(name))}{doing}")
+            here, *stack = describe(name, state, self.abi(name)).splitlines()
+            lines.append("\n".join([here + doing, *stack]))
         if self._agent.busy(LAB):
             lines.append(describe(LAB, self._agent.state(LAB, timeout=timeout), self._abi))
         return lines
