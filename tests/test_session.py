@@ -136,7 +136,7 @@ class FakeAgent:
         self.asked.append(f"load {image.decode()} {params}".strip())
         if image in self.raises:
             raise self.raises[image]
-        return CallResult({b"bad": -22, b"there": -17}.get(image, 0), 1)
+        return CallResult({b"bad": -22, b"alone": -2, b"there": -17}.get(image, 0), 1)
 
     def unload_module(self, name: str, flags: int, timeout: float) -> CallResult:
         self.asked.append(f"unload {name}")
@@ -168,7 +168,7 @@ class Bench:
 
     def fresh(self) -> Session:
         agent: Any = self.agent
-        modules = {"lab_core": b"core", "lab_ioctl": b"ioctl", "lab_bad": b"bad"}
+        modules = {"lab_core": b"core", "lab_ioctl": b"ioctl", "lab_bad": b"bad", "lab_alone": b"alone"}
         return Session(agent, ABI, arch=X86_64, modules=modules, verbs=table(), seed=7, patience=0.2)
 
     def scenario(self, text: str, head: str = "") -> scenario.Scenario:
@@ -594,6 +594,11 @@ def test_a_module_that_is_refused(bench: Bench) -> None:
         bench.session.start(bench.scenario("- {open: /x}", "    modules: [lab_bad]\n"))
     with pytest.raises(ScenarioError, match="no module 'lab_cor'; did you mean 'lab_core'"):
         bench.run("- {load_module: lab_cor}")
+
+
+def test_a_module_that_wants_another_before_it(bench: Bench) -> None:
+    with pytest.raises(StepFailed, match="stands before it in `modules`"):
+        bench.session.start(bench.scenario("- {open: /x}", "    modules: [lab_alone]\n"))
 
 
 def test_a_leaked_reference(bench: Bench) -> None:

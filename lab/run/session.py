@@ -176,7 +176,9 @@ class Session:
                 continue  # the kernel's: who asks for it does not test it, and it goes with the guest
             if result.errno is not None:
                 shown = show(result.errno, ErrnoKind(), self.context())
-                self.fail(f"{module.name} loads{tail}", shown, title=f"{module.name} does not load")
+                # All that the kernel gives for a symbol that it did not find, which it names in its log.
+                notes = [_NO_SYMBOL] if result.errno == errno.ENOENT else []
+                self.fail(f"{module.name} loads{tail}", shown, *notes, title=f"{module.name} does not load")
             self.loaded.append(module.name)
 
     def _by_hand(self, what: str, call: Callable[[], T]) -> T:
@@ -563,6 +565,11 @@ class Session:
     def fail(self, wanted: str, got: str, *notes: str, title: str = "") -> NoReturn:
         """Fail the current step."""
         raise StepFailed(self.current, wanted, got, notes, title=title)
+
+
+_NO_SYMBOL = (
+    "a symbol that it wants is of no module loaded so far: the one that has it stands before it in `modules`"
+)
 
 
 def _need_no_rounds(expect: Expectations, times: int) -> None:
