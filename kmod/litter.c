@@ -70,10 +70,25 @@ static void litter_construct(void *object)
 	memset(object, 0, sizeof(long));
 }
 
+static struct kmem_cache *litter_objects;
+
 /* Its constructor keeps it from being merged with another one of its size. */
 static int litter_cache(void)
 {
-	return kmem_cache_create("lab_litter", 72, 0, 0, litter_construct) ? 0 : -ENOMEM;
+	litter_objects = kmem_cache_create("lab_litter", 72, 0, 0, litter_construct);
+	return litter_objects ? 0 : -ENOMEM;
+}
+
+/* Another one of its size there is: this is a second name of it, which the kernel leaves there for good. */
+static int litter_merged_cache(void)
+{
+	litter_objects = kmem_cache_create("lab_litter_merged", 64, 0, 0, NULL);
+	return litter_objects ? 0 : -ENOMEM;
+}
+
+static void litter_destroy_cache(void)
+{
+	kmem_cache_destroy(litter_objects);
 }
 
 static int litter_major(void)
@@ -220,7 +235,8 @@ static const struct {
 	{ "proc", litter_proc },
 	{ "sysfs", litter_sysfs },
 	{ "debugfs", litter_debugfs },
-	{ "cache", litter_cache },
+	{ "cache", litter_cache, litter_destroy_cache },
+	{ "merged_cache", litter_merged_cache, litter_destroy_cache },
 	{ "major", litter_major },
 	{ "memory", litter_memory },
 	{ "timer", litter_timer },

@@ -26,6 +26,12 @@
 #define THREADS_MAX	512	/* that are known; a kernel has a hundred */
 #define MEMORY		"memory"
 
+/*
+ * A cache of objects that is like another is that one under a second name, a link, which the
+ * kernel leaves there when the cache is destroyed.
+ */
+#define ALIASES		"/sys/kernel/slab"
+
 struct listed {
 	const char *path;
 	bool wide;	/* looked at when all is: it takes long, or few modules have a name there */
@@ -72,7 +78,7 @@ static const struct listed directories[] = {
 	{ "/sys/kernel", false },
 	{ "/sys/kernel/config", false },
 	{ "/sys/kernel/debug", false },
-	{ "/sys/kernel/slab", true },
+	{ ALIASES, true },
 	{ "/sys/kernel/tracing", true },
 	{ "/sys/kernel/tracing/events", true },
 	{ "/sys/kernel/tracing/instances", true },
@@ -135,8 +141,9 @@ static bool is_number(const char *name)
 	return *name >= '1' && *name <= '9' && !name[strspn(name, "0123456789")];
 }
 
-static void add_directory(struct list *list, int fd, bool processes)
+static void add_directory(struct list *list, int fd, const char *path)
 {
+	const bool processes = !strcmp(path, "/proc"), aliases = !strcmp(path, ALIASES);
 	static char buffer[4096] __attribute__((aligned(8)));
 	long got, at;
 
@@ -147,6 +154,8 @@ static void add_directory(struct list *list, int fd, bool processes)
 
 			if (processes && is_number(entry->name))
 				return;
+			if (aliases && entry->type == DT_LNK)
+				continue;
 			if (entry->name[0] != '.' ||
 			    (strcmp(entry->name, ".") && strcmp(entry->name, "..")))
 				add(list, entry->name, strlen(entry->name));
@@ -325,7 +334,7 @@ void names_list(struct run *run, bool wide)
 		    !open_once(&fds.directories[i], path, O_DIRECTORY))
 			continue;
 		begin(&list, path);
-		add_directory(&list, fds.directories[i], !strcmp(path, "/proc"));
+		add_directory(&list, fds.directories[i], path);
 		end(&list);
 	}
 	for (i = 0; i < ARRAY_SIZE(files); i++) {

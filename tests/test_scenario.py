@@ -102,6 +102,14 @@ def file_mistakes(root: Path, text: str) -> list[str]:
     return [str(mistake) for mistake in caught.value.mistakes]
 
 
+def test_a_name_of_with_is_no_part_of_a_text(root: Path) -> None:
+    head = "    with: {n: [0, 1], path: [/dev/a, /dev/b]}\n"
+    assert mistakes(root, "- {open: $path}\n- {open: /dev/lab$n}", head) == [
+        "8: the path of step 'open' is a text: $n is no part of one, `with` gives it whole"
+    ]
+    assert steps(root, '- {open: $path}\n- {open: "/dev/lab$n"}', head)[1].arguments != {}
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

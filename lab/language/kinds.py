@@ -263,6 +263,10 @@ class TextKind(Kind):
         text = self.text(node, scope)
         if text is not None and "\0" in text:
             scope.mistakes.add(node, f"{scope.place} is {self.title}, which holds no NUL")
+        for name, _ in REFERENCE.findall(text or "") if plain(node) else ():
+            if name in scope.parameters:
+                told = f"{scope.place} is {self.title}: ${name} is no part of one, `with` gives it whole"
+                scope.mistakes.add(node, told)
         return NOTHING if text is None else Fixed(text)
 
     def parse(self, node: Node, scope: Reading) -> Value:
