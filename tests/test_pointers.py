@@ -19,6 +19,7 @@ OWN = 0xFFFF_8880_0010_0000  # what the first CPU's variables are moved by
 PAGE = 4096
 KALLSYMS = f"""\
 0000000000000000 A __per_cpu_start
+0000000000000000 A irq_stack_backing_store
 0000000000001000 A timer_bases
 0000000000001800 A rcu_data
 0000000000002000 A __per_cpu_end
@@ -44,7 +45,11 @@ def test_where_a_kernel_has_its_data() -> None:
         Static(OWN, 0x2000, OWN),
     ]
     # Of the CPUs' own, each has one.
-    assert set(stale) == {Static(DATA + 0x200, 0x80), Static(OWN + 0x1000, 0x800, OWN)}
+    assert set(stale) == {
+        Static(DATA + 0x200, 0x80),
+        Static(OWN + 0x1000, 0x800, OWN),
+        Static(OWN, 0x1000, OWN),  # a stack: what is on it is nobody's any more
+    }
 
 
 def test_a_kernel_that_does_not_tell_has_none() -> None:

@@ -45,6 +45,10 @@ _STALE: Mapping[str, str] = {
     "mod_tree": "the lowest and the highest address that any module ever had",
     "init_stack": "a thread's stack: the idle one's of the first CPU",
     "init_thread_union": "the same, up to 6.x",
+    "irq_stack_backing_store": "x86: where a CPU's interrupts have their stack",
+    "irq_stack": "the same, arm64 and riscv64",
+    "exception_stacks": "x86: where its exceptions have theirs",
+    "overflow_stack": "arm64 and riscv64: the one for when a stack is full",
 }
 _WRITE, _ALLOC, _EXECUTE = 1, 2, 4  # SHF_*
 _ADDRESS_BYTES = 32  # of a file of sysfs that has an address in it
