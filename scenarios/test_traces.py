@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.house import TREE
+from lab.house import TREES
 from lab.language import reader
 from lab.run.record import Verdict
 from lab.scenario import BootOptions
@@ -73,7 +73,7 @@ def load(text: str, to: Path) -> tuple[Scenario, ...]:
     """Return the scenarios of a file of that text."""
     path = to / "lives.yaml"
     path.write_text(text)
-    return reader.load(path, root=to, verbs=table(), tree=TREE).scenarios
+    return reader.load(path, root=to, verbs=table(), trees=TREES).scenarios
 
 
 @pytest.fixture

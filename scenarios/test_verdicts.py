@@ -13,7 +13,7 @@ import pytest
 
 from lab import scenario
 from lab.arch import architecture
-from lab.house import TREE
+from lab.house import TREES
 from lab.language import reader
 from lab.language.meant import Meant
 from lab.run import ready, runner
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from lab.scenario import Scenario
 
 HOUSE = Path(__file__).resolve().parent.parent
-TROUBLE = reader.load(HOUSE / "scenarios" / "trouble.yaml", root=HOUSE, verbs=table(), tree=TREE)
+TROUBLE = reader.load(HOUSE / "scenarios" / "trouble.yaml", root=HOUSE, verbs=table(), trees=TREES)
 EXPECTED = [each for each in TROUBLE.scenarios if each.expect_splat or each.expect_verdict]
-CALM = reader.load(HOUSE / "scenarios" / "ioctl.yaml", root=HOUSE, verbs=table(), tree=TREE).scenarios[0]
+CALM = reader.load(HOUSE / "scenarios" / "ioctl.yaml", root=HOUSE, verbs=table(), trees=TREES).scenarios[0]
 PEACE = next(each for each in TROUBLE.scenarios if each.name == "an unknown word is refused and harmless")
-LITTER = reader.load(HOUSE / "scenarios" / "litter.yaml", root=HOUSE, verbs=table(), tree=TREE).scenarios
+LITTER = reader.load(HOUSE / "scenarios" / "litter.yaml", root=HOUSE, verbs=table(), trees=TREES).scenarios
 UNCLEAN = [each for each in LITTER if each.meant != Meant()]
 CLEAN = next(each for each in LITTER if each.name == "a module that cleans up leaves nothing")
 KEPT = next(each for each in LITTER if each.name == "an open file keeps the module")

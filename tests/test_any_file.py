@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lab.errors import ScenarioError
-from lab.house import TREE
+from lab.house import TREES
 from lab.language import reader
 from lab.language.composing import MOST_BYTES, MOST_NODES
 from lab.language.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -110,7 +110,7 @@ def read(data: bytes, tmp_path: Path) -> ScenarioFile | ScenarioError:
     path = tmp_path / "any.yaml"
     path.write_bytes(data)
     try:
-        return reader.load(path, root=tmp_path, verbs=table(), tree=TREE)
+        return reader.load(path, root=tmp_path, verbs=table(), trees=TREES)
     except ScenarioError as error:
         told = error
     assert told.mistakes

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.errors import ScenarioError
-from lab.kernels.tree import Tree
+from lab.kernels.tree import Trees
 from lab.language import reader
 from lab.verbs import table
 
@@ -34,7 +34,7 @@ before:
 
 def read(path: Path, scenarios: str, head: str = HEAD) -> ScenarioFile:
     path.write_text(f"{head}scenarios:\n{textwrap.indent(textwrap.dedent(scenarios).strip(), '  ')}\n")
-    return reader.load(path, root=path.parent, verbs=table(), tree=Tree(path.parent))
+    return reader.load(path, root=path.parent, verbs=table(), trees=Trees.of(path.parent))
 
 
 def mistakes(path: Path, scenarios: str, head: str = HEAD) -> list[str]:

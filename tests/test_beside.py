@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.kernels.tree import Tree
+from lab.kernels.tree import Trees
 from lab.language import reader
 from lab.run import beside
 from lab.verbs import table
@@ -30,7 +30,7 @@ def alone(tmp_path: Path, steps: str, more: str = "about: x", modules: str = "la
     file = tmp_path / "scenarios" / "ioctl.yaml"
     file.parent.mkdir(exist_ok=True)
     file.write_text(HEAD.format(steps=steps, more=more, modules=modules))
-    (found,) = reader.load(file, root=tmp_path, verbs=table(), tree=Tree(tmp_path / "kmod")).scenarios
+    (found,) = reader.load(file, root=tmp_path, verbs=table(), trees=Trees.of(tmp_path / "kmod")).scenarios
     return beside.alone(found, {"lab_quiet": QUIET, "lab_busy": BUSY})
 
 

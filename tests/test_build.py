@@ -14,11 +14,12 @@ import pytest
 from lab.arch import X86_64
 from lab.errors import BuildFailed, LabError, UsageError
 from lab.kernels import process
-from lab.kernels.build import Modules, build_agent, build_modules
+from lab.kernels.build import Modules, build_agent, build_modules, build_trees
 from lab.kernels.model import Headers, Kernel
 from lab.kernels.process import run
 from lab.kernels.roots import Root
-from lab.kernels.sources import read_sources, synchronise
+from lab.kernels.sources import File, read_sources, synchronise
+from lab.kernels.tree import Tree, Trees
 from lab.progress import Progress
 from lab.store.cache import Cache
 
@@ -34,7 +35,7 @@ tree = pathlib.Path([a for a in sys.argv if a.startswith('M=')][0][2:])
 if (tree / 'nonsense').exists():
     print('Kbuild:1: *** missing separator.  Stop.'); sys.exit(2)
 only = [name for a in sys.argv if a.startswith('LAB_ONLY=') for name in a[9:].split()]
-sources = [s for s in sorted(tree.glob('*.c')) if not only or 'lab_' + s.stem in only]
+sources = [s for s in sorted(tree.glob('*.c')) if not only or s.stem in only]
 bad, symvers = False, ''
 (tree / 'modules.order').write_text(''.join(f'{s.with_suffix(".o")}\\n' for s in sources))
 for s in sources:
@@ -102,7 +103,11 @@ class Lab:
             compiled.unlink()
         headers = Headers(KERNEL, self.kdir, self.kdir, "h")
         quiet = Progress(quiet=True)
-        return build_modules(self.source, headers, self.root, self.cache, quiet, only=only)
+        return build_modules(Tree(self.source), headers, self.root, self.cache, quiet, only=only)
+
+    def trees(self, *paths: Path) -> Modules:
+        headers = Headers(KERNEL, self.kdir, self.kdir, "h")
+        return build_trees(Trees.of(*paths), headers, self.root, self.cache, Progress(quiet=True))
 
     def compiled(self) -> list[str]:
         """Return what the last build compiled."""
@@ -149,25 +154,30 @@ def test_only_what_changed_is_compiled_again(lab: Lab) -> None:
     assert set(lab.build().ko) == {"a", "c"}
 
 
+PICKS = "obj-m := core.o door.o gate.o\n# of these, those in LAB_ONLY\n"
+
+
 def test_modules_that_nobody_asked_for_wait(lab: Lab) -> None:
+    lab.write("Kbuild", PICKS)
     lab.write("core.c", "export put")
     lab.write("door.c", "use put")
     lab.write("gate.c", "use put")
-    assert set(lab.build("lab_core", "lab_door", "evdev").ko) == {"core", "door"}
+    assert set(lab.build("core", "door", "evdev").ko) == {"core", "door"}
     assert lab.compiled() == ["core.c", "door.c"]
     assert set(lab.build().ko) == {"core", "door", "gate"}
     assert lab.compiled() == ["gate.c"]
-    assert set(lab.build("lab_core", "lab_door", "lab_gate").ko) == {"core", "door", "gate"}
+    assert set(lab.build("core", "door", "gate").ko) == {"core", "door", "gate"}
     assert lab.compiled() == []  # all is there, and all will do
     lab.write("gate.c", "")
-    assert set(lab.build("lab_core").ko) == {"core"}
+    assert set(lab.build("core").ko) == {"core"}
     assert lab.compiled() == []
 
 
 def test_modules_that_lack_one_that_nobody_asked_for_are_built_with_all(lab: Lab) -> None:
+    lab.write("Kbuild", PICKS)
     lab.write("core.c", "export put")
     lab.write("door.c", "use put")
-    built = lab.build("lab_door")
+    built = lab.build("door")
     assert set(built.ko) == {"core", "door"}
     assert built.failed == {}
 
@@ -233,16 +243,16 @@ def test_what_a_build_left_is_no_source(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     (tmp_path / "sub/round").symlink_to(tmp_path)
-    assert read_sources(tmp_path) == {name: name.encode() for name in ("Kbuild", "a.c", "sub/b.h")}
+    assert read_sources(tmp_path) == {name: File(name.encode()) for name in ("Kbuild", "a.c", "sub/b.h")}
 
 
 def test_synchronise_makes_what_it_writes_the_newest(tmp_path: Path) -> None:
-    synchronise(tmp_path, {"a.c": b"1", "b.c": b"1", "sub/c.h": b"1"})
+    synchronise(tmp_path, {"a.c": File(b"1"), "b.c": File(b"1"), "sub/c.h": File(b"1")})
     (tmp_path / "a.o").write_text("object")
     future = time.time_ns() + 3600 * 10**9
     os.utime(tmp_path / "a.o", ns=(future, future))  # the clock was set back since
     before = (tmp_path / "b.c").stat().st_mtime_ns
-    synchronise(tmp_path, {"a.c": b"2", "b.c": b"1"})
+    synchronise(tmp_path, {"a.c": File(b"2"), "b.c": File(b"1")})
     assert (tmp_path / "a.c").stat().st_mtime_ns > future
     assert (tmp_path / "b.c").stat().st_mtime_ns == before
     assert not (tmp_path / "sub/c.h").exists()
@@ -283,3 +293,60 @@ def test_what_threads_wait_for_ends_with_the_run(tmp_path: Path) -> None:
     assert time.monotonic() - started < 20
     assert not process._running | process._ended
     assert run([sys.executable, "-c", ""], cwd=tmp_path, env={}) == (0, "")
+
+
+def test_scripts_stay_executable(lab: Lab, tmp_path: Path) -> None:
+    lab.write("a.c", "1")
+    lab.write("gen.sh", "#!/bin/sh\n")
+    (lab.source / "gen.sh").chmod(0o755)
+    lab.build()
+    (copy,) = lab.cache.root.glob("v1/build-tree/*/tree/gen.sh")
+    assert os.access(copy, os.X_OK)
+    (lab.source / "gen.sh").chmod(0o644)
+    lab.build()
+    assert not os.access(copy, os.X_OK)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/Makefile").write_text("")
+    (tmp_path / "sub/x").touch(0o755)
+    assert read_sources(tmp_path / "sub")["x"] == File(b"", executable=True)
+
+
+def test_modules_in_directories_below_are_one_tree(lab: Lab) -> None:
+    (lab.source / "Kbuild").unlink()
+    for name in ("common", "deep/er", "deep/er/still", "tests"):
+        (lab.source / name).mkdir(parents=True)
+    lab.write("Makefile", "all:\n\tmake -C common\n")
+    lab.write("common/Kbuild", "obj-m := c.o\n")
+    lab.write("deep/er/Makefile", "obj-$(CONFIG_X) += d.o still/\n")
+    lab.write("deep/er/still/Makefile", "obj-m += s.o\n")
+    lab.write("tests/Makefile", "all:\n")
+    lab.write("x.c", "1")
+    lab.build()
+    (made,) = lab.cache.root.glob("v1/build-tree/*/tree/Kbuild")
+    assert made.read_text() == "obj-m += common/\nobj-m += deep/er/\n"
+
+
+def test_a_makefile_that_includes_another_one_is_taken_as_it_is(lab: Lab) -> None:
+    (lab.source / "Kbuild").unlink()
+    (lab.source / "sub").mkdir()
+    lab.write("Makefile", "include list.mk\n")
+    lab.write("sub/Kbuild", "obj-m := c.o\n")
+    lab.write("x.c", "1")
+    assert set(lab.build().ko) == {"x"}
+    assert not list(lab.cache.root.glob("v1/build-tree/*/tree/Kbuild"))
+
+
+def test_a_tree_uses_what_one_before_it_exports(lab: Lab, tmp_path: Path) -> None:
+    second, third = tmp_path / "second", tmp_path / "third"
+    for path in (second, third):
+        path.mkdir()
+        (path / "Kbuild").write_text("obj-m := ...")
+    lab.write("core.c", "export put")
+    (second / "door.c").write_text("use put")
+    assert set(lab.trees(lab.source, second).ko) == {"core", "door"}
+    assert lab.trees(second, lab.source).failed.keys() == {"door"}
+    assert lab.trees(lab.source, second).failed == {}
+    (third / "core.c").write_text("1")
+    with pytest.raises(UsageError, match=r"third has a module core as a tree before it has"):
+        lab.trees(lab.source, second, third)
+    assert lab.trees().ko == {}

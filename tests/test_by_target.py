@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lab.abi import Abi
 from lab.arch import ARCHITECTURES, X86_64
 from lab.errors import ScenarioError, UsageError
-from lab.kernels.tree import Tree
+from lab.kernels.tree import Trees
 from lab.language import reader
 from lab.language.context import Context
 from lab.language.outcome import Outcome
@@ -36,7 +36,7 @@ def read(path: Path, expect: str, requires: str = "", step: str = "read: $f, siz
     path.write_text(
         f"channel: x\nscenarios:\n  - name: n\n{head}    steps:\n{textwrap.indent(steps, '      ')}\n"
     )
-    return reader.load(path, root=path.parent, verbs=table(), tree=Tree(path.parent)).scenarios[0]
+    return reader.load(path, root=path.parent, verbs=table(), trees=Trees.of(path.parent)).scenarios[0]
 
 
 def told(path: Path, expect: str, requires: str = "") -> list[str]:

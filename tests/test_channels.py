@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.house import HOUSE, SCENARIOS, TREE
-from lab.kernels.tree import Tree
+from lab.house import HOUSE, SCENARIOS, TREES
+from lab.kernels.tree import Trees
 from lab.language import reader
 from lab.pages import channels
 from lab.verbs import table
@@ -33,7 +33,7 @@ not_applicable: {blocking: it never waits}
 def read(tmp_path: Path, scenarios: str) -> ScenarioFile:
     path = tmp_path / "x.yaml"
     path.write_text(HEAD + "scenarios:\n" + textwrap.indent(textwrap.dedent(scenarios), "  "))
-    return reader.load(path, root=tmp_path, verbs=table(), tree=Tree(tmp_path / "kmod"))
+    return reader.load(path, root=tmp_path, verbs=table(), trees=Trees.of(tmp_path / "kmod"))
 
 
 def test_a_channel_is_explained(tmp_path: Path) -> None:
@@ -83,6 +83,6 @@ def test_a_pair_is_named_and_made(tmp_path: Path, one: str, why: str) -> None:
 
 def test_each_call_on_each_file_is_shown() -> None:
     path = SCENARIOS / f"{channels.OPERATIONS}.yaml"
-    file = reader.load(path, root=HOUSE, verbs=table(), tree=TREE)
+    file = reader.load(path, root=HOUSE, verbs=table(), trees=TREES)
     shown = {channels.pair(each) for each in file.scenarios}
     assert shown == {(kind, call) for kind in channels.FILES for call in channels.CALLS}

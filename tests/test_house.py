@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.house import TREE
+from lab.house import TREES
 from lab.language import reader
 from lab.language.steps import all_steps
 from lab.run import fault
@@ -63,7 +63,7 @@ def test_every_file_says_its_licence() -> None:
 def test_every_module_is_used_by_a_scenario() -> None:
     used: set[str] = set()
     for path in (HOUSE / "scenarios").glob("*.yaml"):
-        for entry in reader.load(path, root=HOUSE, verbs=table(), tree=TREE).scenarios:
+        for entry in reader.load(path, root=HOUSE, verbs=table(), trees=TREES).scenarios:
             used |= set(entry.loads)
     modules = {
         f"lab_{path.stem}" for path in (HOUSE / "kmod").glob("*.c") if not path.name.endswith(".mod.c")
@@ -75,7 +75,7 @@ def test_every_module_is_used_by_a_scenario() -> None:
 
 def test_every_channel_is_explained_to_a_newcomer() -> None:
     files = [
-        reader.load(path, root=HOUSE, verbs=table(), tree=TREE)
+        reader.load(path, root=HOUSE, verbs=table(), trees=TREES)
         for path in sorted((HOUSE / "scenarios").glob("*.yaml"))
     ]
     ours = [file for file in files if file.channel not in NO_CHANNELS]
@@ -99,7 +99,7 @@ def test_each_module_was_broken_in_three_ways() -> None:
 def test_a_fault_names_what_must_fail_and_where(patch: Path) -> None:
     says = fault.read(patch)
     assert set(says.verdicts) <= {"step failed", "splat", "hung", "lost", "unclean"}
-    loaded = reader.load(HOUSE / says.file, root=HOUSE, verbs=table(), tree=TREE)
+    loaded = reader.load(HOUSE / says.file, root=HOUSE, verbs=table(), trees=TREES)
     named = [entry for entry in loaded.scenarios if says.scenario in (entry.id, entry.name)]
     assert named != []
     steps = [step.text for entry in named for step in all_steps(entry.steps)]

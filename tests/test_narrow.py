@@ -16,7 +16,7 @@ from lab.arch import ARCHITECTURES, I386, S390X, X86_64, Architecture, architect
 from lab.errors import AgentError, ScenarioError, Unsupported
 from lab.guest.answers import Actor
 from lab.guest.wire import CallResult, Program, Reply
-from lab.kernels.tree import Tree
+from lab.kernels.tree import Trees
 from lab.language import reader
 from lab.run import narrow as narrow_
 from lab.run.session import Session
@@ -80,7 +80,7 @@ def load(root: Path, actors: str, steps: str = "- {open: /x}", head: str = "") -
     path = root / "x.yaml"
     body = textwrap.indent(textwrap.dedent(steps).strip(), "      ")
     path.write_text(f"channel: x\nscenarios:\n  - name: n\n{head}    actors: {actors}\n    steps:\n{body}\n")
-    return reader.load(path, root=root, verbs=table(), tree=Tree(root / "kmod")).scenarios[-1]
+    return reader.load(path, root=root, verbs=table(), trees=Trees.of(root / "kmod")).scenarios[-1]
 
 
 def test_what_a_scenario_asks_for(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.errors import ScenarioError
-from lab.kernels.tree import Tree
+from lab.kernels.tree import Trees
 from lab.language import reader
 from lab.verbs import table
 
@@ -25,7 +25,7 @@ def read(path: Path, text: str, actors: str) -> tuple[Step, ...]:
     indented = textwrap.indent(textwrap.dedent(text).strip(), "      ")
     head = f"    actors: {actors}\n" if actors else ""
     path.write_text(f"channel: x\nscenarios:\n  - name: n\n{head}    steps:\n{indented}\n")
-    return reader.load(path, root=path.parent, verbs=table(), tree=Tree(path.parent)).scenarios[0].steps
+    return reader.load(path, root=path.parent, verbs=table(), trees=Trees.of(path.parent)).scenarios[0].steps
 
 
 @pytest.mark.parametrize(

@@ -132,9 +132,20 @@ def test_verdicts_become_outcomes(house: pytest.Pytester) -> None:
 
 
 def test_the_line_that_shows_it_again_has_what_the_run_was_told(house: pytest.Pytester) -> None:
-    options = ("--cold", "--qemu", "/opt/my qemu", "--fault", "poll-no-hangup", "--lab-seed", "7")
+    kmod = str(HOUSE / "kmod")
+    options = (
+        "--cold",
+        "--qemu",
+        "/opt/my qemu",
+        "--module",
+        kmod,
+        "--fault",
+        "poll-no-hangup",
+        "--lab-seed",
+        "7",
+    )
     run(house, *options, "-k", "broken and not brackets").stdout.fnmatch_lines(
-        ["  pytest * --kernel 6.12 --lab-seed 7 --cold --qemu '/opt/my qemu' --fault poll-no-hangup"]
+        [f"  pytest * --lab-seed 7 --cold --qemu '/opt/my qemu' --module {kmod} --fault poll-no-hangup"]
     )
 
 

@@ -20,8 +20,8 @@ from lab.guest.answers import Actor
 from lab.guest.layouts import NONE, Argument, ArgumentKind, OpAccess, OpCall, OpFetch
 from lab.guest.rounds import LEAST, Rounds
 from lab.guest.wire import CallResult, Fault, Op, Program, Reply, Result
-from lab.house import HOUSE, TREE
-from lab.kernels.tree import Tree
+from lab.house import HOUSE, TREES
+from lab.kernels.tree import Trees
 from lab.language import reader
 from lab.measure import price_list
 from lab.measure.price import _CODE, Disagree, agreed
@@ -64,7 +64,7 @@ def read(tmp_path: Path, trip: str) -> ScenarioFile:
     path = tmp_path / "x.yaml"
     text = textwrap.indent(textwrap.dedent(trip), "  ")
     path.write_text(f"channel: x\ntrip:\n{text}\nscenarios: [{{name: n, steps: [open: /x]}}]\n")
-    return reader.load(path, root=tmp_path, verbs=table(), tree=Tree(tmp_path / "kmod"))
+    return reader.load(path, root=tmp_path, verbs=table(), trees=Trees.of(tmp_path / "kmod"))
 
 
 # --- rounds -------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def test_the_cheapest_come_first_and_the_larger_say_how_much_a_byte_is(tmp_path:
 def files() -> list[ScenarioFile]:
     house = HOUSE
     return [
-        reader.load(path, root=house, verbs=table(), tree=TREE)
+        reader.load(path, root=house, verbs=table(), trees=TREES)
         for path in sorted((house / "scenarios").glob("*.yaml"))
     ]
 

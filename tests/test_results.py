@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from lab import cli
 from lab.errors import CacheError
-from lab.kernels.tree import Tree
+from lab.kernels.tree import Trees
 from lab.language import reader
 from lab.run import results
 from lab.run.record import Finding, Identity, Place, Provenance, Record, Verdict
@@ -61,7 +61,7 @@ def house(tmp_path: Path) -> Path:
 
 def found(cache: Cache, house: Path) -> list[Cell]:
     files = [
-        reader.load(house / "scenarios/ioctl.yaml", root=house, verbs=table(), tree=Tree(house / "kmod"))
+        reader.load(house / "scenarios/ioctl.yaml", root=house, verbs=table(), trees=Trees.of(house / "kmod"))
     ]
     return cells(Records(cache, house), files)
 

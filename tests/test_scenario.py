@@ -11,7 +11,7 @@ import pytest
 
 from lab import scenario
 from lab.errors import ScenarioError
-from lab.kernels.tree import Tree
+from lab.kernels.tree import Trees
 from lab.language import reader
 from lab.language.values import Fixed
 from lab.language.wishes import Between, Equal, Matches
@@ -72,6 +72,8 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "kmod" / "uapi").mkdir(parents=True)
     (tmp_path / "kmod" / "uapi" / "lab_ioctl.h").write_text(HEADER)
     (tmp_path / "kmod" / "uapi" / "other.h").write_text("#define LAB_OTHER 1\nstruct other { int x; };\n")
+    kbuild = "names := $(wildcard $(src)/*.c)\nobj-m := $(addprefix lab_,$(names:.c=.o))\n"
+    (tmp_path / "kmod" / "Kbuild").write_text(kbuild)
     for name in ("core", "ioctl", "chardev"):
         (tmp_path / "kmod" / f"{name}.c").write_text("module_param(depth, uint, 0444);\n")
     (tmp_path / "scenarios").mkdir()
@@ -81,7 +83,7 @@ def root(tmp_path: Path) -> Path:
 def read(root: Path, text: str) -> scenario.ScenarioFile:
     path = root / "scenarios" / "x.yaml"
     path.write_text(textwrap.dedent(text))
-    return reader.load(path, root=root, verbs=table(), tree=Tree(root / "kmod"))
+    return reader.load(path, root=root, verbs=table(), trees=Trees.of(root / "kmod"))
 
 
 def steps(root: Path, text: str, head: str = "") -> tuple[scenario.Step, ...]:
@@ -533,7 +535,10 @@ def test_the_head(root: Path) -> None:
             "channel: x\nmodules: [lab_cor]\nscenarios: []",
             "2: unknown module 'lab_cor'; did you mean 'lab_core'?",
         ),
-        ("channel: x\nuapi: [lab_ioct.h]\nscenarios: []", "2: no header 'lab_ioct.h' in uapi/; did you mean"),
+        (
+            "channel: x\nuapi: [lab_ioct.h]\nscenarios: []",
+            "2: no header 'lab_ioct.h' in kmod/uapi/, kmod/; did you mean",
+        ),
         ("channel: x\nscenarios:\n- steps: []", "3: a scenario wants a name"),
         ("channel: x\nscenarios:\n- name: n", "3: scenario 'n' has no steps"),
         (
@@ -566,7 +571,7 @@ def test_mistakes_of_the_head(root: Path, text: str, wanted: str) -> None:
 def test_check_tells_of_all_files(root: Path) -> None:
     (root / "scenarios" / "a.yaml").write_text("channel: x")
     (root / "scenarios" / "b.yaml").write_text("chanel: x\nscenarios: []")
-    found = reader.check([root / "scenarios"], root=root, verbs=table(), tree=Tree(root / "kmod"))
+    found = reader.check([root / "scenarios"], root=root, verbs=table(), trees=Trees.of(root / "kmod"))
     assert {str(mistake.file) for mistake in found} == {"scenarios/a.yaml", "scenarios/b.yaml"}
     assert len(found) == 3
 
@@ -588,7 +593,9 @@ def test_requirements() -> None:
 
 def test_the_house_s_own_scenarios_have_no_mistakes() -> None:
     house = Path(__file__).resolve().parent.parent
-    assert reader.check([house / "scenarios"], root=house, verbs=table(), tree=Tree(house / "kmod")) == []
+    assert (
+        reader.check([house / "scenarios"], root=house, verbs=table(), trees=Trees.of(house / "kmod")) == []
+    )
 
 
 def test_a_parameter_with_a_quote_in_it_is_no_parameter(root: Path) -> None:

@@ -22,7 +22,7 @@ from lab.guest.kmsg import KernelMessage
 from lab.guest.names import Names
 from lab.guest.patience import deadline
 from lab.guest.wire import CallResult, Fault, Op, Program, Reply, SignalInfo
-from lab.kernels.tree import Tree
+from lab.kernels.tree import Trees
 from lab.language import reader
 from lab.language.requires import Machine
 from lab.run.hand import Hand
@@ -177,7 +177,9 @@ class Bench:
         path.write_text(
             f"channel: x\nuapi: [lab_ioctl.h]\nscenarios:\n  - name: n\n{head}    steps:\n{steps}\n"
         )
-        return reader.load(path, root=self.root, verbs=table(), tree=Tree(self.root / "kmod")).scenarios[0]
+        return reader.load(path, root=self.root, verbs=table(), trees=Trees.of(self.root / "kmod")).scenarios[
+            0
+        ]
 
     def run(self, text: str, *replies: Reply | None, head: str = "") -> list[Any]:
         made = self.scenario(text, head)

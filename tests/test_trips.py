@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import ScenarioError
-from lab.kernels.tree import Tree
+from lab.kernels.tree import Trees
 from lab.language import reader
 from lab.verbs import table
 
@@ -34,7 +34,7 @@ def read(tmp_path: Path, trip: str) -> ScenarioFile:
     path = tmp_path / "x.yaml"
     text = textwrap.indent(textwrap.dedent(trip), "  ")
     path.write_text(f"channel: x\ntrip:\n{text}\nscenarios: [{{name: n, steps: [open: /x]}}]\n")
-    return reader.load(path, root=tmp_path, verbs=table(), tree=Tree(tmp_path / "kmod"))
+    return reader.load(path, root=tmp_path, verbs=table(), trees=Trees.of(tmp_path / "kmod"))
 
 
 def test_a_trip_is_read_for_each_number_of_bytes(tmp_path: Path) -> None:

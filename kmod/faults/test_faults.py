@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.house import HOUSE, TREE
+from lab.house import HOUSE, TREES
 from lab.language import reader
 from lab.run import fault
 from lab.verbs import table
@@ -23,7 +23,7 @@ FAULTS = sorted(Path(__file__).parent.glob("*.patch"))
 @pytest.mark.parametrize("patch", FAULTS, ids=lambda patch: patch.stem)
 def test_a_fault_is_caught(patch: Path, target: Target, lab: Lab) -> None:
     says = fault.read(patch)
-    loaded = reader.load(HOUSE / says.file, root=HOUSE, verbs=table(), tree=TREE).scenarios
+    loaded = reader.load(HOUSE / says.file, root=HOUSE, verbs=table(), trees=TREES).scenarios
     named = [each for each in loaded if says.scenario in (each.id, each.name)]
     assert named, f"{says.file} has no scenario {says.scenario!r}"
     missed: dict[str, None] = {}

@@ -15,48 +15,52 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from lab.arch import architecture
 from lab.errors import BuildFailed, UsageError
 from lab.kernels.kbuild import Kbuild
 from lab.kernels.process import run
-from lab.kernels.sources import patched, read_sources, synchronise
+from lab.kernels.sources import File, patched, read_sources, synchronise
 from lab.kernels.toolchain import compiler, system_includes, tool
+from lab.kernels.tree import MAKEFILES, Tree
 from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from lab.arch import Architecture
     from lab.kernels.kbuild import Built
     from lab.kernels.model import Headers
     from lab.kernels.roots import Root
+    from lab.kernels.tree import Trees
     from lab.progress import Progress
     from lab.store.cache import Cache
 
 # Go into the keys: what this file makes of the same input.
-_MODULES_FORMAT = 2
+_MODULES_FORMAT = 3
 _AGENT_FORMAT = 1
 _AGENT_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s")
 _POLL_SECONDS = 0.05
 _MANY = 6  # names in a line of progress
+_SYMVERS = "Module.symvers"
 
 
 @dataclass(frozen=True)
 class Modules:
-    """The modules of one source tree for one kernel, by the kernel's names for them (with _)."""
+    """The modules of source trees for one kernel, by the kernel's names for them (with _)."""
 
     ko: Mapping[str, Path]  # without DWARF: what is sent to the guest
     debug: Mapping[str, Path]  # with DWARF
     failed: Mapping[str, str]  # the compiler's own lines, paths relative to the user's tree
     warnings: Mapping[str, str]  # what it said about modules that it did build
     digest: str  # of everything that went into them
+    exports: tuple[Path, ...] = ()  # Module.symvers of each tree: what others may use
 
 
-def build_modules(
-    source: Path,
+def build_trees(
+    trees: Trees,
     headers: Headers,
     toolchain: Root,
     cache: Cache,
@@ -64,20 +68,81 @@ def build_modules(
     patches: Sequence[Path] = (),
     only: Collection[str] = (),
 ) -> Modules:
+    """Build all modules of all trees; each may use what those before it export.
+
+    A patch is for the tree that it lies in, or else for the first. Raises what build_modules() does, and
+    UsageError where two trees have a module of the same name.
+    """
+    all_of_them = Modules({}, {}, {}, {}, digest("no modules"))
+    for number, tree in enumerate(trees.all):
+        own = [patch for patch in patches if _home(patch, trees) == number]
+        built = build_modules(
+            tree, headers, toolchain, cache, progress, own, only, exports=all_of_them.exports
+        )
+        twice = sorted({*built.ko, *built.failed} & {*all_of_them.ko, *all_of_them.failed})
+        if twice:
+            raise UsageError(
+                f"{tree.path} has a module {twice[0]} as a tree before it has",
+                hint="a kernel takes one module of a name: leave out one of the trees",
+            )
+        all_of_them = built if len(trees.all) == 1 else _joined(all_of_them, built)
+    return all_of_them
+
+
+def _home(patch: Path, trees: Trees) -> int:
+    """Return which tree a patch is for."""
+    places = [number for number, tree in enumerate(trees.all) if patch.is_relative_to(tree.path)]
+    return places[0] if places else 0
+
+
+def _joined(one: Modules, other: Modules) -> Modules:
+    return Modules(
+        {**one.ko, **other.ko},
+        {**one.debug, **other.debug},
+        {**one.failed, **other.failed},
+        {**one.warnings, **other.warnings},
+        digest(one.digest, other.digest),
+        (*one.exports, *other.exports),
+    )
+
+
+def build_modules(
+    tree: Tree,
+    headers: Headers,
+    toolchain: Root,
+    cache: Cache,
+    progress: Progress,
+    patches: Sequence[Path] = (),
+    only: Collection[str] = (),
+    *,
+    exports: tuple[Path, ...] = (),
+) -> Modules:
     """Build all modules of a source tree with patches applied; never changes the tree itself.
 
-    `only`: where these are in files of their names (lab_X in X.c), the others need not be built.
+    `only`: where its Kbuild can leave out the others, these will do. `exports` are Module.symvers of trees
+    whose symbols it may use.
 
     A module that does not build is in `failed`, the others are built all the same. Raises UsageError for a
     tree without a Kbuild and for a patch that does not apply, BuildFailed when nothing can be built or make
     gives no file to blame.
     """
-    files = read_sources(source)
-    name = source.resolve().name
-    contents = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
-    parts = (headers.digest, toolchain.digest, name, contents, [file_digest(patch) for patch in patches])
+    files = read_sources(tree.path)
+    if not tree.listed:
+        files |= _above(tree, files)
+    name = tree.path.resolve().name
+    contents = {
+        path: [hashlib.sha256(file.data).hexdigest(), file.executable] for path, file in files.items()
+    }
+    parts = (
+        headers.digest,
+        toolchain.digest,
+        name,
+        contents,
+        [file_digest(patch) for patch in patches],
+        [file_digest(each) for each in exports],
+    )
     key = digest("modules", _MODULES_FORMAT, *parts)
-    few = _few(only, files)
+    few = _few(only, tree)
     if few and cache.peek("modules", key) is None:
         key = digest("modules", _MODULES_FORMAT, *parts, few)
     else:
@@ -87,13 +152,14 @@ def build_modules(
         what = ", ".join(few) if len(few) < _MANY else f"{len(few)} modules"
         text = f"building {what if few else name} for {headers.kernel.release}"
         wanted = patched(files, patches, toolchain)
-        with progress.task(text), _build_tree(source, headers, toolchain, cache) as (tree, lock):
+        with progress.task(text), _build_tree(tree.path, headers, toolchain, cache) as (copy, lock):
             for modules in (few, []) if few else ([],):
-                synchronise(tree, wanted)
-                built = Kbuild(tree, name, headers, toolchain, lock=lock, only=modules).build()
+                synchronise(copy, wanted)
+                kbuild = Kbuild(copy, name, headers, toolchain, lock=lock, only=modules, exports=exports)
+                built = kbuild.build()
                 if not built.failed:  # of a few, for want of another one perhaps
                     break
-            _collect(built, tree, building, toolchain, architecture(headers.kernel.arch))
+            _collect(built, copy, building, toolchain, architecture(headers.kernel.arch))
 
     entry = cache.entry("modules", key, make, progress_text=f"{name} is being built")
     result = json.loads((entry / "result.json").read_bytes())
@@ -104,14 +170,27 @@ def build_modules(
         failed=result["failed"],
         warnings=result["warnings"],
         digest=key,
+        exports=(entry / _SYMVERS,),
     )
 
 
-def _few(only: Collection[str], files: Collection[str]) -> list[str]:
+def _few(only: Collection[str], tree: Tree) -> list[str]:
     """Return the modules that are to be built where they are not all of them; [] for all."""
-    there = {f"lab_{path.removesuffix('.c')}" for path in files if path.endswith(".c") and "/" not in path}
-    found = there.intersection(only)
-    return sorted(found) if found < there else []
+    found = tree.modules.keys() & only
+    return sorted(found) if tree.picks and found < tree.modules.keys() else []
+
+
+def _above(tree: Tree, files: Mapping[str, File]) -> dict[str, File]:
+    """Return a Kbuild for a tree whose modules are all in directories below, for each its own make."""
+    if "include" in tree.kbuild:  # which may say what the rest does not
+        return {}
+    below = [
+        path
+        for path in sorted({str(PurePath(name).parent) for name in files if PurePath(name).name in MAKEFILES})
+        if path != "." and Tree(tree.path / path).listed
+    ]
+    tops = [path for path in below if not any(path.startswith(f"{other}/") for other in below)]
+    return {"Kbuild": File("".join(f"obj-m += {path}/\n" for path in tops).encode())} if tops else {}
 
 
 @contextmanager
@@ -183,6 +262,7 @@ def _collect(built: Built, tree: Path, building: Path, toolchain: Root, arch: Ar
             (building / kind / f"{module}.ko").hardlink_to(outputs / kind / f"{module}.ko")
     handed_out = {module: [*stamp, *_digests(outputs, module)] for module, stamp in stamps.items()}
     (outputs / "stamps.json").write_text(json.dumps(handed_out))
+    shutil.copyfile(tree / _SYMVERS, building / _SYMVERS)
     result = {"modules": sorted(stamps), "failed": built.failed, "warnings": built.warnings}
     (building / "result.json").write_text(json.dumps(result))
 

@@ -53,9 +53,11 @@ class Kbuild:
         *,
         lock: int,
         only: Sequence[str] = (),
+        exports: Sequence[Path] = (),
     ) -> None:
         self._tree = tree
         self._only = only  # modules, for a Kbuild that looks at LAB_ONLY; none: all
+        self._others = exports  # Module.symvers of trees whose symbols this one may use
         self._lock = lock  # the descriptor that keeps others from this tree
         self._name = name  # what the user calls the tree
         self._headers = headers
@@ -109,6 +111,8 @@ class Kbuild:
             f"KCFLAGS=-ffile-prefix-map={self._tree}/={self._name}/",
             "modules",
         ]
+        if self._others:
+            argv.append(f"KBUILD_EXTRA_SYMBOLS={' '.join(map(str, self._others))}")
         if self._only:
             argv.append(f"LAB_ONLY={' '.join(self._only)}")
         if not self._btf:
@@ -218,7 +222,8 @@ class Kbuild:
         modpost's own list is cut after ten, so the modules are asked. What a failed module would have
         exported is missing too, so those that use it fail with it, and so on.
         """
-        kernel = _exported(self._headers.kdir / "Module.symvers")
+        symvers = (self._headers.kdir / "Module.symvers", *self._others)
+        kernel = {symbol for path in symvers for symbol in _exported(path)}
         own = _exported_by(self._tree / "Module.symvers", self._tree)
         needs = self._needs(modules)
         bad: dict[str, list[str]] = {}

@@ -6,10 +6,11 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import UsageError
 from lab.kernels.process import run, scratch_directory
+from lab.kernels.tree import MAKEFILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 _MADE = (".o", ".ko", ".mod", ".mod.c", ".cmd", ".a", ".symvers", ".order", ".patch", ".orig", ".rej")
 
 
-def read_sources(source: Path) -> dict[str, bytes]:
+class File(NamedTuple):
+    """One file of a tree."""
+
+    data: bytes
+    executable: bool = False  # a script that the Makefile runs
+
+
+def read_sources(source: Path) -> dict[str, File]:
     """Return the files of a module tree by their path in it, without what a build left and hidden ones.
 
     Raises UsageError when it is no tree that kbuild could build.
@@ -29,12 +37,23 @@ def read_sources(source: Path) -> dict[str, bytes]:
         raise UsageError(
             f"{source} is not a directory", hint="give the directory that holds the module's Kbuild"
         )
-    if not any((source / name).is_file() for name in ("Kbuild", "Makefile")):
+    files = {name: _read(path) for name, path in sorted(_walk(source))}
+    if not any(Path(name).name in MAKEFILES for name in files):
         raise UsageError(
             f"{source} has neither a Kbuild nor a Makefile, so nothing says what to build",
             hint="one line is enough, `obj-m := mine.o` for mine.c",
         )
-    return {name: path.read_bytes() for name, path in sorted(_walk(source))}
+    return files
+
+
+def _read(path: Path) -> File:
+    return File(path.read_bytes(), bool(path.stat().st_mode & 0o100))
+
+
+def _write(path: Path, file: File) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(file.data)
+    path.chmod(0o755 if file.executable else 0o644)
 
 
 def _walk(source: Path) -> Iterator[tuple[str, Path]]:
@@ -52,7 +71,7 @@ def _walk(source: Path) -> Iterator[tuple[str, Path]]:
                 yield str(path.relative_to(source)), path
 
 
-def patched(files: Mapping[str, bytes], patches: Sequence[Path], toolchain: Root) -> dict[str, bytes]:
+def patched(files: Mapping[str, File], patches: Sequence[Path], toolchain: Root) -> dict[str, File]:
     """Return the files with patches (-p1) applied, in order and without fuzz.
 
     Raises UsageError with patch's own words when one does not apply.
@@ -60,9 +79,8 @@ def patched(files: Mapping[str, bytes], patches: Sequence[Path], toolchain: Root
     if not patches:
         return dict(files)
     with scratch_directory("chanlab-patch-") as scratch:
-        for path, data in files.items():
-            (scratch / path).parent.mkdir(parents=True, exist_ok=True)
-            (scratch / path).write_bytes(data)
+        for path, file in files.items():
+            _write(scratch / path, file)
         for patch in patches:
             argv = [*toolchain.command("patch"), "-p1", "--fuzz=0", "--forward", "--no-backup-if-mismatch"]
             status, output = run(
@@ -76,10 +94,10 @@ def patched(files: Mapping[str, bytes], patches: Sequence[Path], toolchain: Root
                     f"{patch} does not apply:\n{output.rstrip()}",
                     hint="the file that it changes was changed itself; make the patch anew against it",
                 )
-        return {path: file.read_bytes() for path, file in sorted(_walk(scratch))}
+        return {path: _read(file) for path, file in sorted(_walk(scratch))}
 
 
-def synchronise(tree: Path, files: Mapping[str, bytes]) -> None:
+def synchronise(tree: Path, files: Mapping[str, File]) -> None:
     """Make the sources below `tree` these, leaving alone what is right already and what a build made.
 
     make goes by times: a file that is written becomes newer than everything there, even when the clock was
@@ -96,10 +114,9 @@ def synchronise(tree: Path, files: Mapping[str, bytes]) -> None:
                 stale.append(path)
     for path in stale:
         path.unlink()
-    for relative, data in files.items():
+    for relative, file in files.items():
         path = tree / relative
-        if path.is_file() and path.read_bytes() == data:
+        if path.is_file() and _read(path) == file:
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        _write(path, file)
         os.utime(path, ns=(newest, newest))

@@ -1,52 +1,218 @@
 # SPDX-License-Identifier: MIT
-"""A source tree of modules: where the sources, their headers and the deliberate faults are."""
+"""Source trees of modules: where the sources, their headers and the deliberate faults are.
+
+What is told here is what the text says, before anything is built: a scenario file is checked without a
+compiler. Where the text does not tell, as of a Makefile with logic, nothing is claimed; what was really built
+is known by lab.kernels.build.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path  # noqa: TC003 - a record's field
+from typing import TYPE_CHECKING
 
 from lab.abi.layout import nearest
 from lab.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MAKEFILES = ("Kbuild", "Makefile")  # in the order in which kbuild looks, scripts/Makefile.build
+# Where headers are that user space includes, below a tree.
+_INCLUDES = ("uapi", "include/uapi", "include", ".")
 # What every module has: kernel/module/main.c, unknown_module_param_cb().
 _EVERYBODYS = frozenset({"async_probe", "dyndbg"})
-_PARAMETER = re.compile(r"^module_(?:hw_)?param(?:_\w+)?\(\s*(\w+)", re.MULTILINE)
+_PARAMETER = re.compile(r"^[ \t]*module_(?:hw_)?param(?:_\w+)?\(\s*(\w+)", re.MULTILINE)
+# One that a macro of the tree's own makes, or that is in another file: what it is called nobody can tell.
+_HIDDEN = re.compile(
+    r'^[ \t]*#\s*(?:define\b.*\bmodule_\w*param|include\s*"[^"]*\.c")|\b__module_param_call\(', re.MULTILINE
+)
+_OBJECTS = re.compile(r"^\s*obj-(?:m|\$[({]\w+[)}])\s*[:+?]?=(.*)$", re.MULTILINE)
+_PREFIX = re.compile(r"\$[({]addprefix\s+(\w+),")
+_DEPTH = 6  # of directories: a link may lead back
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A directory with a Kbuild; nothing is ever written to it."""
+    """A directory with a Kbuild or a Makefile; nothing is ever written to it."""
 
     path: Path
 
-    @property
-    def uapi(self) -> Path:
-        """Where the headers are that user space includes."""
-        return self.path / "uapi"
+    @cached_property
+    def kbuild(self) -> str:
+        """The text of what says which modules there are; '' where there is none."""
+        return _kbuild(self.path)
 
     @property
-    def modules(self) -> frozenset[str]:
-        """The names of the modules that it makes: lab_X of every X.c."""
-        return frozenset(f"lab_{path.stem}" for path in self.path.glob("*.c"))
+    def listed(self) -> bool:
+        """Whether its own Kbuild says which modules there are, not only those of directories below."""
+        return bool(_OBJECTS.search(self.kbuild))
+
+    @property
+    def picks(self) -> bool:
+        """Whether its Kbuild builds only those modules that LAB_ONLY names, if that is set."""
+        return "LAB_ONLY" in self.kbuild
+
+    @cached_property
+    def modules(self) -> Mapping[str, Path]:
+        """The modules that it is seen to make, by the kernel's names (with _), and where X.c would be."""
+        return {path.name.replace("-", "_"): source for path, source in _modules(self.path, _DEPTH)}
+
+    @cached_property
+    def prefix(self) -> str:
+        """What the names of all modules begin with that its Kbuild makes of the files there; or ''."""
+        return next((prefix for text in _assigned(self.kbuild) if (prefix := _prefix(text))), "")
+
+    def claims(self, module: str) -> bool:
+        """Tell whether a module of that name could only be one of this tree's."""
+        return bool(self.prefix) and module.startswith(self.prefix)
 
     def parameters(self, module: str) -> frozenset[str] | None:
-        """Return the names of a module's parameters by its source; None where that is not at hand."""
+        """Return the names of a module's parameters by its source; None where that does not tell."""
+        source = self.modules.get(module)
         try:
-            source = (self.path / f"{module.removeprefix('lab_')}.c").read_text(
-                encoding="utf-8", errors="replace"
-            )
-        except OSError:
+            text = source.read_text(encoding="utf-8", errors="replace") if source is not None else ""
+        except OSError:  # made of several files
             return None
-        return frozenset(_PARAMETER.findall(source)) | _EVERYBODYS
+        if source is None or _HIDDEN.search(text):
+            return None
+        return frozenset(_PARAMETER.findall(text)) | _EVERYBODYS
+
+    @property
+    def includes(self) -> list[Path]:
+        """The directories where headers for user space are looked for."""
+        return [place for name in _INCLUDES if (place := self.path / name).is_dir()]
+
+    def fault(self, name: str) -> Path | None:
+        """Return the patch of a deliberate mistake."""
+        path = self.path / "faults" / f"{name}.patch"
+        return path if path.is_file() else None
+
+    def faults(self) -> list[str]:
+        """Return the names of the deliberate mistakes."""
+        return sorted(path.stem for path in (self.path / "faults").glob("*.patch"))
+
+
+@dataclass(frozen=True)
+class Header:
+    """A header for user space, as a scenario file names it."""
+
+    include: Path  # the directory that it is found from
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.include / self.name
+
+
+@dataclass(frozen=True)
+class Trees:
+    """The trees of one run, in the order in which they are built."""
+
+    all: tuple[Tree, ...] = ()
+
+    @classmethod
+    def of(cls, *paths: Path) -> Trees:
+        """Return the trees in some directories."""
+        return cls(tuple(map(Tree, paths)))
+
+    @property
+    def modules(self) -> list[str]:
+        """The names of the modules that they are seen to make."""
+        return [name for tree in self.all for name in tree.modules]
+
+    def made_of(self, file: str) -> str | None:
+        """Return the module that is made of a file of that name."""
+        found = (name for tree in self.all for name, path in tree.modules.items() if path.name == file)
+        return next(found, None)
+
+    def claims(self, module: str) -> bool:
+        """Tell whether a module of that name could only be one of theirs."""
+        return any(tree.claims(module) for tree in self.all)
+
+    def parameters(self, module: str) -> frozenset[str] | None:
+        """Return the names of a module's parameters; None where no source tells."""
+        return next((tree.parameters(module) for tree in self.all if module in tree.modules), None)
+
+    def header(self, name: str) -> Header | None:
+        """Return the first header of that name."""
+        places = (place for tree in self.all for place in tree.includes)
+        return next((Header(place, name) for place in places if (place / name).is_file()), None)
+
+    def headers(self) -> list[str]:
+        """Return the names that header() knows, without those in directories below."""
+        places = [place for tree in self.all for place in tree.includes]
+        return sorted({path.name for place in places for path in place.glob("*.h")})
+
+    def places(self) -> list[str]:
+        """Return where headers are looked for, for people."""
+        return [f"{place.relative_to(tree.path.parent)}/" for tree in self.all for place in tree.includes]
 
     def fault(self, name: str) -> Path:
         """Return the patch of a deliberate mistake; raises UsageError naming those there are."""
-        directory = self.path / "faults"
-        path = directory / f"{name}.patch"
-        if not path.is_file():
-            known = sorted(patch.stem for patch in directory.glob("*.patch"))
-            hint = f"there are {len(known)} in {directory}"
-            raise UsageError(f"no fault is called {name!r}{nearest(name, known)}", hint=hint)
-        return path
+        for tree in self.all:
+            path = tree.fault(name)
+            if path is not None:
+                return path
+        known = [each for tree in self.all for each in tree.faults()]
+        places = ", ".join(str(tree.path / "faults") for tree in self.all) or "no tree of modules"
+        raise UsageError(
+            f"no fault is called {name!r}{nearest(name, known)}", hint=f"there are {len(known)} in {places}"
+        )
+
+
+def trees(paths: Mapping[Path, str]) -> Trees:
+    """Return the trees in some directories; the values say who named each.
+
+    Raises UsageError for what is no directory.
+    """
+    found: dict[Path, Tree] = {}
+    for path, origin in paths.items():
+        if not path.is_dir():
+            raise UsageError(
+                f"{origin} names {path}, which is not a directory", hint="name the one with the Kbuild"
+            )
+        found.setdefault(path.resolve(), Tree(path))
+    return Trees(tuple(found.values()))
+
+
+def _kbuild(directory: Path) -> str:
+    for name in MAKEFILES:
+        try:
+            text = (directory / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        return text.replace("\\\n", " ")
+    return ""
+
+
+def _assigned(text: str) -> list[str]:
+    return [value.partition("#")[0].strip() for value in _OBJECTS.findall(text)]
+
+
+def _prefix(assigned: str) -> str:
+    found = _PREFIX.search(assigned)
+    return found[1] if found is not None else ""
+
+
+def _modules(directory: Path, depth: int) -> Iterator[tuple[Path, Path]]:
+    """Yield what kbuild would make, without a suffix, and the file it would be made of if it is one."""
+    text = _kbuild(directory)
+    for assigned in _assigned(text):
+        prefix = _prefix(assigned)
+        if "$(wildcard" in text and prefix:  # each file is a module
+            for path in sorted(directory.glob("*.c")):
+                yield directory / f"{prefix}{path.stem}", path
+        for word in assigned.split():
+            if re.fullmatch(r"[\w./+-]+\.o", word):
+                stem = directory / word.removesuffix(".o")
+                yield stem, stem.with_name(f"{stem.name}.c")
+            elif re.fullmatch(r"[\w./+-]+/", word) and depth and (directory / word).is_dir():
+                yield from _modules(directory / word, depth - 1)
+
+
+__all__ = ["MAKEFILES", "Header", "Tree", "Trees", "trees"]

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.abi.header_words import HeaderWords
-    from lab.kernels.tree import Tree
+    from lab.kernels.tree import Trees
     from lab.language.verb import Verb
     from lab.scenario import Trip
 
@@ -69,14 +69,14 @@ _MOST_NAME = 200  # characters
 _SCENARIO_KEYS = ("name", "about", "with", *_COMMON_KEYS, "before", "expect_splat", "expect_verdict", "steps")
 
 
-def load(path: Path, *, root: Path, verbs: Mapping[str, Verb], tree: Tree) -> ScenarioFile:
+def load(path: Path, *, root: Path, verbs: Mapping[str, Verb], trees: Trees) -> ScenarioFile:
     """Return a file's scenarios.
 
     `verbs` are those that steps may have, by name (lab.verbs.table() has all). `root` is what paths are told
-    relative to. `tree` has the modules and their headers.
+    relative to. `trees` have the modules and their headers.
     Raises ScenarioError with all mistakes of the file.
     """
-    reader = Reader(path, root, verbs, tree)
+    reader = Reader(path, root, verbs, trees)
     try:
         return reader.read()
     except RecursionError:  # values of `with` that name each other
@@ -84,13 +84,13 @@ def load(path: Path, *, root: Path, verbs: Mapping[str, Verb], tree: Tree) -> Sc
         raise ScenarioError([*reader.mistakes.found, Mistake(reader.mistakes.file, 1, why)]) from None
 
 
-def check(paths: Iterable[Path], *, root: Path, verbs: Mapping[str, Verb], tree: Tree) -> list[Mistake]:
+def check(paths: Iterable[Path], *, root: Path, verbs: Mapping[str, Verb], trees: Trees) -> list[Mistake]:
     """Return the mistakes of several files, for a directory of those in it; the rest is as in load()."""
     found: list[Mistake] = []
     for path in paths:
         for file in sorted(path.rglob("*.yaml")) if path.is_dir() else [path]:
             try:
-                load(file, root=root, verbs=verbs, tree=tree)
+                load(file, root=root, verbs=verbs, trees=trees)
             except ScenarioError as error:
                 found += error.mistakes
     return found
@@ -99,14 +99,13 @@ def check(paths: Iterable[Path], *, root: Path, verbs: Mapping[str, Verb], tree:
 class Reader:
     """Reads one file."""
 
-    def __init__(self, path: Path, root: Path, verbs: Mapping[str, Verb], tree: Tree) -> None:
+    def __init__(self, path: Path, root: Path, verbs: Mapping[str, Verb], trees: Trees) -> None:
         self.path = path
         shown = path.resolve().is_relative_to(root.resolve())
         self.mistakes = Mistakes(path.resolve().relative_to(root.resolve()) if shown else path)
         self.verbs = verbs
-        self.uapi = tree.uapi
-        self.known_modules = tree.modules
-        self._has = cache(tree.parameters)  # asked for each scenario of the file
+        self.trees = trees
+        self._has = cache(trees.parameters)  # asked for each scenario of the file
         self.budget = Budget(self.mistakes)
 
     def read(self) -> ScenarioFile:
@@ -204,9 +203,10 @@ class Reader:
         if name is None:
             return None
         if not _MODULE.fullmatch(name):
-            self.mistakes.add(name_node, f"no module can be called {name!r}{_no_module(name)}")
-        elif self.known_modules and name.startswith("lab_") and name not in self.known_modules:
-            self.mistakes.add(name_node, f"unknown module {name!r}{nearest(name, self.known_modules)}")
+            told = f"no module can be called {name!r}{_no_module(name, self.trees)}"
+            self.mistakes.add(name_node, told)
+        elif self.trees.claims(name) and name not in self.trees.modules:
+            self.mistakes.add(name_node, f"unknown module {name!r}{nearest(name, self.trees.modules)}")
         return ModuleLoad(name, tuple(params))
 
     def _known_parameter(self, module: Node, where: Node, name: str) -> None:
@@ -224,9 +224,10 @@ class Reader:
             name = self.mistakes.scalar(item, "a header's name")
             if name is None:
                 continue
-            there = [path.name for path in self.uapi.glob("*.h")]
-            if name not in there:
-                self.mistakes.add(item, f"no header {name!r} in {self.uapi.name}/{nearest(name, there)}")
+            if self.trees.header(name) is None:
+                there = self.trees.headers()
+                places = ", ".join(self.trees.places()) or "any tree of modules"
+                self.mistakes.add(item, f"no header {name!r} in {places}{nearest(name, there)}")
                 continue
             found.append(name)
         return tuple(found)
@@ -234,13 +235,15 @@ class Reader:
     def _words(self, headers: tuple[str, ...]) -> Words:
         constants, structs = known_names(), dict(known_structs())
         for name in headers:
-            path = self.uapi / name
+            header = self.trees.header(name)
+            assert header is not None  # _headers() has looked
+            path = header.path
             scanned = _scanned(path, path.stat().st_mtime_ns)
             constants = constants | scanned.constants
             structs.update({struct: tuple(fields) for struct, fields in scanned.structs.items()})
 
         def elsewhere(name: str) -> str | None:
-            for path in sorted(self.uapi.glob("*.h")):
+            for path in (each.path for each in map(self.trees.header, self.trees.headers()) if each):
                 scanned = _scanned(path, path.stat().st_mtime_ns)
                 if name in scanned.constants or name in scanned.structs:
                     return path.name
@@ -471,13 +474,13 @@ def _in_id(value: Node) -> str:
     return text_of(value, 40).replace("::", ":\\x3a")
 
 
-def _no_module(name: str) -> str:
+def _no_module(name: str, trees: Trees) -> str:
     """Return what to do about a name that is none."""
     if name.startswith("$"):
         return ": the values of `with` are for steps and parameters; a scenario for each module"
     bare = name.removesuffix(".ko")
     if name.endswith(".c"):
-        bare = f"lab_{name.removesuffix('.c')}"
+        bare = trees.made_of(name) or name
     return f"; did you mean {bare!r}?" if bare != name and _MODULE.fullmatch(bare) else ""
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lab import verbs
 from lab.errors import HostError, LabError
-from lab.house import HOUSE, SCENARIOS, TREE, WISHES
+from lab.house import HOUSE, SCENARIOS, TREES, WISHES
 from lab.language import reader
 from lab.measure.crew import Crew, rate
 from lab.measure.figures import (
@@ -167,7 +167,7 @@ class _Bench:
 
     def _prepare(self, stands: dict[str, Stand]) -> tuple[Scenario, list[Scenario]]:
         """Return the scenarios to run, after the first guests; modes that cannot be are taken away."""
-        subject, *rest = reader.load(SUBJECTS, root=HOUSE, verbs=verbs.table(), tree=TREE).scenarios
+        subject, *rest = reader.load(SUBJECTS, root=HOUSE, verbs=verbs.table(), trees=TREES).scenarios
         for name, stand in stands.items():
             with self._progress.task(f"{self._target}: {name}: the first guests"):
                 stand.ready(subject)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lab.errors import BuildFailed, GuestError, LabError, Unsupported, UsageError
 from lab.guest.pool import Pool
 from lab.guest.template import template
-from lab.house import HOUSE, SCENARIOS, TREE, WISHES
+from lab.house import HOUSE, SCENARIOS, TREES, WISHES
 from lab.language import reader
 from lab.measure import price_list as list_
 from lab.measure import trip as trip_
@@ -133,7 +133,7 @@ def _files(channels: Sequence[str]) -> list[ScenarioFile]:
         if name not in paths:
             raise UsageError(f"no channel is called {name!r}", hint=f"there are: {', '.join(paths)}")
     files = [
-        reader.load(paths[name], root=HOUSE, verbs=table(), tree=TREE)
+        reader.load(paths[name], root=HOUSE, verbs=table(), trees=TREES)
         for name in paths
         if not channels or name in channels
     ]
@@ -238,7 +238,7 @@ def _count(pool: Pool, parts: Ready, trip: Trip, number: int) -> int:
 def _ingredients(parts: Ready, trip: Trip) -> Iterator[Any]:
     """Yield what a price depends on besides the guest: the modules, the trip and how it is made."""
     yield [(load.name, load.text, digest(parts.images[load.name])) for load in trip.scenario.modules]
-    yield [tree_digest(TREE.uapi / name) for name in trip.scenario.uapi]
+    yield [tree_digest(header.path) for name in trip.scenario.uapi if (header := TREES.header(name))]
     yield trip.text, trip.bytes
     yield [tree_digest(path) for pattern in _CODE for path in sorted((HOUSE / "lab").glob(pattern))]
 

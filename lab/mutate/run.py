@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.errors import UsageError
-from lab.house import DOCS, HOUSE, SCENARIOS, TREE, WISHES
+from lab.house import DOCS, HOUSE, SCENARIOS, TREE, TREES, WISHES
 from lab.language import reader
 from lab.mutate import exclusions, operators, score
 from lab.mutate.journal import Journal
@@ -130,14 +130,14 @@ def subject(path: Path, files: Sequence[Path] = ()) -> Subject:
             raise UsageError(f"there is no {file}", hint=f"say which are about {module}: --scenarios FILE")
     found: list[Scenario] = []
     for file in files or own:
-        found += reader.load(file.resolve(), root=HOUSE, verbs=table(), tree=TREE).scenarios
+        found += reader.load(file.resolve(), root=HOUSE, verbs=table(), trees=TREES).scenarios
     return Subject(path.stem, path.read_bytes(), tuple(found))
 
 
 def inputs(target: Target, module: Subject) -> str:
     """Return a digest of what decides what becomes of a module's mutants."""
     sources = [TREE.path / name for name in ("core.c", f"{module.name}.c")]
-    sources += [*sorted(TREE.path.glob("*.h")), *sorted(TREE.uapi.glob("*.h"))]
+    sources += [*sorted(TREE.path.glob("*.h")), *sorted((TREE.path / "uapi").glob("*.h"))]
     files = sorted({HOUSE / each.file for each in module.scenarios})
     return digest(
         str(target),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from lab.house import DOCS, HOUSE, SCENARIOS, TREE
+from lab.house import DOCS, HOUSE, SCENARIOS, TREES
 from lab.language.reader import load
 from lab.language.steps import all_steps
 from lab.measure import price_list
@@ -73,7 +73,7 @@ scenarios of [operations.yaml](../scenarios/operations.yaml) by `python -m lab.p
 
 def pages() -> dict[str, str]:
     """Return the pages by the names of their files in docs/."""
-    files = [load(path, root=HOUSE, verbs=table(), tree=TREE) for path in sorted(SCENARIOS.glob("*.yaml"))]
+    files = [load(path, root=HOUSE, verbs=table(), trees=TREES) for path in sorted(SCENARIOS.glob("*.yaml"))]
     made = {"channels.md": channels_page(files, price_list.read(PRICES))}
     for file in files:
         if file.path.stem == OPERATIONS:

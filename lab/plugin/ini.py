@@ -3,26 +3,53 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 
 from lab.errors import UsageError
 from lab.plugin import options
 
+if TYPE_CHECKING:
+    from lab.kernels.tree import Trees
+
 
 def here() -> dict[str, str]:
     """Return the settings in the file that a run of pytest would find from this directory.
+
+    Raises what config() does.
+    """
+    return of(config())
+
+
+def config() -> pytest.Config:
+    """Return what a run of pytest from this directory would be configured as.
 
     No conftest.py is run and nothing is captured. Raises UsageError for a file that pytest refuses.
     """
     # Nothing but settings is wanted; anyio comes with httpx, and is half of the time.
     bare = ["--noconftest", "--capture=no", "--assert=plain", "-p", "no:warnings", "-p", "no:anyio"]
     try:
-        config = pytest.Config.fromdictargs({}, bare)
+        found = pytest.Config.fromdictargs({}, bare)
     except (pytest.UsageError, pytest.fail.Exception) as error:
         raise UsageError(f"pytest does not take its configuration: {error}") from None
-    if not config.pluginmanager.has_plugin("lab.plugin"):  # nobody loads plugins here by their entry points
-        config.pluginmanager.register(options)
-    return of(config)
+    if not found.pluginmanager.has_plugin("lab.plugin"):  # nobody loads plugins here by their entry points
+        found.pluginmanager.register(options)
+    return found
+
+
+def trees(config: pytest.Config) -> Trees:
+    """Return the source trees that a command line names, or else the ini file.
+
+    Raises UsageError for what is no directory.
+    """
+    from lab.kernels import tree  # noqa: PLC0415 - pytest starts without the lab's parts
+
+    asked = {Path(os.path.abspath(name)): "--module" for name in getattr(config.option, "module", ())}  # noqa: PTH100 - as pytest does
+    found: list[Path] = config.getini("chanlab_modules")
+    return tree.trees(asked or dict.fromkeys(found, "chanlab_modules in the ini file"))
 
 
 def of(config: pytest.Config) -> dict[str, str]:

@@ -29,8 +29,8 @@ class YamlFile(pytest.File):
         from lab.verbs import table  # noqa: PLC0415 - only runs that have scenarios pay for it
 
         run = self.config.stash[RUN]
-        tree = run.lab.wishes.tree
-        file = reader.load(self.path, root=self.config.rootpath, verbs=table(), tree=tree)
+        trees = run.lab.wishes.trees
+        file = reader.load(self.path, root=self.config.rootpath, verbs=table(), trees=trees)
         channel = _mark(self.config, file.channel)
         for target in run.targets():
             for entry in file.scenarios:

@@ -59,11 +59,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--qemu", type=Path, default=None, metavar="PATH", help="a QEMU of your own")
     group.addoption(
+        "--module",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a source tree of modules: a directory with a Kbuild or a Makefile; repeatable "
+        "(default: what chanlab_modules names in the ini file)",
+    )
+    group.addoption(
         "--fault",
         action="append",
         default=[],
         metavar="NAME",
-        help="apply kmod/faults/NAME.patch to a copy of the modules, to see a scenario fail; repeatable",
+        help="apply faults/NAME.patch of a tree to a copy of the modules, to see a scenario fail; repeatable",
     )
     group.addoption(
         "--stress",
@@ -92,6 +100,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "kernel are named on the command line)",
         type="paths",
         default=[],
+    )
+    parser.addini(
+        "chanlab_modules", "source trees of modules, as --module names them", type="paths", default=[]
     )
     for setting in SETTINGS:
         parser.addini(setting.name, f"{setting.meaning} (default: {setting.default})", default="")
@@ -155,7 +166,7 @@ def holds_scenarios(config: pytest.Config, place: Path) -> bool:
 def asked(config: pytest.Config) -> bool:
     """Tell whether the command line asks for guests: then a YAML file that it names is one of scenarios."""
     option = config.option
-    return bool(option.kernel or option.arch or option.flavour)
+    return bool(option.kernel or option.arch or option.flavour or option.module)
 
 
 def is_scenario_file(config: pytest.Config, path: Path) -> bool:

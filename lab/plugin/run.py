@@ -78,20 +78,22 @@ class Run:
         """The lab of this process."""
         if self._lab is None:
             from lab import settings  # noqa: PLC0415 - only runs that have scenarios pay for it
-            from lab.house import TREE, WISHES  # noqa: PLC0415 - as above
+            from lab.house import WISHES  # noqa: PLC0415 - as above
             from lab.run import lab as run_lab  # noqa: PLC0415 - as above
 
             _check_descriptors()
             end_at_once(worker=hasattr(self._config, "workerinput"))
             option = self._config.option
+            trees = ini.trees(self._config)
             wishes = replace(
                 WISHES,
+                trees=trees,
                 seed=self.seed,
                 run=option.chanlab_run,
                 cold=option.cold,
                 leaks=option.leaks,
                 linger=option.linger,
-                patches=tuple(TREE.fault(name) for name in option.fault),
+                patches=tuple(trees.fault(name) for name in option.fault),
                 qemu=option.qemu,
                 journal=option.journal.absolute() if option.journal is not None else None,
             )
@@ -172,6 +174,7 @@ class Run:
         words += ["--stress"] if option.stress else []
         words += ["--leaks"] if option.leaks else []
         words += ["--linger", f"{option.linger:g}"] if option.linger else []
+        words += [word for path in option.module for word in ("--module", path)]
         words += [word for name in option.fault for word in ("--fault", name)]
         return shlex.join(words)
 

@@ -529,7 +529,7 @@ class Lab:
         loads = parts.loads(loads)
         with self.pool(target, boot).take() as guest:
             session = runner.session(parts, guest, uapi, seed=self.wishes.seed, images=parts.images)
-            headers = [self.wishes.tree.uapi / name for name in uapi]
+            headers = [header.path for header in parts.headers(uapi)]
             with Hand(session, modules=loads, uapi=headers) as hand:
                 yield hand
             found = runner.look_after(guest, session, parts.complaints, Meant())

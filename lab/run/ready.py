@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from lab.kernels.roots import Root
     from lab.kernels.shipped_modules import ShippedModules
     from lab.kernels.source import Source, SourceMaker
-    from lab.kernels.tree import Tree
+    from lab.kernels.tree import Header, Trees
     from lab.progress import Progress
     from lab.run.unclean import Complaints
     from lab.scenario import BootOptions, Scenario
@@ -57,7 +57,7 @@ class Wishes:
     """What the command line says about how to run, the same for every target."""
 
     seed: int
-    tree: Tree  # the modules
+    trees: Trees  # of modules
     agent: Path  # the sources of the agent
     source: SourceMaker  # of kernels
     complaints: Path  # which of what kernels say are complaints
@@ -162,12 +162,12 @@ class Ready:
         return initramfs(agent, self._kernel.result(), self._cache)
 
     def _build_modules(self) -> Modules:
-        from lab.kernels.build import build_modules  # noqa: PLC0415 - as above
+        from lab.kernels.build import build_trees  # noqa: PLC0415 - as above
 
         headers, toolchain = self._headers.result(), self._toolchain.result()
         wishes = self._wishes
-        return build_modules(
-            wishes.tree.path, headers, toolchain, self._cache, self._progress, wishes.patches, self._only
+        return build_trees(
+            wishes.trees, headers, toolchain, self._cache, self._progress, wishes.patches, self._only
         )
 
     def _boot_ahead(self, boot: BootOptions) -> Template:
@@ -277,11 +277,11 @@ class Ready:
             self._cache.discard("modules", built.digest)
 
     def _patched(self, patches: Sequence[Path], only: Sequence[str], progress: Progress) -> Modules:
-        from lab.kernels.build import build_modules  # noqa: PLC0415 - only deliberate faults are built here
+        from lab.kernels.build import build_trees  # noqa: PLC0415 - only deliberate faults are built here
 
         headers, toolchain = self._headers.result(), self._toolchain.result()
-        return build_modules(
-            self._wishes.tree.path, headers, toolchain, self._cache, progress, tuple(patches), only
+        return build_trees(
+            self._wishes.trees, headers, toolchain, self._cache, progress, tuple(patches), only
         )
 
     def _whole(self, built: Modules, patches: Sequence[Path]) -> Mapping[str, bytes]:
@@ -306,11 +306,23 @@ class Ready:
             return system
         from lab.kernels.uapi import header_abi  # noqa: PLC0415 - only scenarios with headers need it
 
-        directory = self._wishes.tree.uapi
-        headers = [directory / name for name in names]
-        return system.merged(
-            header_abi(headers, directory, toolchain, system.arch, self._cache, self._progress)
-        )
+        directories: dict[Path, list[Path]] = {}
+        for header in self.headers(names):
+            directories.setdefault(header.include, []).append(header.path)
+        for directory, headers in directories.items():
+            own = header_abi(headers, directory, toolchain, system.arch, self._cache, self._progress)
+            system = system.merged(own)
+        return system
+
+    def headers(self, names: Sequence[str]) -> list[Header]:
+        """Return headers for user space by their names; raises UsageError for one that is not there."""
+        found = []
+        for name in names:
+            header = self._wishes.trees.header(name)
+            if header is None:
+                raise UsageError(f"no header {name!r}{nearest(name, self._wishes.trees.headers())}")
+            found.append(header)
+        return found
 
     def _make_narrow(self) -> tuple[Root, bytes, Abi]:
         from lab.kernels.build import build_agent  # noqa: PLC0415 - a thread's own
