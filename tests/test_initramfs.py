@@ -15,7 +15,7 @@ from lab.kernels.images import Images
 from lab.kernels.model import Kernel, KernelFiles
 from lab.kernels.modules_dep import write_modules_dep
 from lab.kernels.shipped_modules import ShippedModules
-from lab.run.ready import with_shipped
+from lab.run.ready import with_needed
 from lab.scenario import ModuleLoad
 from lab.store.cache import Cache
 
@@ -136,14 +136,27 @@ def test_a_scenarios_modules_bring_what_they_need(tmp_path: Path) -> None:
     shipped = ShippedModules(kernel(tmp_path / "k", MODULES, "kernel/fs/configfs/configfs.ko\n").modules)
     mine = ModuleLoad("lab_core", (("depth", "4"),))
     wanted = (ModuleLoad("virtio-console"), ModuleLoad("configfs"), mine, ModuleLoad("virtio"))
-    assert with_shipped(wanted, ["lab_core"], shipped, "6.1") == (
+    assert with_needed(wanted, {"lab_core": ()}, shipped, "6.1") == (
         ModuleLoad("virtio_ring", shipped=True),
         ModuleLoad("virtio", shipped=True),
         ModuleLoad("virtio_console", shipped=True),
         mine,
     )
     with pytest.raises(UsageError, match=r"6\.1 has no module 'virtio_cnsole'; did .* 'virtio_console'"):
-        with_shipped((ModuleLoad("virtio_cnsole"),), ["lab_core"], shipped, "6.1")
+        with_needed((ModuleLoad("virtio_cnsole"),), {"lab_core": ()}, shipped, "6.1")
+
+
+def test_what_is_built_brings_what_it_needs(tmp_path: Path) -> None:
+    shipped = ShippedModules(kernel(tmp_path / "k", MODULES, "kernel/fs/configfs/configfs.ko\n").modules)
+    built = {"top_door": ("base", "virtio"), "base": ("configfs",), "other": ()}
+    base = ModuleLoad("base", (("depth", "4"),))
+    assert with_needed((ModuleLoad("other"), ModuleLoad("top-door"), base), built, shipped, "6.1") == (
+        ModuleLoad("other"),
+        base,  # with the parameters that are given to it further down
+        ModuleLoad("virtio_ring", shipped=True),
+        ModuleLoad("virtio", shipped=True),
+        ModuleLoad("top_door"),
+    )
 
 
 def test_images_are_unpacked_when_asked_for(tmp_path: Path) -> None:

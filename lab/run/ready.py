@@ -71,13 +71,19 @@ class Wishes:
     leaks: bool = False  # scenarios are made again and again, see lab.run.growth
 
 
-def with_shipped(modules: Loads, built: Collection[str], shipped: ShippedModules, release: str) -> Loads:
-    """Return modules to load on a kernel; see Ready.loads()."""
+def with_needed(
+    modules: Loads, built: Mapping[str, Sequence[str]], shipped: ShippedModules, release: str
+) -> Loads:
+    """Return modules to load on a kernel; see Ready.loads(). `built` has what each module needs."""
     found: dict[str, ModuleLoad] = {}
-    for module in modules:
-        name = module.name.replace("-", "_")
+    given = {module.name.replace("-", "_"): module for module in modules}
+
+    def add(name: str, module: ModuleLoad) -> None:
         if name in built:
-            found[name] = module
+            for needed in built[name]:
+                if needed not in found:
+                    add(needed, given.get(needed, ModuleLoad(needed)))
+            found[name] = replace(module, name=name)
         elif name in shipped:
             for needed in shipped.order(name):
                 found.setdefault(needed, ModuleLoad(needed, shipped=True))
@@ -87,6 +93,9 @@ def with_shipped(modules: Loads, built: Collection[str], shipped: ShippedModules
                 f"{release} has no module {module.name!r}{nearest(name, [*built, *shipped])}",
                 hint="where a kernel may be without it, say so: requires: {config: [CONFIG_...]}",
             )
+
+    for name, module in given.items():
+        add(name, module)
     return tuple(found.values())
 
 
@@ -195,7 +204,8 @@ class Ready:
         if self._only and not self._only.issuperset(modules):
             self._only = frozenset()
             self._modules = self._jobs.submit(self._build_modules)
-            self.__dict__.pop("images", None)
+            for known in ("images", "_needs"):
+                self.__dict__.pop(known, None)
 
     def _system_abi(self) -> Abi:
         from lab.kernels.uapi import system_abi  # noqa: PLC0415 - as above
@@ -247,12 +257,18 @@ class Ready:
         return self._images(self.modules)
 
     def loads(self, modules: Loads) -> Loads:
-        """Return modules to load, each of the kernel's own behind what it needs; built in ones are left out.
+        """Return modules to load, each behind those whose symbols it uses; built in ones are left out.
 
         Raises UsageError for one that is neither built here nor the kernel's.
         """
-        built = (*self.modules.ko, *self.modules.failed)
-        return with_shipped(modules, built, self.shipped, self.target.kernel.release)
+        return with_needed(modules, self._needs, self.shipped, self.target.kernel.release)
+
+    @cached_property
+    def _needs(self) -> Mapping[str, Sequence[str]]:
+        from lab.kernels.modinfo import depends  # noqa: PLC0415 - as above
+
+        needs: dict[str, Sequence[str]] = dict.fromkeys(self.modules.failed, ())
+        return needs | {name: depends(path.read_bytes()) for name, path in self.modules.ko.items()}
 
     def patched(self, patches: Sequence[Path], only: Sequence[str] = ()) -> Mapping[str, bytes]:
         """Return the modules as they are with patches applied to a copy of their sources.
@@ -447,4 +463,4 @@ class Ready:
         self._jobs.shutdown(wait=False, cancel_futures=True)
 
 
-__all__ = ["Loads", "Ready", "Wishes", "with_shipped"]
+__all__ = ["Loads", "Ready", "Wishes", "with_needed"]
