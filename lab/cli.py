@@ -223,13 +223,13 @@ def turbo(*, arch: Sequence[str], wheel: Path | None) -> None:
 def check(files: tuple[Path, ...]) -> None:
     """Check scenario files without running anything (default: all of scenarios/)."""
     from lab.language import reader  # noqa: PLC0415 - as above
-    from lab.plugin import ini  # noqa: PLC0415 - as above
+    from lab.plugin import ini, options  # noqa: PLC0415 - as above
     from lab.verbs import table  # noqa: PLC0415 - as above
 
     paths = sorted(files or Path("scenarios").glob("*.yaml"))
     if not paths:
         raise click.UsageError("no scenario files here: name some")
-    mistakes = reader.check(paths, root=Path.cwd(), verbs=table(), trees=ini.trees(ini.config()))
+    mistakes = reader.check(paths, root=Path.cwd(), verbs=table(), trees=options.trees(ini.config()))
     for mistake in mistakes:
         click.echo(str(mistake))
     if mistakes:
@@ -245,7 +245,7 @@ def channels(*, as_json: bool) -> None:
     import json  # noqa: PLC0415 - as above
 
     from lab.language import reader  # noqa: PLC0415 - as above
-    from lab.plugin import ini  # noqa: PLC0415 - as above
+    from lab.plugin import ini, options  # noqa: PLC0415 - as above
     from lab.run.results import Records, cells  # noqa: PLC0415 - as above
     from lab.verbs import table  # noqa: PLC0415 - as above
 
@@ -254,7 +254,7 @@ def channels(*, as_json: bool) -> None:
     paths = sorted(root.glob("scenarios/*.yaml"))
     if not paths:
         raise click.UsageError("no scenario files in scenarios/: run it where they are")
-    files = [reader.load(path, root=root, verbs=table(), trees=ini.trees(ini.config())) for path in paths]
+    files = [reader.load(path, root=root, verbs=table(), trees=options.trees(ini.config())) for path in paths]
     found = cells(Records(cache, root), files)
     if as_json:
         click.echo(json.dumps([cell.to_json() for cell in found], indent=1))

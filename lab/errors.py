@@ -12,7 +12,8 @@
     ├── FetchError               the archive did not give what it should
     │   ├── SignatureError       an index is not signed by Debian's keys
     │   └── HashMismatch         a file is not what the signed index says
-    ├── BuildFailed              a module or the agent does not compile: the compiler's own lines
+    ├── BuildFailed              something of the lab's does not compile: the compiler's own lines
+    │   └── ModuleFailed         a module, or a header of its, does not
     ├── BootFailed               no agent came up: the console's tail
     └── GuestError               something happened to a running guest
         ├── GuestLost            it died: panic, triple fault, QEMU killed
@@ -114,6 +115,10 @@ class BuildFailed(LabError):  # noqa: N818 - a verdict's name
 
     def __str__(self) -> str:
         return f"{super().__str__()}\n{self.output}"
+
+
+class ModuleFailed(BuildFailed):
+    """A module, or a header of its, does not compile against a kernel."""
 
 
 class BootFailed(LabError):  # noqa: N818 - a verdict's name

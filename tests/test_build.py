@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.arch import X86_64
-from lab.errors import BuildFailed, LabError, UsageError
+from lab.errors import BuildFailed, LabError, ModuleFailed, UsageError
 from lab.kernels import process
 from lab.kernels.build import Modules, build_agent, build_modules, build_trees
 from lab.kernels.model import Headers, Kernel
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MAKE = """
 import os, pathlib, re, sys
 tree = pathlib.Path([a for a in sys.argv if a.startswith('M=')][0][2:])
+if (tree / 'gone').exists():
+    print("make[2]: *** No rule to make target 'kmod/mine.o', needed by 'kmod/'.  Stop."); sys.exit(2)
 if (tree / 'nonsense').exists():
     print('Kbuild:1: *** missing separator.  Stop.'); sys.exit(2)
 only = [name for a in sys.argv if a.startswith('LAB_ONLY=') for name in a[9:].split()]
@@ -225,6 +227,15 @@ def test_a_tree_that_is_none(lab: Lab, tmp_path: Path) -> None:
         read_sources(tmp_path / "nowhere")
     lab.write("Makefile", "")
     with pytest.raises(BuildFailed, match="has no module to build"):
+        lab.build()
+
+
+def test_a_source_that_is_no_c(lab: Lab) -> None:
+    lab.write("gone", "")
+    with pytest.raises(ModuleFailed, match=r"kmod does not build for .*\n  kbuild finds no mine\.c\n"):
+        lab.build()
+    lab.write("mine.cpp", "")
+    with pytest.raises(ModuleFailed, match=r"no mine\.c, and mine\.cpp is none: a kernel has no C\+\+\n"):
         lab.build()
 
 

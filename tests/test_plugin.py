@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from lab import settings, workers
-from lab.errors import BuildFailed, HostError, LabError, Unsupported
+from lab.errors import HostError, LabError, ModuleFailed, Unsupported
 from lab.guest import pool
 from lab.house import HOUSE, WISHES
 from lab.kernels.model import Kernel, Target
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from lab.run.ready import Wishes
     from lab.scenario import Scenario
 
 pytest_plugins = ["pytester"]
@@ -43,10 +44,8 @@ def target(name: str) -> Target:
 class Lab:
     """Stands in for run_lab.Lab."""
 
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    wishes = WISHES
+    def __init__(self, _settings: object = None, wishes: Wishes = WISHES, _progress: object = None) -> None:
+        self.wishes = wishes
 
     def targets(self, kernels: Sequence[str], *_: Any, fetch: bool = True) -> tuple[Target, ...]:
         assert isinstance(fetch, bool)
@@ -62,7 +61,7 @@ class Lab:
         pass
 
     fails: ClassVar[set[str]] = set()  # scenarios in which the lab itself makes a mistake
-    broken: BuildFailed | None = None  # what stops every scenario, if anything
+    broken: LabError | None = None  # what stops every scenario, if anything
 
     def ready(self, _target: Target, scenario: Scenario) -> None:
         if self.broken is not None:
@@ -228,15 +227,80 @@ def test_only_a_target_can_be_unable(house: pytest.Pytester) -> None:
 def test_what_stops_all_scenarios_is_told_without_a_traceback(
     house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Lab, "broken", BuildFailed("x.c does not compile", "x.c:3: error: y"))
+    monkeypatch.setattr(Lab, "broken", HostError("no disk", hint="buy one"))
     # Without the summary, which repeats errors in full where CI is set and a line of each elsewhere.
     result = run(house, "--tb=short", "-rN")
     result.assert_outcomes(errors=5)
     text = result.stdout.str()
-    assert text.count("build failed: x.c does not compile") == 5
-    assert text.count("x.c:3: error: y") == 5
+    assert text.count("lab error: no disk") == 5
     assert "run/lab.py" not in text
     assert "test_plugin.py" not in text
+
+
+def test_a_module_that_does_not_compile_fails_and_its_lines_are_told_once(
+    house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lab, "broken", ModuleFailed("x does not compile", "x.c:3: error: y"))
+    result = run(house, "-rN")
+    result.assert_outcomes(failed=5)
+    text = result.stdout.str()
+    assert text.count("build failed: x does not compile") == 5
+    assert text.count("x.c:3: error: y") == 1
+    assert text.count("the compiler's lines are above") == 4
+    assert sum("x.c:3: error: y" in each.findings[0].notes for each in Lab.recorded) == 5  # JUnit has all
+
+
+def module(house: pytest.Pytester, name: str, **files: str) -> Path:
+    directory = house.mkdir(name)
+    for stem, text in files.items():
+        (directory / stem.replace("_c", ".c")).write_text(text)
+    return directory
+
+
+def test_a_module_for_which_nobody_wrote_anything_comes_and_goes(house: pytest.Pytester) -> None:
+    source = (
+        "module_param(depth, int, 0444);\nmodule_param(hidden, int, 0);\nmodule_param(w, int, S_IWUSR);\n"
+    )
+    module(house, "mine", Makefile="obj-m := my-drv.o", my_drv_c="")
+    (house.path / "mine/my-drv.c").write_text(source)
+    result = house.runpytest_inprocess(
+        "-p", "no:xdist", "--module", "mine", "--kernel", "6.12", "--kernel", "6.1", "-v"
+    )
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["mine/Makefile::my_drv comes and goes?6.12-x86_64? PASSED*"])
+    (first, _) = Lab.recorded
+    assert (first.identity.file, first.identity.line) == ("mine/Makefile", 1)
+    named = house.runpytest_inprocess(
+        "-p",
+        "no:xdist",
+        "mine/Makefile::my_drv comes and goes[6.1-x86_64]",
+        "--module",
+        "mine",
+        "--kernel",
+        "6.1",
+    )
+    named.assert_outcomes(passed=1)
+
+
+def test_a_module_that_scenarios_load_needs_no_more(house: pytest.Pytester) -> None:
+    module(house, "mine", Kbuild="obj-m := one.o two.o")
+    (house.path / "scenarios/more.yaml").write_text(
+        "channel: x\nmodules: [one]\nscenarios: [{name: a, steps: [open: /dev/null]}]\n"
+    )
+    house.makeini("[pytest]\nchanlab_modules = mine\nchanlab_scenarios = scenarios\n")
+    words = ("-p", "no:xdist", "mine", "scenarios/more.yaml", "--kernel", "6.12", "-v")
+    result = house.runpytest_inprocess(*words)
+    result.assert_outcomes(passed=2, deselected=1)
+    result.stdout.fnmatch_lines_random(["mine/Kbuild::two comes and goes*", "scenarios/more.yaml::a*"])
+    # Without --module on the command line, nobody who runs other tests is given guests.
+    house.runpytest_inprocess("-p", "no:xdist", "mine").assert_outcomes()
+
+
+def test_a_directory_where_nothing_says_what_to_build(house: pytest.Pytester) -> None:
+    house.mkdir("mine")
+    result = house.runpytest_inprocess("-p", "no:xdist", "--module", "mine", "--kernel", "6.12")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--module names */mine, which has neither a Kbuild nor a Makefile*"])
 
 
 def test_last_failed_selects_what_failed_and_nothing_else(house: pytest.Pytester) -> None:

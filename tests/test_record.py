@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import BootFailed, BuildFailed, HostError, LabError, Unsupported
+from lab.errors import BootFailed, BuildFailed, HostError, LabError, ModuleFailed, Unsupported
 from lab.run.record import Finding, Identity, Place, Provenance, Record, Seconds, Verdict, refused
 from lab.store import lines
 
@@ -86,7 +86,8 @@ def test_what_is_no_record() -> None:
     ("error", "verdict", "told"),
     [
         (Unsupported("no PCI"), Verdict.UNSUPPORTED, []),
-        (BuildFailed("x does not compile", "x.c:3: y"), Verdict.BUILD_FAILED, ["  x.c:3: y"]),
+        (ModuleFailed("x does not compile", "x.c:3: y"), Verdict.BUILD_FAILED, ["  x.c:3: y"]),
+        (BuildFailed("no agent", "agent.c:3: y"), Verdict.LAB_ERROR, ["  agent.c:3: y"]),
         (BootFailed("no agent", "Kernel panic"), Verdict.BOOT_FAILED, ["  Kernel panic"]),
         (HostError("full", hint="make room"), Verdict.LAB_ERROR, ["  hint    make room"]),
     ],

@@ -32,7 +32,8 @@ def tree(path: Path, **files: str) -> Tree:
         ("ifneq ($(KERNELRELEASE),)\n\tobj-m := m.o\nelse\nall:\n\tmake -C $(K) M=$(PWD)\nendif", {"m"}),
         ("obj-m := $(addsuffix .o,$(MODULES))", set()),
         ("obj-m := sub/ gone/", {"below"}),
-        ("obj-y := kept.o", set()),
+        ("obj-y := kept.o", {"below"}),
+        ("include list.mk", set()),
     ],
 )
 def test_what_a_makefile_lists(tmp_path: Path, text: str, names: set[str]) -> None:
@@ -92,5 +93,10 @@ def test_faults(tmp_path: Path) -> None:
 def test_what_is_no_tree(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--module names .*/x, which is not a directory"):
         trees({tmp_path / "x": "--module"})
+    with pytest.raises(UsageError, match="which has neither a Kbuild nor a Makefile"):
+        trees({tmp_path: "--module"})
+    below = tree(tmp_path, sub__Makefile="obj-m := x.o")
+    assert below.is_described_by(tmp_path / "sub/Makefile")
+    assert set(below.modules) == {"x"}
     (tmp_path / "link").symlink_to(tmp_path)
     assert trees({tmp_path: "--module", tmp_path / "link": "--module"}) == Trees.of(tmp_path)

@@ -15,26 +15,25 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from lab.arch import architecture
-from lab.errors import BuildFailed, UsageError
+from lab.errors import BuildFailed, ModuleFailed, UsageError
 from lab.kernels.kbuild import Kbuild
 from lab.kernels.process import run
 from lab.kernels.sources import File, patched, read_sources, synchronise
 from lab.kernels.toolchain import compiler, system_includes, tool
-from lab.kernels.tree import MAKEFILES, Tree
 from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from lab.arch import Architecture
     from lab.kernels.kbuild import Built
     from lab.kernels.model import Headers
     from lab.kernels.roots import Root
-    from lab.kernels.tree import Trees
+    from lab.kernels.tree import Tree, Trees
     from lab.progress import Progress
     from lab.store.cache import Cache
 
@@ -76,9 +75,15 @@ def build_trees(
     all_of_them = Modules({}, {}, {}, {}, digest("no modules"))
     for number, tree in enumerate(trees.all):
         own = [patch for patch in patches if _home(patch, trees) == number]
-        built = build_modules(
-            tree, headers, toolchain, cache, progress, own, only, exports=all_of_them.exports
-        )
+        try:
+            built = build_modules(
+                tree, headers, toolchain, cache, progress, own, only, exports=all_of_them.exports
+            )
+        except ModuleFailed as error:
+            if len(trees.all) == 1 or not tree.modules:
+                raise
+            said = f"{error.message}\n{error.output}"  # the others' are none the worse for it
+            built = Modules({}, {}, dict.fromkeys(tree.modules, said), {}, digest(said))
         twice = sorted({*built.ko, *built.failed} & {*all_of_them.ko, *all_of_them.failed})
         if twice:
             raise UsageError(
@@ -127,8 +132,9 @@ def build_modules(
     gives no file to blame.
     """
     files = read_sources(tree.path)
-    if not tree.listed:
-        files |= _above(tree, files)
+    below = tree.below()
+    if below:
+        files["Kbuild"] = File("".join(f"obj-m += {path}/\n" for path in below).encode())
     name = tree.path.resolve().name
     contents = {
         path: [hashlib.sha256(file.data).hexdigest(), file.executable] for path, file in files.items()
@@ -178,19 +184,6 @@ def _few(only: Collection[str], tree: Tree) -> list[str]:
     """Return the modules that are to be built where they are not all of them; [] for all."""
     found = tree.modules.keys() & only
     return sorted(found) if tree.picks and found < tree.modules.keys() else []
-
-
-def _above(tree: Tree, files: Mapping[str, File]) -> dict[str, File]:
-    """Return a Kbuild for a tree whose modules are all in directories below, for each its own make."""
-    if "include" in tree.kbuild:  # which may say what the rest does not
-        return {}
-    below = [
-        path
-        for path in sorted({str(PurePath(name).parent) for name in files if PurePath(name).name in MAKEFILES})
-        if path != "." and Tree(tree.path / path).listed
-    ]
-    tops = [path for path in below if not any(path.startswith(f"{other}/") for other in below)]
-    return {"Kbuild": File("".join(f"obj-m += {path}/\n" for path in tops).encode())} if tops else {}
 
 
 @contextmanager

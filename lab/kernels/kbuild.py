@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.arch import architecture, host
-from lab.errors import BuildFailed
+from lab.errors import BuildFailed, ModuleFailed
 from lab.kernels.make_output import Output, parse, relative
 from lab.kernels.process import run, usable_cpus
 from lab.kernels.toolchain import compiler, tool
@@ -29,6 +29,8 @@ _SAID = "said.json"  # beside the tree: what the compiler said when it last comp
 _GIVEN = re.compile(
     r"__this_module|_GLOBAL_OFFSET_TABLE_|\.TOC\.|_(?:rest|save)[gfv]pr_\w+|_mcount|__mcount_loc"
 )
+_NO_RULE = re.compile(r"No rule to make target '([^']+)\.o'")
+_NO_C = (".cc", ".cpp", ".cxx", ".C")
 _EXPORT = re.compile(r"\bEXPORT_SYMBOL\w*\s*\(\s*(\w+)")
 
 
@@ -74,7 +76,7 @@ class Kbuild:
     def build(self) -> Built:
         """Build all modules.
 
-        Raises BuildFailed when make fails and no file of the tree is to blame, or when there is no module.
+        Raises ModuleFailed when make fails and no file of the tree is to blame, or when there is no module.
         """
         for _ in range(len(self._sources) + 2):
             (self._tree / "Module.symvers").unlink(missing_ok=True)  # so that modpost always looks again
@@ -89,8 +91,19 @@ class Kbuild:
         (self._tree.parent / _SAID).write_text(json.dumps(self._said))
         return self._sort_out(output)
 
-    def _nobody_to_blame(self, output: Output) -> BuildFailed:
-        return BuildFailed(f"{self._name} does not build for {self._headers.kernel.release}", output.text)
+    def _nobody_to_blame(self, output: Output) -> ModuleFailed:
+        title = f"{self._name} does not build for {self._headers.kernel.release}"
+        return ModuleFailed(title, output.text, hint=self._missing(output.text))
+
+    def _missing(self, text: str) -> str:
+        """Return what there is instead of a source that kbuild looks for."""
+        found = _NO_RULE.search(text)
+        if found is None:
+            return ""
+        stem = self._tree / found[1].removeprefix(f"{self._name}/")
+        others = sorted(path.name for path in stem.parent.glob(f"{stem.name}.*") if path.suffix in _NO_C)
+        there = f", and {others[0]} is none: a kernel has no C++" if others else ""
+        return f"kbuild finds no {stem.name}.c{there}"
 
     def _make(self) -> tuple[int, Output]:
         argv = [
@@ -189,7 +202,7 @@ class Kbuild:
     def _sort_out(self, output: Output) -> Built:
         members = self._members()
         if not members:
-            raise BuildFailed(
+            raise ModuleFailed(
                 f"{self._name} has no module to build",
                 "its Kbuild (or Makefile) sets no obj-m",
                 hint="one line is enough, `obj-m := mine.o` for mine.c",

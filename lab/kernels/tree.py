@@ -8,10 +8,11 @@ is known by lab.kernels.build.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path  # noqa: TC003 - a record's field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.abi.layout import nearest
@@ -30,6 +31,10 @@ _PARAMETER = re.compile(r"^[ \t]*module_(?:hw_)?param(?:_\w+)?\(\s*(\w+)", re.MU
 _HIDDEN = re.compile(
     r'^[ \t]*#\s*(?:define\b.*\bmodule_\w*param|include\s*"[^"]*\.c")|\b__module_param_call\(', re.MULTILINE
 )
+_MODE = re.compile(
+    r"^[ \t]*module_(?:hw_)?param(?:_\w+)?\(\s*(\w+)\b[^;]*,\s*(0[0-7]*|S_I\w+(?:\s*\|\s*S_I\w+)*)\s*\)\s*;",
+    re.MULTILINE,
+)
 _OBJECTS = re.compile(r"^\s*obj-(?:m|\$[({]\w+[)}])\s*[:+?]?=(.*)$", re.MULTILINE)
 _PREFIX = re.compile(r"\$[({]addprefix\s+(\w+),")
 _DEPTH = 6  # of directories: a link may lead back
@@ -47,6 +52,17 @@ class Tree:
         return _kbuild(self.path)
 
     @property
+    def makefile(self) -> Path | None:
+        """The file that kbuild reads first; None where nothing says what to build."""
+        places = [self.path, *(self.path / name for name in self.below())]
+        found = (path for place in places for name in MAKEFILES if (path := place / name).is_file())
+        return next(found, None)
+
+    def is_described_by(self, path: Path) -> bool:
+        """Tell whether a file is the one that kbuild reads first."""
+        return self.makefile is not None and path.resolve() == self.makefile.resolve()
+
+    @property
     def listed(self) -> bool:
         """Whether its own Kbuild says which modules there are, not only those of directories below."""
         return bool(_OBJECTS.search(self.kbuild))
@@ -56,10 +72,29 @@ class Tree:
         """Whether its Kbuild builds only those modules that LAB_ONLY names, if that is set."""
         return "LAB_ONLY" in self.kbuild
 
+    def below(self) -> list[str]:
+        """Return the directories whose modules are to be built, of a tree that does not itself say so.
+
+        Each is for its own make, as far as the tree's goes; what another file says that it includes is left
+        to make.
+        """
+        if self.listed or "include" in self.kbuild:
+            return []
+        found: list[str] = []
+        for directory, names, _ in os.walk(self.path):
+            below = Path(directory)
+            names[:] = sorted(name for name in names if not name.startswith("."))
+            if below != self.path and Tree(below).listed:
+                found.append(str(below.relative_to(self.path)))
+                names.clear()
+        return found
+
     @cached_property
     def modules(self) -> Mapping[str, Path]:
         """The modules that it is seen to make, by the kernel's names (with _), and where X.c would be."""
-        return {path.name.replace("-", "_"): source for path, source in _modules(self.path, _DEPTH)}
+        places = [self.path, *(self.path / name for name in self.below())]
+        found = (each for place in places for each in _modules(place, _DEPTH))
+        return {path.name.replace("-", "_"): source for path, source in found}
 
     @cached_property
     def prefix(self) -> str:
@@ -80,6 +115,14 @@ class Tree:
         if source is None or _HIDDEN.search(text):
             return None
         return frozenset(_PARAMETER.findall(text)) | _EVERYBODYS
+
+    def readable(self, module: str) -> list[str]:
+        """Return the parameters that its source says can be read while the module is loaded."""
+        source = self.modules.get(module)
+        if source is None or not source.is_file():
+            return []
+        text = source.read_text(encoding="utf-8", errors="replace")
+        return [name for name, mode in _MODE.findall(text) if _can_be_read(mode)]
 
     @property
     def includes(self) -> list[Path]:
@@ -168,7 +211,7 @@ class Trees:
 def trees(paths: Mapping[Path, str]) -> Trees:
     """Return the trees in some directories; the values say who named each.
 
-    Raises UsageError for what is no directory.
+    Raises UsageError for a directory that is not there, or where nothing says what to build.
     """
     found: dict[Path, Tree] = {}
     for path, origin in paths.items():
@@ -176,8 +219,18 @@ def trees(paths: Mapping[Path, str]) -> Trees:
             raise UsageError(
                 f"{origin} names {path}, which is not a directory", hint="name the one with the Kbuild"
             )
-        found.setdefault(path.resolve(), Tree(path))
+        tree = Tree(path)
+        if tree.makefile is None:
+            raise UsageError(
+                f"{origin} names {path}, which has neither a Kbuild nor a Makefile",
+                hint="one line is enough, `obj-m := mine.o` for mine.c",
+            )
+        found.setdefault(path.resolve(), tree)
     return Trees(tuple(found.values()))
+
+
+def _can_be_read(mode: str) -> bool:
+    return "S_IR" in mode if mode.startswith("S") else bool(int(mode, 8) & 0o400)
 
 
 def _kbuild(directory: Path) -> str:

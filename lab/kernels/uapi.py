@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.abi import Abi, Structs
 from lab.abi.includes import included
-from lab.errors import BuildFailed
+from lab.errors import BuildFailed, ModuleFailed
 from lab.kernels import uapi_headers
 from lab.kernels.process import scratch_directory
 from lab.kernels.toolchain import compiler, system_includes
@@ -54,7 +54,7 @@ def header_abi(
 ) -> Abi:
     """Return what a user's headers define, each of which must stand alone; `include` is where they lie.
 
-    Raises BuildFailed with the compiler's lines (a missing file is one, too).
+    Raises ModuleFailed with the compiler's lines (a missing file is one, too).
     """
     names = [
         str(path.relative_to(include)) if path.is_relative_to(include) else str(path) for path in headers
@@ -149,7 +149,7 @@ def _user(names: Sequence[str], include: Path, toolchain: Root, arch: Architectu
         try:
             found: Found = probe.find(below=include)
         except BuildFailed as error:
-            raise BuildFailed(
+            raise ModuleFailed(
                 f"{', '.join(names)}: no program could include it on {arch.name}",
                 error.output.replace(f"{include}/", f"{include.name}/"),
                 hint="a uapi header includes <linux/types.h> for __u32 and nothing that programs do not have",

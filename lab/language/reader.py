@@ -69,16 +69,18 @@ _MOST_NAME = 200  # characters
 _SCENARIO_KEYS = ("name", "about", "with", *_COMMON_KEYS, "before", "expect_splat", "expect_verdict", "steps")
 
 
-def load(path: Path, *, root: Path, verbs: Mapping[str, Verb], trees: Trees) -> ScenarioFile:
+def load(
+    path: Path, *, root: Path, verbs: Mapping[str, Verb], trees: Trees, text: str | None = None
+) -> ScenarioFile:
     """Return a file's scenarios.
 
     `verbs` are those that steps may have, by name (lab.verbs.table() has all). `root` is what paths are told
-    relative to. `trees` have the modules and their headers.
+    relative to. `trees` have the modules and their headers. `text` is read instead of what is in the file.
     Raises ScenarioError with all mistakes of the file.
     """
     reader = Reader(path, root, verbs, trees)
     try:
-        return reader.read()
+        return reader.read(text)
     except RecursionError:  # values of `with` that name each other
         why = "this cannot be read: something in it names itself, again and again"
         raise ScenarioError([*reader.mistakes.found, Mistake(reader.mistakes.file, 1, why)]) from None
@@ -108,13 +110,16 @@ class Reader:
         self._has = cache(trees.parameters)  # asked for each scenario of the file
         self.budget = Budget(self.mistakes)
 
-    def read(self) -> ScenarioFile:
-        """Return what is in it; raises ScenarioError with all its mistakes."""
+    def _content(self) -> bytes:
         try:
             with self.path.open("rb") as file:
-                data = file.read(MOST_BYTES + 1)
+                return file.read(MOST_BYTES + 1)
         except OSError as error:
             raise ScenarioError([Mistake(self.mistakes.file, 1, f"cannot be read: {error}")]) from None
+
+    def read(self, text: str | None = None) -> ScenarioFile:
+        """Return what is in it, or in a text instead; raises ScenarioError with all its mistakes."""
+        data = self._content() if text is None else text.encode()
         node = compose(decoded(data, self.mistakes), self.mistakes)
         if node is None:
             raise ScenarioError([Mistake(self.mistakes.file, 1, "the file is empty")])

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from lab.errors import BuildFailed, GuestError, LabError, Unsupported, UsageError
+from lab.errors import BuildFailed, GuestError, LabError, ModuleFailed, Unsupported, UsageError
 from lab.guest.pool import Pool
 from lab.guest.template import template
 from lab.house import HOUSE, SCENARIOS, TREES, WISHES
@@ -182,7 +182,7 @@ def _price(lab: Lab, parts: Ready, trip: Trip) -> int:
     parts.check(trip.scenario)
     for name in trip.scenario.loads:
         if name in parts.modules.failed:
-            raise BuildFailed(f"{name} does not compile", parts.modules.failed[name])
+            raise ModuleFailed(f"{name} does not compile", parts.modules.failed[name])
     trip = replace(trip, scenario=replace(trip.scenario, modules=parts.loads(trip.scenario.modules)))
     spec = parts.spec(trip.scenario.boot)
     spec = replace(spec, accel="tcg", counted=True, cpus=1)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.plugin.items import ScenarioItem, YamlFile, target_of
-from lab.plugin.options import asked, holds_scenarios, is_scenario_file
+from lab.plugin.options import asked, holds_scenarios, is_makefile, is_scenario_file
 from lab.plugin.run import RUN
+from lab.plugin.smoke import Makefile, needless
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -55,10 +56,12 @@ def _prepare(session: pytest.Session) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Collect YAML files in directories of scenarios, and those named on the command line."""
+    """Collect YAML files in directories of scenarios and those that are named, and Makefiles of trees."""
     named = file_path.suffix in (".yaml", ".yml") and parent.session.isinitpath(file_path)
     if (named and asked(parent.config)) or is_scenario_file(parent.config, file_path):
         return YamlFile.from_parent(parent, path=file_path)
+    if is_makefile(parent.config, file_path):
+        return Makefile.from_parent(parent, path=file_path)
     return None
 
 
@@ -66,6 +69,10 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run target by target: what the next one needs is made meanwhile, and guests of few kinds wait."""
     run = config.stash[RUN]
+    dropped = needless(items)
+    if dropped:
+        items[:] = [item for item in items if item not in dropped]
+        config.hook.pytest_deselected(items=dropped)
     if any(isinstance(item, ScenarioItem) for item in items):
         order = {target: number for number, target in enumerate(run.targets())}
         items.sort(key=lambda item: order.get(target, -1) if (target := target_of(item)) is not None else -1)

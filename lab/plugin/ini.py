@@ -3,17 +3,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import pytest
 
 from lab.errors import UsageError
 from lab.plugin import options
-
-if TYPE_CHECKING:
-    from lab.kernels.tree import Trees
 
 
 def here() -> dict[str, str]:
@@ -38,18 +31,6 @@ def config() -> pytest.Config:
     if not found.pluginmanager.has_plugin("lab.plugin"):  # nobody loads plugins here by their entry points
         found.pluginmanager.register(options)
     return found
-
-
-def trees(config: pytest.Config) -> Trees:
-    """Return the source trees that a command line names, or else the ini file.
-
-    Raises UsageError for what is no directory.
-    """
-    from lab.kernels import tree  # noqa: PLC0415 - pytest starts without the lab's parts
-
-    asked = {Path(os.path.abspath(name)): "--module" for name in getattr(config.option, "module", ())}  # noqa: PTH100 - as pytest does
-    found: list[Path] = config.getini("chanlab_modules")
-    return tree.trees(asked or dict.fromkeys(found, "chanlab_modules in the ini file"))
 
 
 def of(config: pytest.Config) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.errors import LabError, Unsupported
+from lab.errors import LabError, ModuleFailed, Unsupported
 from lab.kernels.model import Target
 from lab.plugin.run import RECORD, RUN
 from lab.run.record import TROUBLE, Verdict
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
     from pathlib import Path
 
+    from lab.plugin.run import Run
     from lab.run.record import Record
-    from lab.scenario import Scenario
+    from lab.scenario import Scenario, ScenarioFile
 
 
 class YamlFile(pytest.File):
@@ -25,14 +26,9 @@ class YamlFile(pytest.File):
 
     def collect(self) -> Iterable[pytest.Item]:
         """Yield one item per scenario and target; a mistake in the file is a collection error."""
-        from lab.language import reader  # noqa: PLC0415 - only runs that have scenarios pay for it
-        from lab.verbs import table  # noqa: PLC0415 - only runs that have scenarios pay for it
-
-        run = self.config.stash[RUN]
-        trees = run.lab.wishes.trees
-        file = reader.load(self.path, root=self.config.rootpath, verbs=table(), trees=trees)
+        file = self.scenarios()
         channel = _mark(self.config, file.channel)
-        for target in run.targets():
+        for target in self.run.targets():
             for entry in file.scenarios:
                 name = f"{entry.id}[{target}]"
                 # As text: pytest 9.1 on takes what is in brackets for parameters when it reads an id again
@@ -43,6 +39,23 @@ class YamlFile(pytest.File):
                 item.add_marker(pytest.mark.scenario)
                 item.add_marker(channel)
                 yield item
+
+    @property
+    def run(self) -> Run:
+        """What this process knows of the lab."""
+        return self.config.stash[RUN]
+
+    def scenarios(self) -> ScenarioFile:
+        """Return what is in it; raises ScenarioError."""
+        return self.load(None)
+
+    def load(self, text: str | None) -> ScenarioFile:
+        """Return what is in a text, or else in the file."""
+        from lab.language import reader  # noqa: PLC0415 - only runs that have scenarios pay for it
+        from lab.verbs import table  # noqa: PLC0415 - only runs that have scenarios pay for it
+
+        trees = self.run.lab.wishes.trees
+        return reader.load(self.path, root=self.config.rootpath, verbs=table(), trees=trees, text=text)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ARG002 - pytest's signature
         """Show the lab's own errors in their own words, without a traceback."""
@@ -74,12 +87,16 @@ class ScenarioItem(pytest.Item):
         lab = self.config.stash[RUN].lab
         try:
             lab.ready(self.target, self.scenario)
+        except ModuleFailed as error:
+            self.record = lab.refused(self.target, self.scenario, error)  # a verdict: runtest() tells
         except (LabError, Unsupported) as error:
             self._ends(lab.refused(self.target, self.scenario, error))
 
     def runtest(self) -> None:
         """Run the scenario in a guest of its own."""
         lab = self.config.stash[RUN].lab
+        if self.record is not None:
+            self._ends(self.record)
         try:
             record = lab.run(self.target, self.scenario)
         except Unsupported as error:
@@ -100,7 +117,8 @@ class ScenarioItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show the record's own report; a traceback only for a mistake of the lab's."""
         if self.record is not None and isinstance(excinfo.value, pytest.fail.Exception):
-            return self.record.report(self.config.stash[RUN].again(self.nodeid, self.target))
+            run = self.config.stash[RUN]
+            return run.first_time(self.record).report(run.again(self.nodeid, self.target))
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int, str]:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.arch import ARCHITECTURES, DEFAULT
+from lab.errors import LabError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from lab.kernels.tree import Trees
 
 DEFAULT_KERNEL = "6.12"  # the line that Debian's stable release ships
 _SCENARIOS = "scenarios"  # what a directory of them is called
@@ -111,8 +114,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
     """Decide how many workers there are before xdist looks at it, whichever plugin was registered first."""
+    try_modules(config)
     decide_workers(config)
     return (yield)
+
+
+def try_modules(config: pytest.Config) -> None:
+    """Where no place is named, collect the scenarios of the ini file and what --module names.
+
+    Raises pytest.UsageError for what is no tree of modules.
+    """
+    if not asked(config):
+        return
+    try:
+        found = trees(config)
+    except LabError as error:
+        raise pytest.UsageError(str(error)) from error
+    if config.option.module and config.args_source is config.ArgsSource.INVOCATION_DIR:
+        scenarios: list[Path] = list(config.getini("chanlab_scenarios"))
+        places = [*scenarios, *(tree.makefile for tree in found.all)]
+        config.args = [str(path) for path in places if path is not None]
 
 
 def decide_workers(config: pytest.Config) -> None:
@@ -160,13 +181,34 @@ def _by_hand(option: Any) -> bool:
 def holds_scenarios(config: pytest.Config, place: Path) -> bool:
     """Tell whether a place on the command line is one of scenarios."""
     path = Path(os.path.abspath(place))  # noqa: PTH100 - as pytest does: no link is resolved
-    return (place.suffix in _YAML and asked(config)) or _below(config, path)
+    return (place.suffix in _YAML and asked(config)) or _below(config, path) or is_makefile(config, path)
 
 
 def asked(config: pytest.Config) -> bool:
     """Tell whether the command line asks for guests: then a YAML file that it names is one of scenarios."""
     option = config.option
     return bool(option.kernel or option.arch or option.flavour or option.module)
+
+
+def trees(config: pytest.Config) -> Trees:
+    """Return the source trees that a command line names, or else the ini file.
+
+    Raises UsageError for what is no directory.
+    """
+    from lab.kernels import tree  # noqa: PLC0415 - as above
+
+    asked = {Path(os.path.abspath(name)): "--module" for name in getattr(config.option, "module", ())}  # noqa: PTH100 - as pytest does
+    found: list[Path] = config.getini("chanlab_modules")
+    return tree.trees(asked or dict.fromkeys(found, "chanlab_modules in the ini file"))
+
+
+def is_makefile(config: pytest.Config, path: Path) -> bool:
+    """Tell whether a file says which modules a tree makes that the command line asks to be tried."""
+    from lab.kernels.tree import MAKEFILES  # noqa: PLC0415 - as above
+
+    if path.name not in MAKEFILES or not asked(config):
+        return False
+    return any(tree.is_described_by(path) for tree in trees(config).all)
 
 
 def is_scenario_file(config: pytest.Config, path: Path) -> bool:

@@ -15,9 +15,10 @@ import pytest
 
 from lab.arch import DEFAULT
 from lab.errors import LabError
-from lab.plugin import ini
+from lab.plugin import ini, options
 from lab.plugin.ending import end_at_once
 from lab.plugin.options import DEFAULT_KERNEL
+from lab.run.record import Verdict
 
 if TYPE_CHECKING:
     from lab.guest.stress import Stress
@@ -60,6 +61,7 @@ class Run:
         self.heard: list[str] = []  # what xdist's workers want said
         self.doubts: list[str] = []  # verdicts that do not stand
         self.verdicts: dict[str, Counter[str]] = {}  # how many scenarios had which, by target
+        self._unbuilt: set[tuple[str, str]] = set()  # targets, and the modules that do not compile there
         self._records: Records | None = None
         self.lags = Counter[str]()  # what --stress did, here and in workers
         self._stress: Stress | None = None
@@ -84,7 +86,7 @@ class Run:
             _check_descriptors()
             end_at_once(worker=hasattr(self._config, "workerinput"))
             option = self._config.option
-            trees = ini.trees(self._config)
+            trees = options.trees(self._config)
             wishes = replace(
                 WISHES,
                 trees=trees,
@@ -177,6 +179,17 @@ class Run:
         words += [word for path in option.module for word in ("--module", path)]
         words += [word for name in option.fault for word in ("--fault", name)]
         return shlex.join(words)
+
+    def first_time(self, record: Record) -> Record:
+        """Return a record as it is to be told: what a compiler said of a module is said once for a target."""
+        if record.verdict is not Verdict.BUILD_FAILED:
+            return record
+        key = (record.identity.target, record.title)
+        if key not in self._unbuilt:
+            self._unbuilt.add(key)
+            return record
+        (found, *rest) = record.findings
+        return replace(record, findings=(replace(found, notes=("the compiler's lines are above",)), *rest))
 
     def disturb(self) -> None:
         """Begin what --stress asks for, until close().

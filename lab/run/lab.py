@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from lab.errors import (
     BootFailed,
-    BuildFailed,
     CacheError,
     GuestError,
     HostError,
     LabError,
+    ModuleFailed,
     Unsupported,
 )
 from lab.language.meant import Meant
@@ -174,7 +174,7 @@ class Lab:
     def ready(self, target: Target, scenario: Scenario) -> None:
         """Make what a scenario needs on a target.
 
-        Raises Unsupported, BuildFailed, BootFailed and other LabErrors; what failed once is not tried again.
+        Raises Unsupported, ModuleFailed, BootFailed and other LabErrors; what failed once is not tried again.
         """
         started = time.monotonic()
         try:
@@ -214,7 +214,7 @@ class Lab:
             failed = parts.modules.failed
         for name in scenario.loads:
             if name in failed:
-                raise BuildFailed(f"{name} does not compile against {target.kernel.release}", failed[name])
+                raise ModuleFailed(f"{name} does not compile against {target.kernel.release}", failed[name])
         parts.loads(scenario.modules)  # a module that there is not is this scenario's mistake alone
         with self._once(target, scenario.boot):
             modules, narrow = self._ahead(target, scenario)

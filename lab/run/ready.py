@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lab.abi.layout import nearest
 from lab.arch import Architecture, architecture
-from lab.errors import BuildFailed, Unsupported, UsageError
+from lab.errors import ModuleFailed, Unsupported, UsageError
 from lab.guest.argv import DEVICES, BootSpec, described
 from lab.kernels.images import Images
 from lab.language.requires import Machine
@@ -273,7 +273,7 @@ class Ready:
     def patched(self, patches: Sequence[Path], only: Sequence[str] = ()) -> Mapping[str, bytes]:
         """Return the modules as they are with patches applied to a copy of their sources.
 
-        `only`: those that are loaded; none: all. Raises BuildFailed when one does not compile any more.
+        `only`: those that are loaded; none: all. Raises ModuleFailed when one does not compile any more.
         """
         return self._whole(self._patched(patches, only, self._progress), patches)
 
@@ -302,7 +302,7 @@ class Ready:
 
     def _whole(self, built: Modules, patches: Sequence[Path]) -> Mapping[str, bytes]:
         for name, output in built.failed.items():
-            raise BuildFailed(
+            raise ModuleFailed(
                 f"{name} does not compile with {', '.join(path.stem for path in patches)}", output
             )
         return self._images(built)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from lab import __version__
-from lab.errors import BootFailed, BuildFailed, Unsupported
+from lab.errors import BootFailed, BuildFailed, ModuleFailed, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ class Verdict(enum.Enum):
 
 
 # Say nothing about the module: the harness, the host, the target.
-TROUBLE = frozenset({Verdict.BUILD_FAILED, Verdict.BOOT_FAILED, Verdict.LAB_ERROR})
+TROUBLE = frozenset({Verdict.BOOT_FAILED, Verdict.LAB_ERROR})
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,8 @@ def refused(identity: Identity, error: LabError | Unsupported) -> Record:
     verdict = Verdict.LAB_ERROR
     notes: tuple[str, ...] = ()
     if isinstance(error, BuildFailed):
-        verdict, notes = Verdict.BUILD_FAILED, (error.output,)
+        verdict = Verdict.BUILD_FAILED if isinstance(error, ModuleFailed) else Verdict.LAB_ERROR
+        notes = (error.output,)
     elif isinstance(error, BootFailed):
         verdict, notes = Verdict.BOOT_FAILED, ("the console's last lines:", error.console)
     return Record(identity, (Finding(verdict, error.message, notes=notes, hint=error.hint),))
