@@ -217,6 +217,18 @@ def turbo(*, arch: Sequence[str], wheel: Path | None) -> None:
         cache.close()
 
 
+def _in_a_checkout(command: str) -> None:
+    """Raise UsageError where the lab's own modules and scenarios are not at hand."""
+    from lab.errors import UsageError  # noqa: PLC0415 - as above
+    from lab.parts import in_a_checkout  # noqa: PLC0415 - as above
+
+    if not in_a_checkout():
+        raise UsageError(
+            f"`lab {command}` is about the lab's own modules, which are not installed with it",
+            hint="run it in a checkout of chanlab",
+        )
+
+
 @main.command()
 @click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @told
@@ -299,6 +311,7 @@ def _show_channels(cells: Sequence[Cell]) -> None:
 @told
 def bench(*, kernel: str, arch: Sequence[str], runs: int, workers: int, stock: bool, as_json: bool) -> None:
     """Measure what a scenario costs on this host: cold, in a clone, in place."""
+    _in_a_checkout("bench")
     from lab.measure import bench as bench_  # noqa: PLC0415 - as above
 
     settings, _, progress = _open(quiet=as_json)
@@ -353,6 +366,7 @@ def price(
     as_json: bool,
 ) -> None:
     """Count the instructions of a round trip of each channel; tell, and leave with 1, where 2 % changed."""
+    _in_a_checkout("price")
     from lab.measure import price as price_  # noqa: PLC0415 - as above
 
     if write and (patch or against):
@@ -396,6 +410,7 @@ def mutate(
     A run that was ended goes on with the same command. Leaves with 1 where a mutant survives that
     docs/mutants.yaml has no argument for.
     """
+    _in_a_checkout("mutate")
     from lab.mutate import run as mutate_  # noqa: PLC0415 - as above
 
     wanted = mutate_.Wanted(modules, kernels_, arch, sample, seed, only, scenarios, as_json=as_json)

@@ -10,14 +10,15 @@ from pathlib import Path
 
 from lab.kernels.debian_source import Debian
 from lab.kernels.tree import Tree, Trees
+from lab.parts import part
 from lab.run.ready import Wishes
 
 HOUSE = Path(__file__).resolve().parents[1]
 TREE = Tree(HOUSE / "kmod")
 TREES = Trees((TREE,))
-AGENT = HOUSE / "rootfs"  # the sources of the program that is every guest's init
+AGENT = part("rootfs")  # the sources of the program that is every guest's init
 SCENARIOS = HOUSE / "scenarios"
-COMPLAINTS = HOUSE / "kernels" / "complaints.yaml"  # what kernels say that is one, or is none
+COMPLAINTS = part("kernels") / "complaints.yaml"  # what kernels say that is one, or is none
 DOCS = HOUSE / "docs"
 # Those that nobody else has; a command line says the rest.
 WISHES = Wishes(seed=0, trees=TREES, agent=AGENT, source=Debian, complaints=COMPLAINTS)

@@ -6,9 +6,10 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from collections import Counter
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import pytest
@@ -105,6 +106,29 @@ def test_a_fault_names_what_must_fail_and_where(patch: Path) -> None:
     steps = [step.text for entry in named for step in all_steps(entry.steps)]
     places = [seen.partition(" … ")[0] for seen in says.seen if seen.startswith("{")]
     assert [place for place in places if not any(step.startswith(place) for step in steps)] == []
+
+
+def test_what_a_run_needs_is_installed() -> None:
+    """Each file that is no Python is one of a package's, in pyproject.toml; its directory is that package."""
+    told = tomllib.loads((HOUSE / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+    def room(package: str) -> str:
+        for top, at in told["package-dir"].items():
+            if top != "lab" and package.startswith(top):
+                return str(package.replace(top, at)).replace(".", "/")
+        return package.replace(".", "/")
+
+    directories = {path.parent.relative_to(HOUSE) for path in (HOUSE / "lab").rglob("*.py")}
+    assert {str(each) for each in directories} <= {room(package) for package in told["packages"]}
+    assert {*told["package-data"]} <= {*told["packages"]}
+    patterns = [f"{room(name)}/{each}" for name, some in told["package-data"].items() for each in some]
+    data = [
+        PurePath(name)
+        for name in tracked()
+        if re.match(r"(kernels|rootfs|lab)/", name) and name[-3:] != ".py"
+    ]
+    assert len(data) > 60
+    assert [path for path in data if not any(path.match(pattern) for pattern in patterns)] == []
 
 
 def test_the_tree_names_no_mirror() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.arch import ARCHITECTURES, DEFAULT, architecture, host
@@ -25,6 +24,7 @@ from lab.errors import (
 )
 from lab.kernels import tables
 from lab.kernels.model import Kernel, Target
+from lab.parts import part
 from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lab.settings import Settings
     from lab.store.cache import Cache
 
-DATA = Path(__file__).parents[2] / "kernels" / "debian.yaml"
+DATA = part("kernels") / "debian.yaml"
 ALL = "all"
 FORMAT = 2  # of the cached list
 GRAMMAR = "a line (6.12), a version (6.12.107), `>=6.1`, oldest, newest or all"

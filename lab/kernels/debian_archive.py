@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lab.errors import FetchError, SignatureError
 from lab.kernels import tables
 from lab.kernels.debian_fetch import Item, NotThere, now
+from lab.parts import part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from lab.kernels.debian_fetch import Fetcher
     from lab.progress import Progress, Task
 
-DATA = Path(__file__).parents[2] / "kernels"
+DATA = part("kernels")
 KEYS = Path(__file__).parent / "keys"
 # The host's own copy may know keys that are younger than this lab.
 _HOST_KEYRINGS = (

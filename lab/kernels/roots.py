@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lab.arch import Architecture, host
 from lab.errors import FetchError, LabError, UsageError
 from lab.kernels import tables
+from lab.parts import part
 from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from lab.settings import Settings
     from lab.store.cache import Cache
 
-DATA = Path(__file__).parents[2] / "kernels" / "roots.yaml"
+DATA = part("kernels") / "roots.yaml"
 MAKER = 2  # to be raised when roots are to be made anew, since this file makes them otherwise
 _ABOUT = ".root.json"
 _DRIVER = re.compile(r"(\w+-linux-gnu\w*-)?(cc|gcc|g\+\+|c\+\+|cpp)(-\d+)?")

@@ -18,12 +18,13 @@ import re
 import shutil
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - a record's field
 from typing import TYPE_CHECKING, Any
 
 from lab.arch import ARCHITECTURES, host
 from lab.errors import LabError
 from lab.kernels.roots import bind_programs, find_libraries
+from lab.parts import part
 from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from lab.kernels.roots import Root
     from lab.store.cache import Cache
 
-DATA = Path(__file__).parents[2] / "kernels" / "qemu"
+DATA = part("kernels") / "qemu"
 MAKER = 1  # to be raised when builds are to be made anew, since these files make them otherwise
 # Of what the patches give to the lab. Raised when a build with older patches must not be used any more; one
 # that merely lacks something is found out by asking it.
