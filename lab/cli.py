@@ -3,43 +3,27 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from lab import __version__
 from lab.arch import DEFAULT, architecture, host
+from lab.cli_modules import build, new
+from lab.commands import COLUMNS, opened, table, told
 from lab.errors import LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from lab.doctor import Diagnosis
     from lab.progress import Progress
     from lab.run.results import Cell
     from lab.settings import Settings
-    from lab.store.cache import Cache
 
-_COLUMNS = 6  # targets side by side, in a table of channels
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-F = TypeVar("F", bound="Callable[..., Any]")
-
-
-def told(function: F) -> F:
-    """Tell the lab's own errors in their own words, and leave with 1."""
-
-    @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except LabError as error:
-            click.echo(f"lab: {error}", err=True)
-            sys.exit(1)
-
-    return wrapped  # type: ignore[return-value]  # functools.wraps keeps the signature, which mypy cannot see
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,29 +32,8 @@ def main() -> None:
     """Look after the lab; scenarios are run by pytest."""
 
 
-def _open(*, quiet: bool = False) -> tuple[Settings, Cache, Progress]:
-    from lab import settings as settings_  # noqa: PLC0415 - each command pays for what it uses
-    from lab.plugin import ini  # noqa: PLC0415 - as above
-    from lab.progress import Progress  # noqa: PLC0415 - as above
-    from lab.store.cache import Cache  # noqa: PLC0415 - as above
-
-    progress = Progress(quiet=quiet)
-    settings = settings_.load(ini.here())
-    return settings, Cache(settings.cache, progress), progress
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - as above
-    from rich.table import Table  # noqa: PLC0415 - as above
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in head:
-        table.add_column(name, no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    # A terminal's width is a reader's; a pipe's reader wants whole lines.
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(table, highlight=False)
+main.add_command(build)
+main.add_command(new)
 
 
 @main.command()
@@ -81,7 +44,7 @@ def kernels(*, refresh: bool, arch: Sequence[str]) -> None:
     """List the kernels on offer, where they come from and what of them is cached."""
     from lab.kernels import catalogue  # noqa: PLC0415 - as above
 
-    settings, cache, progress = _open()
+    settings, cache, progress = opened()
     names = catalogue.arch_names(arch)
     found = catalogue.load(settings, cache, progress, refresh=refresh, arches=names)
     rows = [
@@ -97,7 +60,7 @@ def kernels(*, refresh: bool, arch: Sequence[str]) -> None:
         )
         for kernel in found.kernels
     ]
-    _table(("line", "version", "arch", "flavour", "release", "compiler", "from", ""), rows)
+    table(("line", "version", "arch", "flavour", "release", "compiler", "from", ""), rows)
     for note in found.notes:
         click.echo(note)
 
@@ -108,7 +71,7 @@ def doctor() -> None:
     """Tell what this host can do, and what to do about what it cannot."""
     from lab import doctor as doctor_  # noqa: PLC0415 - as above
 
-    settings, cache, progress = _open()
+    settings, cache, progress = opened()
     bad = False
     for finding in doctor_.examine(settings, cache, progress, kvm=_kvm(settings, progress)):
         click.echo(f"{finding.mark:<5} {finding.subject}: {finding.text}")
@@ -156,7 +119,7 @@ def _kvm(settings: Settings, progress: Progress) -> Diagnosis:
 @told
 def clean(*, dry_run: bool) -> None:
     """Free the cache of all that nobody uses now."""
-    _, cache, _ = _open()
+    _, cache, _ = opened()
     if dry_run:
         for usage in cache.usage():
             click.echo(
@@ -193,7 +156,7 @@ def turbo(*, arch: Sequence[str], wheel: Path | None) -> None:
     from lab.kernels import catalogue, turbo_build  # noqa: PLC0415 - as above
     from lab.kernels.process import end_all  # noqa: PLC0415 - as above
 
-    settings, cache, progress = _open()
+    settings, cache, progress = opened()
     arches = [architecture(name) for name in catalogue.arch_names(arch)]
     try:
         for line in turbo_build.plan(arches, settings, cache).lines(settings.jobs):
@@ -236,12 +199,12 @@ def check(files: tuple[Path, ...]) -> None:
     """Check scenario files without running anything (default: all of scenarios/)."""
     from lab.language import reader  # noqa: PLC0415 - as above
     from lab.plugin import ini, options  # noqa: PLC0415 - as above
-    from lab.verbs import table  # noqa: PLC0415 - as above
+    from lab.verbs import table as verbs  # noqa: PLC0415 - as above
 
     paths = sorted(files or Path("scenarios").glob("*.yaml"))
     if not paths:
         raise click.UsageError("no scenario files here: name some")
-    mistakes = reader.check(paths, root=Path.cwd(), verbs=table(), trees=options.trees(ini.config()))
+    mistakes = reader.check(paths, root=Path.cwd(), verbs=verbs(), trees=options.trees(ini.config()))
     for mistake in mistakes:
         click.echo(str(mistake))
     if mistakes:
@@ -259,14 +222,14 @@ def channels(*, as_json: bool) -> None:
     from lab.language import reader  # noqa: PLC0415 - as above
     from lab.plugin import ini, options  # noqa: PLC0415 - as above
     from lab.run.results import Records, cells  # noqa: PLC0415 - as above
-    from lab.verbs import table  # noqa: PLC0415 - as above
+    from lab.verbs import table as verbs  # noqa: PLC0415 - as above
 
-    _, cache, _ = _open(quiet=as_json)
+    _, cache, _ = opened(quiet=as_json)
     root = Path.cwd()
     paths = sorted(root.glob("scenarios/*.yaml"))
     if not paths:
         raise click.UsageError("no scenario files in scenarios/: run it where they are")
-    files = [reader.load(path, root=root, verbs=table(), trees=options.trees(ini.config())) for path in paths]
+    files = [reader.load(path, root=root, verbs=verbs(), trees=options.trees(ini.config())) for path in paths]
     found = cells(Records(cache, root), files)
     if as_json:
         click.echo(json.dumps([cell.to_json() for cell in found], indent=1))
@@ -281,9 +244,9 @@ def _show_channels(cells: Sequence[Cell]) -> None:
     shown = {(cell.channel, cell.target): str(cell) for cell in cells}
     names = list(dict.fromkeys(cell.channel for cell in cells))
     targets = list(dict.fromkeys(cell.target for cell in cells))
-    for start in range(0, len(targets), _COLUMNS):
-        some = targets[start : start + _COLUMNS]
-        _table(("channel", *some), [(name, *(shown[name, target] for target in some)) for name in names])
+    for start in range(0, len(targets), COLUMNS):
+        some = targets[start : start + COLUMNS]
+        table(("channel", *some), [(name, *(shown[name, target] for target in some)) for name in names])
         click.echo()
     click.echo("N passed, Nu unsupported, N? not run yet")
     reasons: dict[tuple[str, str], list[str]] = {}
@@ -314,9 +277,9 @@ def bench(*, kernel: str, arch: Sequence[str], runs: int, workers: int, stock: b
     _in_a_checkout("bench")
     from lab.measure import bench as bench_  # noqa: PLC0415 - as above
 
-    settings, _, progress = _open(quiet=as_json)
+    settings, _, progress = opened(quiet=as_json)
     plan = bench_.Plan(kernel, tuple(arch), runs, workers, stock)
-    if not bench_.main(settings, progress, plan, _table, as_json=as_json):
+    if not bench_.main(settings, progress, plan, table, as_json=as_json):
         sys.exit(1)
 
 
@@ -371,10 +334,10 @@ def price(
 
     if write and (patch or against):
         raise click.UsageError("--write keeps the prices of the modules as they are, compared with nothing")
-    settings, _, progress = _open(quiet=as_json)
+    settings, _, progress = opened(quiet=as_json)
     patches = tuple(path.resolve() for path in patch)
     wanted = price_.Wanted(kernels_, arch, channel, patches, against, write=write, as_json=as_json)
-    if not price_.main(settings, progress, wanted, _table):
+    if not price_.main(settings, progress, wanted, table):
         sys.exit(1)
 
 
@@ -417,9 +380,9 @@ def mutate(
     if listed or patch:
         mutate_.show_mutants(modules, wanted, as_patch=patch)
         return
-    settings, _, progress = _open(quiet=as_json)
+    settings, _, progress = opened(quiet=as_json)
     try:
-        if not mutate_.main(settings, progress, wanted, _table):
+        if not mutate_.main(settings, progress, wanted, table):
             sys.exit(1)
     except KeyboardInterrupt:
         click.echo("interrupted: the same command goes on from here", err=True)
