@@ -3,7 +3,7 @@
 
 import pytest
 
-from lab.kernels.modinfo import licence
+from lab.kernels.modinfo import depends, licence, parameters, unknown_parameter
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,19 @@ from lab.kernels.modinfo import licence
 )
 def test_the_licence_that_a_module_names(image: bytes, said: str) -> None:
     assert licence(image) == said
+
+
+def test_the_modules_that_it_uses() -> None:
+    assert depends(b"\0depends=virtio-ring,configfs\0") == ("virtio_ring", "configfs")
+    assert depends(b"\0depends=\0name=x\0") == ()
+    assert depends(b"\0softdepends=x\0") == ()
+
+
+IMAGE = b"\0parmtype=depth:uint\0parm=depth:how deep\0xx\0__param_str_by_callback\0__param_str_depth\0"
+
+
+def test_parameters() -> None:
+    assert parameters(IMAGE) == {"depth", "by_callback", "dyndbg", "async_probe"}
+    assert unknown_parameter(IMAGE, ["depth", "by-callback", "dyndbg"]) is None
+    assert unknown_parameter(IMAGE, ["depth", "dept"]) == "has no parameter 'dept'; did you mean 'depth'?"
+    assert unknown_parameter(b"", ["x"]) == "has no parameter 'x'"

@@ -168,7 +168,13 @@ class Bench:
 
     def fresh(self) -> Session:
         agent: Any = self.agent
-        modules = {"lab_core": b"core", "lab_ioctl": b"ioctl", "lab_bad": b"bad", "lab_alone": b"alone"}
+        modules = {
+            "lab_core": b"core",
+            "lab_ioctl": b"ioctl",
+            "lab_bad": b"bad",
+            "lab_alone": b"alone",
+            "lab_knob": b"__param_str_name\0",
+        }
         return Session(agent, ABI, arch=X86_64, modules=modules, verbs=table(), seed=7, patience=0.2)
 
     def scenario(self, text: str, head: str = "") -> scenario.Scenario:
@@ -654,9 +660,9 @@ def test_a_kernels_own_module_may_be_there_and_stays(bench: Bench) -> None:
 
 
 def test_load_and_unload_as_steps_are_remembered(bench: Bench) -> None:
-    text = "- {load_module: lab_core}\n- {load_module: lab_ioctl, params: {name: a b}}\n- {unload: lab_core}"
+    text = "- {load_module: lab_core}\n- {load_module: lab_knob, params: {name: a b}}\n- {unload: lab_core}"
     bench.run(text, result(0), result(0), result(0))
-    assert bench.session.loaded == ["lab_ioctl"]
+    assert bench.session.loaded == ["lab_knob"]
 
 
 def test_what_only_the_target_knows(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from lab.abi.layout import nearest
 from lab.errors import UsageError
+from lab.kernels.modinfo import EVERYBODYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 MAKEFILES = ("Kbuild", "Makefile")  # in the order in which kbuild looks, scripts/Makefile.build
 # Where headers are that user space includes, below a tree.
 _INCLUDES = ("uapi", "include/uapi", "include", ".")
-# What every module has: kernel/module/main.c, unknown_module_param_cb().
-_EVERYBODYS = frozenset({"async_probe", "dyndbg"})
 _PARAMETER = re.compile(r"^[ \t]*module_(?:hw_)?param(?:_\w+)?\(\s*(\w+)", re.MULTILINE)
 # One that a macro of the tree's own makes, or that is in another file: what it is called nobody can tell.
 _HIDDEN = re.compile(
@@ -114,7 +113,7 @@ class Tree:
             return None
         if source is None or _HIDDEN.search(text):
             return None
-        return frozenset(_PARAMETER.findall(text)) | _EVERYBODYS
+        return frozenset(_PARAMETER.findall(text)) | EVERYBODYS
 
     def readable(self, module: str) -> list[str]:
         """Return the parameters that its source says can be read while the module is loaded."""

@@ -259,9 +259,17 @@ class Ready:
     def loads(self, modules: Loads) -> Loads:
         """Return modules to load, each behind those whose symbols it uses; built in ones are left out.
 
-        Raises UsageError for one that is neither built here nor the kernel's.
+        Raises UsageError for one that is neither built here nor the kernel's, or lacks a parameter.
         """
-        return with_needed(modules, self._needs, self.shipped, self.target.kernel.release)
+        from lab.kernels.modinfo import unknown_parameter  # noqa: PLC0415 - as above
+
+        found = with_needed(modules, self._needs, self.shipped, self.target.kernel.release)
+        for module in found:
+            if module.params and module.name not in self.modules.failed:
+                wrong = unknown_parameter(self.images[module.name], dict(module.params))
+                if wrong is not None:
+                    raise UsageError(f"{module.name} {wrong}")
+        return found
 
     @cached_property
     def _needs(self) -> Mapping[str, Sequence[str]]:

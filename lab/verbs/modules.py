@@ -2,6 +2,7 @@
 """Modules as steps."""
 
 from lab.errors import UsageError
+from lab.kernels.modinfo import unknown_parameter
 from lab.scenario import ModuleLoad
 from lab.verbs import Call, Flags, Outcome, Plan, Text, verb
 
@@ -21,8 +22,11 @@ def load_module(
     for key, value in pairs:
         if '"' in value:
             raise UsageError(f"parameter {key!r}: no kernel takes a value with a quote in it")
-    text = ModuleLoad(module, pairs).text if options is None else options
     image = call.image(module)
+    wrong = unknown_parameter(image, params or {})
+    if wrong is not None:
+        raise UsageError(f"{module} {wrong}", hint="`options` gives the kernel whatever it says")
+    text = ModuleLoad(module, pairs).text if options is None else options
     index = call.syscall("init_module", call.program.buffer(image), len(image), call.text(text))
     return Plan(lambda reply: Outcome(**call.result(reply, index)), loads=module)
 
