@@ -483,7 +483,7 @@ def test_the_doctor_tells_what_there_is(house: House) -> None:
 
 def test_the_command_says_what_it_does(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.publish()
-    monkeypatch.setattr(cli, "_open", lambda: (house.settings, house.cache, QUIET))
+    monkeypatch.setattr(cli, "opened", lambda: (house.settings, house.cache, QUIET))
     done = CliRunner().invoke(cli.main, ["turbo", "--arch", "arm64", "--wheel", str(house.base / "out")])
     assert done.exit_code == 0, done.output
     assert "to be built: qemu-system-aarch64" in done.output
