@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import UsageError
+from lab.language.requires import Machine
 from lab.run import fault
 from lab.run.record import Finding, Identity, Place, Record, Verdict
 
@@ -94,7 +95,12 @@ def test_another_verdict_is_no_proof(tmp_path: Path) -> None:
 
 def test_what_an_architecture_cannot_show(tmp_path: Path) -> None:
     said = "Unseen: s390x: address 0: it can be read\nVerdict:"
-    assert read(tmp_path, HEAD.replace("Verdict:", said)).unseen == {"s390x": "address 0: it can be read"}
-    for wrong in ("s390x", "vax: it is old", "s390x: a\nUnseen: s390x: b"):
-        with pytest.raises(UsageError, match="Unseen is an architecture, a colon and why"):
+    on_s390x = read(tmp_path, HEAD.replace("Verdict:", said))
+    assert on_s390x.why_unseen(Machine("s390x", "6.12.1")) == "address 0: it can be read"
+    assert on_s390x.why_unseen(Machine("arm64", "6.12.1")) is None
+    on_old = read(tmp_path, HEAD.replace("Verdict:", "Unseen: <5.12: it does not count\nVerdict:"))
+    assert on_old.why_unseen(Machine("arm64", "5.10.200")) == "it does not count"
+    assert on_old.why_unseen(Machine("arm64", "5.12.0")) is None
+    for wrong in ("s390x", "vax: it is old", "<5: ", "5.12: it does not count"):
+        with pytest.raises(UsageError, match="Unseen is an architecture or a range of kernels"):
             read(tmp_path, HEAD.replace("Verdict:", f"Unseen: {wrong}\nVerdict:"))

@@ -10,22 +10,23 @@ The pieces between the … stand in this order in the finding that decides the v
 it, the title, what was wanted, what came, and the notes. Several such lines are each enough.
 
 A leak of a few objects is seen when the scenario is made again and again; such a head says `With: --leaks`.
-What an architecture cannot show is told by it too, and why: `Unseen: s390x: address 0 can be read there`.
+What a target cannot show is told by it too, and why: `Unseen: s390x: why`, `Unseen: <5.12: why`.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.arch import ARCHITECTURES
 from lab.errors import UsageError
+from lab.language.requires import VERSION, Requires
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
+    from lab.language.requires import Machine
     from lab.run.record import Finding, Record
 
 _LINE = re.compile(r"^(\w+): (.+)$", re.MULTILINE)
@@ -46,7 +47,11 @@ class Fault:
     verdicts: tuple[str, ...]  # each is enough: what comes of freed memory differs from run to run
     seen: tuple[str, ...]  # likewise
     leaks: bool = False  # it takes what --leaks does to see it
-    unseen: Mapping[str, str] = field(default_factory=dict)  # architectures that cannot show it, and why
+    unseen: tuple[tuple[Requires, str], ...] = ()  # what cannot show it, and why
+
+    def why_unseen(self, machine: Machine) -> str | None:
+        """Return why a target cannot show this mistake; None where it can."""
+        return next((why for condition, why in self.unseen if condition.fits(machine)), None)
 
     def missed(self, record: Record) -> str | None:
         """Return why a run of the scenario does not show this mistake, None where it does."""
@@ -78,9 +83,6 @@ def read(path: Path) -> Fault:
     options = found.get("With", [])
     if options not in ([], [_LEAKS]):
         raise UsageError(f"{path.name}: With is {_LEAKS} or nothing, not {', '.join(options)}")
-    unseen = dict(each.split(": ", 1) for each in found.get("Unseen", []) if ": " in each)
-    if len(unseen) < len(found.get("Unseen", [])) or not unseen.keys() <= ARCHITECTURES.keys():
-        raise UsageError(f"{path.name}: Unseen is an architecture, a colon and why", hint="each once")
     return Fault(
         path.stem,
         channel,
@@ -90,8 +92,17 @@ def read(path: Path) -> Fault:
         tuple(verdict.split(", ")),
         tuple(found["Seen"]),
         leaks=bool(options),
-        unseen=unseen,
+        unseen=tuple(_unseen(each, path) for each in found.get("Unseen", [])),
     )
+
+
+def _unseen(text: str, path: Path) -> tuple[Requires, str]:
+    condition, _, why = text.partition(": ")
+    if why and condition in ARCHITECTURES:
+        return Requires(arch=(condition,)), why
+    if why and VERSION.fullmatch(condition):
+        return Requires(kernel=(condition,)), why
+    raise UsageError(f"{path.name}: Unseen is an architecture or a range of kernels, a colon and why")
 
 
 def words_of(finding: Finding) -> str:
