@@ -131,20 +131,23 @@ def test_verdicts_become_outcomes(house: pytest.Pytester) -> None:
 
 
 def test_the_line_that_shows_it_again_has_what_the_run_was_told(house: pytest.Pytester) -> None:
-    kmod = str(HOUSE / "kmod")
+    mine = house.mkdir("mine")
+    (mine / "Kbuild").write_text("obj-m := x.o\n")
+    (mine / "faults").mkdir()
+    (mine / "faults/late.patch").touch()
     options = (
         "--cold",
         "--qemu",
         "/opt/my qemu",
         "--module",
-        kmod,
+        "mine",
         "--fault",
-        "poll-no-hangup",
+        "late",
         "--lab-seed",
         "7",
     )
     run(house, *options, "-k", "broken and not brackets").stdout.fnmatch_lines(
-        [f"  pytest * --lab-seed 7 --cold --qemu '/opt/my qemu' --module {kmod} --fault poll-no-hangup"]
+        ["  pytest * --lab-seed 7 --cold --qemu '/opt/my qemu' --module mine --fault late"]
     )
 
 
@@ -292,6 +295,11 @@ def test_a_module_that_scenarios_load_needs_no_more(house: pytest.Pytester) -> N
     result = house.runpytest_inprocess(*words)
     result.assert_outcomes(passed=2, deselected=1)
     result.stdout.fnmatch_lines_random(["mine/Kbuild::two comes and goes*", "scenarios/more.yaml::a*"])
+    house.makeini(
+        "[pytest]\nchanlab_modules = mine\nchanlab_scenarios = scenarios\ntestpaths = scenarios/more.yaml\n"
+    )
+    result = house.runpytest_inprocess("-p", "no:xdist", "--kernel", "6.12", "-v")
+    result.assert_outcomes(passed=2, deselected=1)
     # Without --module on the command line, nobody who runs other tests is given guests.
     house.runpytest_inprocess("-p", "no:xdist", "mine").assert_outcomes()
 

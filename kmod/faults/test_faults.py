@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.errors import ScenarioError
 from lab.house import HOUSE, TREES
 from lab.language import reader
 from lab.run import fault
@@ -23,7 +24,10 @@ FAULTS = sorted(Path(__file__).parent.glob("*.patch"))
 @pytest.mark.parametrize("patch", FAULTS, ids=lambda patch: patch.stem)
 def test_a_fault_is_caught(patch: Path, target: Target, lab: Lab) -> None:
     says = fault.read(patch)
-    loaded = reader.load(HOUSE / says.file, root=HOUSE, verbs=table(), trees=TREES).scenarios
+    try:
+        loaded = reader.load(HOUSE / says.file, root=HOUSE, verbs=table(), trees=TREES).scenarios
+    except ScenarioError as error:
+        pytest.fail(str(error), pytrace=False)
     named = [each for each in loaded if says.scenario in (each.id, each.name)]
     assert named, f"{says.file} has no scenario {says.scenario!r}"
     unseen = says.why_unseen(lab.target(target).machine)

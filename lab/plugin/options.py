@@ -120,8 +120,9 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object
 
 
 def try_modules(config: pytest.Config) -> None:
-    """Where no place is named, collect the scenarios of the ini file and what --module names.
+    """Where no place is named, collect modules too: those without scenarios are tried.
 
+    What --module names is all that is wanted then, with the scenarios of the ini file.
     Raises pytest.UsageError for what is no tree of modules.
     """
     if not asked(config):
@@ -130,10 +131,12 @@ def try_modules(config: pytest.Config) -> None:
         found = trees(config)
     except LabError as error:
         raise pytest.UsageError(str(error)) from error
-    if config.option.module and config.args_source is config.ArgsSource.INVOCATION_DIR:
-        scenarios: list[Path] = list(config.getini("chanlab_scenarios"))
-        places = [*scenarios, *(tree.makefile for tree in found.all)]
-        config.args = [str(path) for path in places if path is not None]
+    makefiles = [str(tree.makefile) for tree in found.all if tree.makefile is not None]
+    source = config.args_source
+    if source is config.ArgsSource.TESTPATHS:
+        config.args = [*config.args, *makefiles]
+    elif source is config.ArgsSource.INVOCATION_DIR and config.option.module:
+        config.args = [*map(str, config.getini("chanlab_scenarios")), *makefiles]
 
 
 def decide_workers(config: pytest.Config) -> None:
