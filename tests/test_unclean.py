@@ -110,6 +110,19 @@ def test_our_own_list_has_reasons_and_hides_no_complaint() -> None:
             assert not each.matches.search(complaint), (each, complaint)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "lab_x: loading out-of-tree module taints kernel.",
+        "lab_x: module license 'CDDL' taints kernel.",
+        "lab_x: module license taints kernel.",
+        "Disabling lock debugging due to kernel taint",
+    ],
+)
+def test_what_loading_a_module_of_ones_own_makes_the_kernel_say_is_harmless(line: str) -> None:
+    assert left(said(line), known=known_complaints(HOUSE / "kernels" / "complaints.yaml")) == []
+
+
 def test_a_list_that_says_no_reason_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "complaints.yaml"
     file.write_text("grave: []\nharmless: [{matches: x}]\n")
