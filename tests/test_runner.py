@@ -336,6 +336,10 @@ def test_a_taint_that_nobody_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     result = trial(monkeypatch, guest=Guest(Agent(12288 | 32)))
     assert result.verdict is Verdict.SPLAT
     assert "(B)" in result.title
+    meant = trial(monkeypatch, guest=Guest(Agent(12288 | 32)), meant=Meant(taint="BC"))
+    assert meant.verdict is Verdict.PASSED
+    more = trial(monkeypatch, guest=Guest(Agent(12288 | 32 | 1 << 10)), meant=Meant(taint="B"))
+    assert "(C)" in more.title
 
 
 @pytest.mark.parametrize(

@@ -610,3 +610,10 @@ def test_a_parameter_with_a_quote_in_it_is_no_parameter(root: Path) -> None:
 )
 def test_parameters_are_as_the_kernel_takes_them(value: str, text: str) -> None:
     assert scenario.ModuleLoad("lab_x", (("x", value),)).text == text
+
+
+def test_letters_of_what_may_taint_the_kernel(root: Path) -> None:
+    file = read(root, "channel: x\ntaint: [C, F]\nscenarios: [{name: a, steps: [open: /dev/null]}]\n")
+    assert file.scenarios[0].meant.taint_bits == 1 << 10 | 1 << 1
+    with pytest.raises(ScenarioError, match="one of the letters PFSRMBUDAWCIOELKXTNJ, not 'staging'"):
+        read(root, "channel: x\nscenarios: [{name: a, taint: [staging], steps: [open: /dev/null]}]\n")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 MEMORY = "memory"  # what `leaves` calls less of it that is free
 _UNPATHED = (MEMORY, "generic netlink: ")  # what else has no path
-MEANT_KEYS = ("complains", "leaves", "loses_messages", "once")
+MEANT_KEYS = ("complains", "leaves", "loses_messages", "once", "taint")
+TAINTS = "PFSRMBUDAWCIOELKXTNJ"  # the letter of bit N: Documentation/admin-guide/tainted-kernels.rst
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,12 @@ class Meant:
     leaves: tuple[str, ...] = ()  # names that are there afterwards: '/proc/x'
     loses_messages: bool = False  # it prints more than the log holds
     once: str = ""  # why it cannot be made again in the same guest
+    taint: str = ""  # the letters of what may taint the kernel
+
+    @property
+    def taint_bits(self) -> int:
+        """What may be set in /proc/sys/kernel/tainted."""
+        return sum(1 << TAINTS.index(letter) for letter in set(self.taint))
 
 
 def read_meant(pairs: Pairs, mistakes: Mistakes) -> Meant:
@@ -41,6 +48,7 @@ def read_meant(pairs: Pairs, mistakes: Mistakes) -> Meant:
         tuple(text for _, text in leaves),
         _flag(found.get("loses_messages"), mistakes),
         _reason(found.get("once"), mistakes),
+        _letters(found.get("taint"), mistakes),
     )
 
 
@@ -57,6 +65,16 @@ def _pattern(node: Node, text: str, mistakes: Mistakes) -> re.Pattern[str] | Non
     except re.error as error:
         mistakes.add(node, f"{text!r} is no regular expression: {error}")
     return None
+
+
+def _letters(node: Node | None, mistakes: Mistakes) -> str:
+    found = ""
+    for item, text in _texts(node, "taint", mistakes):
+        if len(text) == 1 and text in TAINTS:
+            found += text
+        else:
+            mistakes.add(item, f"what may taint the kernel is one of the letters {TAINTS}, not {text!r}")
+    return found
 
 
 def _reason(node: Node | None, mistakes: Mistakes) -> str:

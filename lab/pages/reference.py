@@ -21,6 +21,7 @@ from lab.language.composites import ListKind, MapKind, RecordKind
 from lab.language.data import FORMS
 from lab.language.expect import OF_MESSAGES
 from lab.language.kinds import DurationKind, IntKind, Kind
+from lab.language.meant import TAINTS
 from lab.language.outcome import OfPending, Outcome
 from lab.language.scope import kinds_of_outcome
 from lab.language.steps import COMMON
@@ -252,6 +253,7 @@ def _shared() -> dict[str, Any]:
         "leaves": texts,
         "loses_messages": {"type": "boolean"},
         "once": {"type": "string"},
+        "taint": {"type": "array", "items": {"enum": list(TAINTS)}},
     }
 
 

@@ -17,6 +17,7 @@ from lab.errors import GuestError, GuestHung, GuestLost, LabError
 from lab.guest.answers import LAB
 from lab.guest.splat import splats
 from lab.kernels.modinfo import GPL_COMPATIBLE, licence
+from lab.language.meant import TAINTS
 from lab.run import leftovers, unclean
 from lab.run.record import Finding, Identity, Place, Record, Seconds, Verdict
 from lab.run.session import LeakedReference, Session, StepFailed
@@ -41,7 +42,6 @@ _SPLAT_TAINT = (1 << 7) | (1 << 9) | (1 << 14)  # D: died, W: warned, L: soft lo
 _DEADLY = ("BUG", "Oops")  # kinds after which something of the kernel is gone
 _AFTER_DEATH = r"Tainted: [A-Z ]*D"  # of a report that comes after such a one
 _HANG_KINDS = ("soft lockup", "hard lockup", "hung task", "RCU stall")  # what a hang looks like to the kernel
-_TAINTS = "PFSRMBUDAWCIOELKXTNJ"  # letter of bit N
 # The kernel goes on with such a module, and shows the stack of who loads it.
 # "do_init_module: 'x'->init …", since 7.x "x: init …".
 _ODD_INIT = re.compile(r"(?P<module>\w+)(?:'->|: )init suspiciously returned (?P<value>-?\d+).*")
@@ -247,6 +247,7 @@ class Trial:
 
     def _taint(self) -> None:
         forgive = (_SPLAT_TAINT if self.met else 0) | (_OTHER_LICENCE_TAINT if self.others else 0)
+        forgive |= self.scenario.meant.taint_bits
         found = taint(self.guest, timeout=self.ready.patience, forgive=forgive)
         if found is not None:
             self.findings.append(replace(found, place=self.place))
@@ -389,11 +390,11 @@ def taint(guest: Guest, *, timeout: float, forgive: int = 0) -> Finding | None:
     bits = guest.agent.tainted(timeout) & ~before & ~_MODULE_TAINT & ~forgive
     if not bits:
         return None
-    letters = "".join(letter for bit, letter in enumerate(_TAINTS) if bits >> bit & 1)
+    letters = "".join(letter for bit, letter in enumerate(TAINTS) if bits >> bit & 1)
     return Finding(
         Verdict.SPLAT,
         f"the kernel is tainted ({letters}) although nothing was reported",
-        hint="the letters: Documentation/admin-guide/tainted-kernels.rst",
+        hint="the letters: Documentation/admin-guide/tainted-kernels.rst; where one is meant: `taint: [C]`",
     )
 
 
@@ -415,7 +416,7 @@ def look_after(guest: Guest, session: Session, known: Complaints, meant: Meant) 
         return unclean.complained([(message, place) for message in said])[0]
     if session.lost and not meant.loses_messages:
         return unclean.lost(session.lost)
-    return taint(guest, timeout=session.patience)
+    return taint(guest, timeout=session.patience, forgive=meant.taint_bits)
 
 
 def linger(scenario: Scenario, ready: Ready, guest: Guest, seconds: float) -> list[Finding]:
