@@ -98,5 +98,8 @@ def test_what_is_no_tree(tmp_path: Path) -> None:
     below = tree(tmp_path, sub__Makefile="obj-m := x.o")
     assert below.is_described_by(tmp_path / "sub/Makefile")
     assert set(below.modules) == {"x"}
+    assert trees({tmp_path: "--module"}, ["X=1"]).all[0].make == ("X=1",)
+    with pytest.raises(UsageError, match="make is told '-k', which is no NAME=value"):
+        trees({tmp_path: "--module"}, ["-k"])
     (tmp_path / "link").symlink_to(tmp_path)
     assert trees({tmp_path: "--module", tmp_path / "link": "--module"}) == Trees.of(tmp_path)

@@ -146,6 +146,7 @@ def build_modules(
         contents,
         [file_digest(patch) for patch in patches],
         [file_digest(each) for each in exports],
+        tree.make,
     )
     key = digest("modules", _MODULES_FORMAT, *parts)
     few = _few(only, tree)
@@ -161,7 +162,9 @@ def build_modules(
         with progress.task(text), _build_tree(tree.path, headers, toolchain, cache) as (copy, lock):
             for modules in (few, []) if few else ([],):
                 synchronise(copy, wanted)
-                kbuild = Kbuild(copy, name, headers, toolchain, lock=lock, only=modules, exports=exports)
+                kbuild = Kbuild(
+                    copy, name, headers, toolchain, lock=lock, only=modules, exports=exports, make=tree.make
+                )
                 built = kbuild.build()
                 if not built.failed:  # of a few, for want of another one perhaps
                     break

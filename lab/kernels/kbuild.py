@@ -56,9 +56,11 @@ class Kbuild:
         lock: int,
         only: Sequence[str] = (),
         exports: Sequence[Path] = (),
+        make: Sequence[str] = (),
     ) -> None:
         self._tree = tree
         self._only = only  # modules, for a Kbuild that looks at LAB_ONLY; none: all
+        self._variables = [word.replace("{tree}", str(tree)) for word in make]
         self._others = exports  # Module.symvers of trees whose symbols this one may use
         self._lock = lock  # the descriptor that keeps others from this tree
         self._name = name  # what the user calls the tree
@@ -124,6 +126,7 @@ class Kbuild:
             f"KCFLAGS=-ffile-prefix-map={self._tree}/={self._name}/",
             "modules",
         ]
+        argv += self._variables
         if self._others:
             argv.append(f"KBUILD_EXTRA_SYMBOLS={' '.join(map(str, self._others))}")
         if self._only:

@@ -20,7 +20,7 @@ from lab.errors import UsageError
 from lab.kernels.modinfo import EVERYBODYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 MAKEFILES = ("Kbuild", "Makefile")  # in the order in which kbuild looks, scripts/Makefile.build
 # Where headers are that user space includes, below a tree.
@@ -36,6 +36,7 @@ _MODE = re.compile(
 )
 _OBJECTS = re.compile(r"^\s*obj-(?:m|\$[({]\w+[)}])\s*[:+?]?=(.*)$", re.MULTILINE)
 _PREFIX = re.compile(r"\$[({]addprefix\s+(\w+),")
+_VARIABLE = re.compile(r"[A-Za-z_]\w*[:+?]?=")
 _DEPTH = 6  # of directories: a link may lead back
 
 
@@ -44,6 +45,7 @@ class Tree:
     """A directory with a Kbuild or a Makefile; nothing is ever written to it."""
 
     path: Path
+    make: tuple[str, ...] = ()  # what else make is told: 'CONFIG_X=m', 'PWD={tree}'
 
     @cached_property
     def kbuild(self) -> str:
@@ -207,18 +209,21 @@ class Trees:
         )
 
 
-def trees(paths: Mapping[Path, str]) -> Trees:
-    """Return the trees in some directories; the values say who named each.
+def trees(paths: Mapping[Path, str], make: Sequence[str] = ()) -> Trees:
+    """Return the trees in some directories; the values say who named each. `make`: see Tree.
 
     Raises UsageError for a directory that is not there, or where nothing says what to build.
     """
+    wrong = next((word for word in make if not _VARIABLE.match(word)), None)
+    if wrong is not None:
+        raise UsageError(f"make is told {wrong!r}, which is no NAME=value", hint="CONFIG_X=m, or PWD={tree}")
     found: dict[Path, Tree] = {}
     for path, origin in paths.items():
         if not path.is_dir():
             raise UsageError(
                 f"{origin} names {path}, which is not a directory", hint="name the one with the Kbuild"
             )
-        tree = Tree(path)
+        tree = Tree(path, tuple(make))
         if tree.makefile is None:
             raise UsageError(
                 f"{origin} names {path}, which has neither a Kbuild nor a Makefile",

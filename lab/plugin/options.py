@@ -107,6 +107,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "chanlab_modules", "source trees of modules, as --module names them", type="paths", default=[]
     )
+    parser.addini(
+        "chanlab_make",
+        "variables that make is told when modules are built, {tree} is where: CONFIG_X=m PWD={tree}",
+        type="args",
+        default=[],
+    )
     for setting in SETTINGS:
         parser.addini(setting.name, f"{setting.meaning} (default: {setting.default})", default="")
 
@@ -202,7 +208,8 @@ def trees(config: pytest.Config) -> Trees:
 
     asked = {Path(os.path.abspath(name)): "--module" for name in getattr(config.option, "module", ())}  # noqa: PTH100 - as pytest does
     found: list[Path] = config.getini("chanlab_modules")
-    return tree.trees(asked or dict.fromkeys(found, "chanlab_modules in the ini file"))
+    named = asked or dict.fromkeys(found, "chanlab_modules in the ini file")
+    return tree.trees(named, config.getini("chanlab_make"))
 
 
 def is_makefile(config: pytest.Config, path: Path) -> bool:
