@@ -230,6 +230,13 @@ def test_nothing_of_any_package_lands_outside(
     assert sorted(path.name for path in room.iterdir()) == ["to", "x.deb"]
 
 
+def test_a_hard_link_to_the_directory_that_it_is_put_into(tmp_path: Path) -> None:
+    (tmp_path / "to").mkdir()
+    made = package(tmp_path / "x.deb", member(LINK, "a", ".."), member(HARD, "a/a", "a"))
+    with pytest.raises(FetchError, match="cannot be unpacked"):
+        unpack(made, tmp_path / "to")
+
+
 def test_going_up_is_by_where_we_are(tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "c").mkdir()

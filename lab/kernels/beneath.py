@@ -63,13 +63,15 @@ class Beneath:
         """Give a file that is there another name; a symbolic link is not followed."""
         parent, _, old = to.rpartition("/")
         source = os.dup(self._directory(parent, make=False))
-        try:
+
+        def link(name: str, at: int) -> None:
+            # Each time: where the new name's place was made anew, the old one may be that place.
             if stat.S_ISDIR(os.stat(old, dir_fd=source, follow_symlinks=False).st_mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), to)
-            self._anew(
-                path,
-                lambda name, at: os.link(old, name, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False),
-            )
+            os.link(old, name, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
+
+        try:
+            self._anew(path, link)
         finally:
             os.close(source)
 
