@@ -58,7 +58,8 @@ def build(
     from lab.plugin import ini, options  # noqa: PLC0415 - as above
 
     named = {directory.absolute(): "the command line" for directory in directories}
-    trees = tree.trees(named) if named else options.trees(ini.config())
+    config = ini.config()
+    trees = tree.trees(named, options.make(config)) if named else options.trees(config)
     if not trees.all:
         raise click.UsageError("no modules: name a directory, or chanlab_modules in the ini file")
     settings, cache, progress = opened(quiet=as_json)

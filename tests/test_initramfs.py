@@ -146,6 +146,43 @@ def test_a_scenarios_modules_bring_what_they_need(tmp_path: Path) -> None:
         with_needed((ModuleLoad("virtio_cnsole"),), {"lab_core": ()}, shipped, "6.1")
 
 
+def test_what_a_module_asks_for_when_it_begins_comes_before_it(tmp_path: Path) -> None:
+    modules = {
+        "kernel/crypto/crc32c_generic.ko": module(b"alias=crypto-crc32c\0alias=crc32c\0"),
+        "kernel/arch/crc32c-intel.ko": module(b"alias=crc32c\0"),
+        "kernel/lib/libcrc32c.ko": module(b"softdep=pre: crc32c post: later\0"),
+        "kernel/fs/xfs.ko": module(b"depends=libcrc32c\0softdep=pre: xfs-more nowhere\0alias=fs-*\0"),
+        "kernel/fs/xfs_more.ko": module(b"softdep=pre: xfs\0"),
+    }
+    shipped = ShippedModules(kernel(tmp_path / "k", modules).modules)
+    assert shipped.order("libcrc32c") == ("crc32c_generic", "libcrc32c")
+    assert shipped.order("xfs") == ("crc32c_generic", "libcrc32c", "xfs_more", "xfs")
+    with pytest.raises(KeyError):
+        shipped.order("later")
+
+
+def test_the_rest_is_unpacked_when_somebody_asks_for_it(tmp_path: Path) -> None:
+    few = kernel(tmp_path / "few", MODULES, "kernel/fs/configfs/configfs.ko\n").modules
+    rest = {
+        "kernel/drivers/media/videodev.ko": module(b"depends=mc\0"),
+        "kernel/drivers/media/mc.ko": module(b""),
+    }
+    asked = []
+
+    def all_of_them() -> Path:
+        asked.append(1)
+        return kernel(tmp_path / "all", MODULES | rest).modules
+
+    shipped = ShippedModules(few, all_of_them)
+    assert "virtio" in shipped
+    assert "configfs" not in shipped  # built in
+    assert asked == []
+    assert "nowhere" not in shipped
+    assert shipped.order("videodev") == ("mc", "videodev")
+    assert shipped.image("mc") == module(b"")
+    assert asked == [1]
+
+
 def test_what_is_built_brings_what_it_needs(tmp_path: Path) -> None:
     shipped = ShippedModules(kernel(tmp_path / "k", MODULES, "kernel/fs/configfs/configfs.ko\n").modules)
     built = {"top_door": ("base", "virtio"), "base": ("configfs",), "other": ()}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lab.settings import Settings
     from lab.store.cache import Cache
 
-MAKER = 1  # to be raised when entries are to be made anew, since this file makes them otherwise
+MAKER = 2  # to be raised when entries are to be made anew, since this file makes them otherwise
 
 
 def fetch_kernel(kernel: Kernel, settings: Settings, cache: Cache, progress: Progress) -> KernelFiles:
@@ -75,6 +75,28 @@ def fetch_kernel(kernel: Kernel, settings: Settings, cache: Cache, progress: Pro
         system_map=part("System.map"),
         digest=what,
     )
+
+
+def fetch_all_modules(kernel: Kernel, settings: Settings, cache: Cache, progress: Progress) -> Path:
+    """Return lib/modules/V with all modules of a kernel's packages; raises what fetch_kernel() does."""
+    pieces = offer(kernel, settings, cache)["image"]
+    what = digest(MAKER, "all", [[piece[0], piece[-1]] for piece in pieces])
+    below = f"usr/lib/modules/{kernel.release}"
+
+    def make(building: Path, _: Path) -> None:
+        fetch_packages(
+            _items(pieces),
+            building,
+            settings,
+            cache,
+            progress,
+            text=f"all modules of kernel {kernel.release}",
+            wanted=lambda path: path.startswith(f"{below}/"),
+        )
+        write_modules_dep(building / below)
+
+    text = f"all modules of kernel {kernel.release}"
+    return cache.entry("all-modules", _key(kernel, what), make, progress_text=text) / below
 
 
 def fetch_headers(kernel: Kernel, settings: Settings, cache: Cache, progress: Progress) -> Headers:

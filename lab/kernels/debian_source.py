@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from lab.arch import Architecture
     from lab.kernels.model import Headers, Kernel, KernelFiles, Target
@@ -50,6 +51,12 @@ class Debian:
         from lab.kernels import debian  # noqa: PLC0415 - see above
 
         return debian.fetch_kernel(kernel, *self._have)
+
+    def all_modules(self, kernel: Kernel) -> Path:
+        """Return lib/modules/V with what kernel() leaves out too, fetched if need be."""
+        from lab.kernels import debian  # noqa: PLC0415 - see above
+
+        return debian.fetch_all_modules(kernel, *self._have)
 
     def headers(self, kernel: Kernel) -> Headers:
         """Return what modules are built against, fetched if need be."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from typing import TypeAlias
 
     from lab.arch import Architecture
@@ -42,6 +43,9 @@ class Source(Protocol):
 
     def kernel(self, kernel: Kernel) -> KernelFiles:
         """Return what a guest boots, made if need be."""
+
+    def all_modules(self, kernel: Kernel) -> Path:
+        """Return lib/modules/V with every module of a kernel's, those that kernel() leaves out among them."""
 
     def headers(self, kernel: Kernel) -> Headers:
         """Return what modules are built against, made if need be."""

@@ -209,7 +209,13 @@ def trees(config: pytest.Config) -> Trees:
     asked = {Path(os.path.abspath(name)): "--module" for name in getattr(config.option, "module", ())}  # noqa: PTH100 - as pytest does
     found: list[Path] = config.getini("chanlab_modules")
     named = asked or dict.fromkeys(found, "chanlab_modules in the ini file")
-    return tree.trees(named, config.getini("chanlab_make"))
+    return tree.trees(named, make(config))
+
+
+def make(config: pytest.Config) -> list[str]:
+    """Return what the ini file has make told besides."""
+    found: list[str] = config.getini("chanlab_make")
+    return found
 
 
 def is_makefile(config: pytest.Config, path: Path) -> bool:

@@ -249,7 +249,7 @@ class Ready:
         """The modules that the kernel is shipped with."""
         from lab.kernels.shipped_modules import ShippedModules  # noqa: PLC0415 - as above
 
-        return ShippedModules(self.kernel.modules)
+        return ShippedModules(self.kernel.modules, lambda: self._source.all_modules(self.target.kernel))
 
     @cached_property
     def images(self) -> Mapping[str, bytes]:
