@@ -42,7 +42,7 @@ _READABLE = """\
 
 def text(tree: Tree, modules: Sequence[str]) -> str:
     """Return a scenario file for modules of a tree."""
-    # What a module prints without a level is at warning level; of what it says itself nobody has said anything.
+    # What a module prints without a level is at warning level: it may say of itself what it likes.
     own = "|".join(name.replace("_", "[-_]") for name in tree.modules or modules)
     found = [_HEAD.format(own=own or "-")]
     for module in modules:
