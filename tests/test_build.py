@@ -36,7 +36,7 @@ if (tree / 'gone').exists():
     print("make[2]: *** No rule to make target 'kmod/mine.o', needed by 'kmod/'.  Stop."); sys.exit(2)
 if (tree / 'nonsense').exists():
     print('Kbuild:1: *** missing separator.  Stop.'); sys.exit(2)
-(tree.parent / 'variables').write_text(' '.join(a for a in sys.argv if a.startswith('OWN')))
+(tree.parent / 'variables').write_text(' '.join(a for a in sys.argv if a.startswith(('OWN', 'KCFLAGS'))))
 only = [name for a in sys.argv if a.startswith('LAB_ONLY=') for name in a[9:].split()]
 sources = [s for s in sorted(tree.glob('*.c')) if not only or s.stem in only]
 bad, symvers = False, ''
@@ -237,8 +237,17 @@ def test_make_is_told_variables(lab: Lab) -> None:
     headers = Headers(KERNEL, lab.kdir, lab.kdir, "h")
     first = build_modules(tree, headers, lab.root, lab.cache, Progress(quiet=True))
     (copy,) = lab.cache.root.glob("v1/build-tree/*/tree")
-    assert (copy.parent / "variables").read_text() == f"OWN=m OWN_PWD={copy}"
+    assert (copy.parent / "variables").read_text().endswith(f" OWN=m OWN_PWD={copy}")
     assert lab.build().digest != first.digest
+
+
+def test_a_directory_with_a_blank_in_its_name(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.source = lab.source.rename(tmp_path / "my $module")
+    lab.write("a.c", "1")
+    assert set(lab.build().ko) == {"a"}
+    (said,) = lab.cache.root.glob("v1/build-tree/*/variables")
+    assert said.read_text().endswith("=my__module/")
 
 
 def test_a_source_that_is_no_c(lab: Lab) -> None:

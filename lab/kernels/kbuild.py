@@ -31,6 +31,7 @@ _GIVEN = re.compile(
 )
 _NO_RULE = re.compile(r"No rule to make target '([^']+)\.o'")
 _NO_C = (".cc", ".cpp", ".cxx", ".C")
+_BLANK = re.compile(r"[^\w.+-]")
 _EXPORT = re.compile(r"\bEXPORT_SYMBOL\w*\s*\(\s*(\w+)")
 
 
@@ -122,8 +123,8 @@ class Kbuild:
             # would keep modpost from making any module.
             "KBUILD_MODPOST_WARN=1",
             # Reports of the kernel name files as the user knows them, and a module is the same wherever the
-            # cache lies.
-            f"KCFLAGS=-ffile-prefix-map={self._tree}/={self._name}/",
+            # cache lies. A blank would be the shell's.
+            f"KCFLAGS=-ffile-prefix-map={self._tree}/={_BLANK.sub('_', self._name)}/",
             "modules",
         ]
         argv += self._variables
