@@ -23,7 +23,6 @@
 #define NOT_OPEN	0
 #define FAMILIES	"generic netlink"
 #define THREADS		"kernel threads"
-#define THREADS_MAX	512	/* that are known; a kernel has a hundred */
 #define MEMORY		"memory"
 
 /*
@@ -59,16 +58,16 @@ static const struct listed directories[] = {
 	{ "/sys/block", false },
 	{ "/sys/bus", false },
 	{ "/sys/bus/pci/drivers", true },
-	{ "/sys/bus/platform/devices", false },
+	{ "/sys/bus/platform/devices", true },
 	{ "/sys/bus/platform/drivers", true },
 	{ "/sys/bus/virtio/drivers", true },
 	{ "/sys/class", false },
 	{ "/sys/class/input", false },
-	{ "/sys/class/misc", false },
+	{ "/sys/class/misc", true },
 	{ "/sys/class/net", false },
 	{ "/sys/class/tty", true },
 	{ "/sys/class/uio", false },
-	{ "/sys/dev/block", false },
+	{ "/sys/dev/block", true },
 	{ "/sys/dev/char", true },
 	{ "/sys/devices", false },
 	{ "/sys/devices/platform", false },
@@ -102,7 +101,7 @@ static struct {
 	int directories[ARRAY_SIZE(directories)];
 	int files[ARRAY_SIZE(files)];
 	int families;
-	int threads;
+	int load;
 } fds;	/* each NOT_OPEN, or negative when it cannot be */
 
 /* What getdents64(2) gives; libc's struct dirent differs where off_t has 32 bits. */
@@ -145,10 +144,12 @@ static void add_directory(struct list *list, int fd, const char *path)
 {
 	const bool processes = !strcmp(path, "/proc"), aliases = !strcmp(path, ALIASES);
 	static char buffer[4096] __attribute__((aligned(8)));
+	/* Each process that does not fit any more is none that the kernel makes an inode for. */
+	const size_t size = processes ? 512 : sizeof(buffer);
 	long got, at;
 
 	raw3(__NR_lseek, fd, 0, SEEK_SET);
-	while ((got = raw3(__NR_getdents64, fd, buffer, sizeof(buffer))) > 0) {
+	while ((got = raw3(__NR_getdents64, fd, buffer, size)) > 0) {
 		for (at = 0; at < got; at += ((struct entry *)(buffer + at))->size) {
 			const struct entry *entry = (const void *)(buffer + at);
 
@@ -234,14 +235,18 @@ static void add_families(struct list *list)
 /*
  * Up to where /proc/PID/stat has a thread's flags. One that has gone meanwhile is none.
  */
-static void add_thread(struct list *list, const char *pid, size_t digits)
+static void add_thread(struct list *list, uint32_t pid)
 {
-	char path[40] = "/proc/", stat[160];
+	char stat[160], text[24] = "/proc/", *at = text + 6;
+	uint32_t power = 1;
 	long fd, got;
 
-	memcpy(path + 6, pid, digits);
-	memcpy(path + 6 + digits, "/stat", 6);
-	fd = raw4(__NR_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	while (pid / power > 9)
+		power *= 10;
+	for (; power; power /= 10)
+		*at++ = '0' + pid / power % 10;
+	memcpy(at, "/stat", 6);
+	fd = raw4(__NR_openat, AT_FDCWD, text, O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return;
 	got = raw3(__NR_read, fd, stat, sizeof(stat));
@@ -250,48 +255,35 @@ static void add_thread(struct list *list, const char *pid, size_t digits)
 		add(list, stat, got);
 }
 
+static uint32_t last_pid(void)
+{
+	char text[80];
+	long got, at;
+	uint32_t pid = 0;
+
+	raw3(__NR_lseek, fds.load, 0, SEEK_SET);
+	got = raw3(__NR_read, fds.load, text, sizeof(text));
+	for (at = got; at > 0 && text[at - 1] != ' '; at--)
+		;	/* proc_loadavg(5): the last of its words */
+	for (; at < got && text[at] >= '0' && text[at] <= '9'; at++)
+		pid = pid * 10 + (text[at] - '0');
+	return pid;
+}
+
 /*
- * The children of kthreadd: kernel threads, and programs that the kernel started and does
- * not wait for. One that was there when they were first listed has nothing but its number
- * later: what it costs to read of each is known then.
+ * What has got its number after they were first listed, and is still there: that costs far
+ * less than to go through all children of kthreadd.
  */
 static void add_threads(struct list *list)
 {
-	static uint32_t known[THREADS_MAX];
-	static unsigned int count;
-	static char buffer[8192];
-	const bool first = !count;
-	const char *at = buffer;
-	unsigned int i, hint = 0;
-	size_t digits;
-	long got, length = 0;
+	static uint32_t known;
+	const uint32_t last = last_pid();
+	uint32_t pid;
 
-	raw3(__NR_lseek, fds.threads, 0, SEEK_SET);
-	while (length < (long)sizeof(buffer) - 1 &&
-	       (got = raw3(__NR_read, fds.threads, buffer + length, sizeof(buffer) - 1 - length)) > 0)
-		length += got;
-	buffer[length] = 0;
-	for (; (digits = strspn(at, "0123456789")) && digits < 10; at += digits + strspn(at + digits, " ")) {
-		uint32_t pid = 0;
-
-		for (i = 0; i < digits; i++)
-			pid = pid * 10 + (at[i] - '0');
-		if (first) {
-			if (count < THREADS_MAX)
-				known[count++] = pid;
-			add_thread(list, at, digits);
-			continue;
-		}
-		/* They keep their order, but for those that have gone. */
-		for (i = hint; i < count && known[i] != pid; i++)
-			;
-		if (i < count) {
-			hint = i + 1;
-			add(list, at, digits);
-		} else {
-			add_thread(list, at, digits);
-		}
-	}
+	if (!known)
+		known = last;
+	for (pid = known + 1; pid <= last; pid++)
+		add_thread(list, pid);
 }
 
 static void add_memory(struct list *list)
@@ -349,7 +341,7 @@ void names_list(struct run *run, bool wide)
 		add_families(&list);
 		end(&list);
 	}
-	if (open_once(&fds.threads, "/proc/2/task/2/children", 0)) {
+	if (open_once(&fds.load, "/proc/loadavg", 0)) {
 		begin(&list, THREADS);
 		add_threads(&list);
 		end(&list);

@@ -81,8 +81,7 @@ def test_names_that_go_are_told_unless_other_modules_go_too() -> None:
 
 STAT = "2 0 0 0 -1"
 NAMED = (
-    "2 (kthreadd) S 0 0 0 0 -1 2129984",
-    f"9 (kworker/0:1-events) I {STAT} 69238880",
+    f"59 (kworker/0:1-events) I {STAT} 69238880",
     f"60 (khungtaskd) S {STAT} 2097216",
 )
 
@@ -98,7 +97,9 @@ def threads(*entries: str) -> Names:
         (f"77 (irq/24-a) b) S {STAT} 2129984 0", "the kernel thread irq/24-a) b stayed behind"),
         (f"77 (kworker/R-lab_x) I {STAT} 69238880", "the kernel thread kworker/R-lab_x stayed behind"),
         (f"77 (helper) S {STAT} 4194304", "the process helper stayed behind"),
-        ("60", ""),  # was there, and is known to be
+        (NAMED[1], ""),  # was there
+        ("77 (lab_x) S 76 0 0 0 -1 2129984 0", ""),  # an actor, or somebody's child
+        ("77 (lab_x) S 1 0 0 0 -1 4194304 0", ""),
         (f"77 (kworker/1:2-mm_percpu_wq) I {STAT} 69238880", ""),
         (f"77 (kthreadd) S {STAT} 2129984", ""),  # has no name yet
         (f"77 (lab_x) S {STAT} 2129988", ""),  # exits
@@ -106,12 +107,12 @@ def threads(*entries: str) -> Names:
     ],
 )
 def test_threads_that_stay(entry: str, told: str) -> None:
-    now = threads("2", "9", "60", entry)
+    now = threads(entry, "78 (x")
     found = still_running(now.threads_since(threads(*NAMED)))
     assert [each.title for each in found] == ([told] if told else [])
     # They are not names besides, and one that ends is nobody's business.
     assert now.since(threads(*NAMED)) == ([], [])
-    assert threads("2").threads_since(now) == []
+    assert threads().threads_since(now) == []
 
 
 @pytest.mark.parametrize(

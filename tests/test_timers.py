@@ -6,19 +6,14 @@ from __future__ import annotations
 import json
 import struct
 import textwrap
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import pytest
 
 from lab.arch import ARCHITECTURES
 from lab.guest import timers
 from lab.guest.timers import Armed, Base, Part, Survey
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 LINEAR = 0xFFFF_8880_0000_0000
 WHEEL, HIGH = LINEAR + 0x1000, LINEAR + 0x2000
@@ -34,7 +29,6 @@ SURVEY = Survey(
     memory=0,
     high=5,
 )
-NOWHERE = Path("/nowhere")
 
 
 class Memory:
@@ -64,14 +58,10 @@ def arch(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def look(monkeypatch: pytest.MonkeyPatch, arch: str) -> Any:
+def look(arch: str) -> Any:
     def look(words: dict[int, int], survey: Survey = SURVEY) -> dict[int, Armed]:
-        @contextmanager
-        def private(_pid: int, _ram: Path) -> Iterator[Memory]:
-            yield Memory(arch, words)
-
-        monkeypatch.setattr(timers, "private_memory", private)
-        return timers.armed(survey, ARCHITECTURES[arch], 1, NOWHERE)
+        memory: Any = Memory(arch, words)
+        return timers.armed(survey, ARCHITECTURES[arch], memory)
 
     return look
 
@@ -158,7 +148,7 @@ def gone(guest: Any, armed: list[Armed], again: list[Armed] | None = None) -> li
     def look() -> dict[int, Armed]:
         return {each.address: each for each in (looks.pop(0) if len(looks) > 1 else looks[0])}
 
-    return timers.dangling(look, SURVEY, ARCHITECTURES["x86_64"], guest)
+    return timers.dangling(look, SURVEY, ARCHITECTURES["x86_64"], guest, set())
 
 
 def test_a_timer_of_the_kernels_is_well_and_nobody_is_asked(kcore: Any) -> None:
@@ -199,7 +189,8 @@ def test_a_timer_that_is_not_armed_any_more_is_well(kcore: Any, what: str, place
         stack = struct.pack("<15Q", *words)
         guest = kcore({TEXT: b"text" * 64, MODULE + 56: stack, MODULE + 0x900: bytes(32)})
         assert (
-            timers.dangling(lambda: {armed.address: armed}, survey, ARCHITECTURES["x86_64"], guest) == found
+            timers.dangling(lambda: {armed.address: armed}, survey, ARCHITECTURES["x86_64"], guest, set())
+            == found
         )
 
 
@@ -207,7 +198,46 @@ def test_a_timer_that_was_there_before_is_well(kcore: Any) -> None:
     guest = kcore({TEXT: b"text" * 64})
     known = replace(SURVEY, unreachable=[MODULE + 64])
     armed = {MODULE + 64: Armed(MODULE + 64, None, "timer")}
-    assert timers.dangling(lambda: armed, known, ARCHITECTURES["x86_64"], guest) == []
+    assert timers.dangling(lambda: armed, known, ARCHITECTURES["x86_64"], guest, set()) == []
+
+
+@pytest.mark.parametrize(("stacks", "once"), [([(MODULE, MODULE + 0x4000)], True), ([], False)])
+def test_a_threads_timer_is_read_once(kcore: Any, stacks: list[tuple[int, int]], once: bool) -> None:
+    """Only on a stack that all guests of a template have is it the same thread's in the next one."""
+    armed = Armed(MODULE + 64, None, "timer", link=WHEEL + 8)
+    stack = struct.pack("<15Q", 0, 0, WHEEL + 8, 0, TICK, *[0] * 10)
+    survey, known = replace(SURVEY, stacks=stacks), set[int]()
+
+    def look() -> tuple[list[Armed], int]:
+        guest = kcore({TEXT: b"text" * 64, MODULE + 56: stack})
+        arch = ARCHITECTURES["x86_64"]
+        return timers.dangling(lambda: {armed.address: armed}, survey, arch, guest, known), guest.asked
+
+    assert look()[1] > 0
+    found, asked = look()
+    assert not found
+    assert (asked == 0) is once
+
+
+@pytest.mark.parametrize("caller", ["kernel_clone+0x9e/0x3e0", "dup_task_struct+0x5b/0x1a0"])
+def test_stacks_are_found(caller: str) -> None:
+    class Guest:
+        written: ClassVar[list[bytes]] = []
+
+        def read_file(self, path: str, _timeout: float) -> bytes:
+            if path.endswith("kptr_restrict"):
+                return b"0\n"
+            return (
+                f"0x00000000a0000000-0x00000000a0005000   20480 {caller} pages=4 vmalloc N0=4\n"
+                "0x00000000b0000000-0x00000000b0005000   20480 load_module+0x1/0x2 pages=4 vmalloc\n"
+            ).encode()
+
+        def write_file(self, _path: str, pieces: list[tuple[int, bytes]], _timeout: float) -> None:
+            self.written.append(pieces[0][1])
+
+    guest: Any = Guest()
+    assert timers._stacks(guest) == [(0xA0000000, 0xA0005000)]
+    assert guest.written == [b"1\n", b"0\n"]  # as it was
 
 
 def test_where_a_kernel_has_them_is_kept() -> None:

@@ -18,16 +18,18 @@ from lab.errors import AgentError, BootFailed, GuestHung, GuestLost, HostError
 from lab.guest import percpu, pointers, qemu, timers
 from lab.guest.agent import Agent
 from lab.guest.patience import Patience, run_delay
-from lab.guest.ram import CannotLook, private_memory
+from lab.guest.ram import CannotLook, mappings, private_memory
 from lab.guest.symbols import Module, Symbols, parse_modules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from lab.guest.answers import Hello
     from lab.guest.argv import BootSpec, Role
     from lab.guest.console import Console
     from lab.guest.names import Names
+    from lab.guest.ram import PrivateMemory
 
 # A kernel that boots under TCG on a busy host takes its time; a dead one is noticed at once all the same.
 BOOT_SECONDS = 120.0
@@ -64,6 +66,7 @@ class Guest:
         self.names: Names | None = None  # before the modules came that it was made with
         self.timers: timers.Survey | None = None  # of its template, whose memory is the file `ram`
         self.ram: Path | None = None
+        self._mapped: list[tuple[int, int, int]] | None = None  # where, once that was asked
         self.sections: Sequence[pointers.Section] = ()  # of the modules that it was made with
         self.changed: Sequence[int] = ()  # pages of `ram` that were written to since the first of them came
         self.agent = Agent(self, spec.arch, process.life)
@@ -228,12 +231,22 @@ class Guest:
         except (OSError, ValueError):
             return module
 
+    def _memory(self, ram: Path) -> AbstractContextManager[PrivateMemory]:
+        """Give a view of its memory, which stays where it is mapped; raises CannotLook."""
+        if self._mapped is None:
+            try:
+                self._mapped = mappings(self.pid, ram)
+            except OSError as error:
+                raise CannotLook(f"QEMU's memory cannot be looked at: {error}") from error
+        return private_memory(self.pid, ram, self._mapped)
+
     def armed(self) -> dict[int, timers.Armed] | None:
         """Return the timers that are armed, by address; None where nobody can tell."""
         if self.timers is None or self.ram is None:
             return None
         try:
-            return timers.armed(self.timers, self._spec.arch, self.pid, self.ram)
+            with self._memory(self.ram) as memory:
+                return timers.armed(self.timers, self._spec.arch, memory)
         except CannotLook:
             return None
 
@@ -243,7 +256,7 @@ class Guest:
         if found is None or self.ram is None or not found.per_cpu:
             return None
         try:
-            with private_memory(self.pid, self.ram) as memory:
+            with self._memory(self.ram) as memory:
                 return percpu.in_use(found.per_cpu, self._spec.arch, memory, found.offset)
         except CannotLook:
             return None
@@ -268,7 +281,7 @@ class Guest:
             return []
         data, changed = (found.static, found.stale), None if all_pages else self.changed
         try:
-            with private_memory(self.pid, self.ram) as memory:
+            with self._memory(self.ram) as memory:
                 return pointers.find(memory, self._spec.arch, data, found.offset, changed, sections)
         except CannotLook:
             return []

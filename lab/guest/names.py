@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 _MEMORY = "memory"
 _THREADS = "kernel threads"
-# The beginning of /proc/PID/stat: proc_pid_stat(5). Who is known already has a number alone.
-_THREAD = re.compile(
-    r"(?P<pid>\d+)(?: \((?P<name>.*)\) (?P<state>\w) (?:-?\d+ ){5}(?P<flags>\d+))?", re.DOTALL
-)
+# The beginning of /proc/PID/stat, proc_pid_stat(5), of a child of kthreadd's: a thread of the kernel, or a
+# program that it has started.
+_THREAD = re.compile(r"(?P<pid>\d+) \((?P<name>.*)\) (?P<state>\w) 2 (?:-?\d+ ){4}(?P<flags>\d+)", re.DOTALL)
 _EXITING = 0x4  # PF_EXITING of include/linux/sched.h
 _KERNEL_THREAD = 0x0020_0000  # PF_KTHREAD
 # The kernel's own, which come and go: workers of all queues (a queue's rescuer is its owner's: kworker/R-x
@@ -112,9 +111,9 @@ class Names:
         earlier = {match["pid"] for match in _threads(before.places[_THREADS])}
         found = []
         for match in _threads(self.places[_THREADS]):
-            name, flags = match["name"], int(match["flags"] or 0)
+            name, flags = match["name"], int(match["flags"])
             ends = flags & _EXITING or match["state"] in ("X", "Z")
-            if name is not None and match["pid"] not in earlier and not ends and not _COME_AND_GO.match(name):
+            if match["pid"] not in earlier and not ends and not _COME_AND_GO.match(name):
                 found.append(Thread(int(match["pid"]), name, not flags & _KERNEL_THREAD))
         return found
 

@@ -211,14 +211,19 @@ class PrivateMemory:
 
 
 @contextlib.contextmanager
-def private_memory(pid: int, path: Path) -> Iterator[PrivateMemory]:
-    """Give a QEMU's own view of a RAM file that it maps; raises CannotLook."""
+def private_memory(
+    pid: int, path: Path, mapped: list[tuple[int, int, int]] | None = None
+) -> Iterator[PrivateMemory]:
+    """Give a QEMU's own view of a RAM file that it maps; raises CannotLook.
+
+    `mapped` is what mappings() said of it before, for who looks often.
+    """
     try:
         with (
             Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory,
             Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pages,
         ):
-            yield PrivateMemory(memory, pages, mappings(pid, path))
+            yield PrivateMemory(memory, pages, mappings(pid, path) if mapped is None else mapped)
     except OSError as error:
         raise CannotLook(f"QEMU's memory cannot be looked at: {error}") from error
 

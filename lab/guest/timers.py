@@ -9,7 +9,8 @@ struct hrtimer begins with its node; where its function is, the kernel's own sho
 
 A timer whose function is in the kernel's text is well, of any other it is looked whether there is code.
 The memory of modules and stacks is mapped page by page, where nobody can follow from outside; what is there
-is read by the guest itself, from /proc/kcore, unless it was there when the template was made.
+is read by the guest itself, from /proc/kcore, unless it was there when the template was made. Of a stack that
+was there then, where a thread sleeps with a timeout time and again, each timer is read once for a target.
 """
 
 from __future__ import annotations
@@ -44,6 +45,12 @@ _CODE = 16  # bytes of a function that are looked at
 _NO_CODE = b"\0\xcc"  # where one was: nothing, or what the kernel fills freed memory for code with
 _MOST = 4000  # timers: more are no lists
 _WORK = "delayed_work_timer_fn"
+_POINTERS = "/proc/sys/kernel/kptr_restrict"  # 1: whoever may, sees addresses in /proc/vmallocinfo
+_STACK = re.compile(
+    r"^0x([0-9a-f]+)-0x([0-9a-f]+)\s+\d+ "  # made by one of these: it depends on what was inlined
+    r"(?:alloc_thread_stack_node|dup_task_struct|copy_process|fork_idle|kernel_clone)\+",
+    re.MULTILINE,
+)
 _SYMBOLS = ("timer_bases", "hrtimer_bases", "__per_cpu_offset", "_stext", "_etext", _WORK)
 
 
@@ -78,6 +85,11 @@ class Survey:
     static: list[Static] = field(default_factory=list)  # its data: see lab.guest.pointers
     stale: list[Static] = field(default_factory=list)  # what of it is not to be looked at
     per_cpu: list[int] = field(default_factory=list)  # variables: see lab.guest.percpu
+    stacks: list[tuple[int, int]] = field(default_factory=list)  # from, to: of threads that were there
+
+    def on_stack(self, address: int) -> bool:
+        """Tell whether something lies on the stack of a thread that came with the template."""
+        return any(start <= address < end for start, end in self.stacks)
 
     def offset(self, address: int, size: int) -> int | None:
         """Return where in the file of the guest's memory something is; None where nobody can tell."""
@@ -107,6 +119,7 @@ def unpacked(found: Mapping[str, Any]) -> Survey | None:
         [Static(*each) for each in found["static"]],
         [Static(*each) for each in found["stale"]],
         list(found["per_cpu"]),
+        [(start, end) for start, end in found["stacks"]],
     )
 
 
@@ -134,6 +147,7 @@ def survey(agent: Agent, arch: Architecture, cpus: int) -> Survey | None:
         symbols = _symbols(kallsyms)
         parts = _parts(_kcore(agent, arch, [(0, _HEADERS)])[0])
         memory = _memory(agent.read_file("/proc/iomem", KALLSYMS_SECONDS).decode())
+        stacks = _stacks(agent)
     except (OSError, ValueError):
         return None
     if symbols is None or not parts:
@@ -158,7 +172,16 @@ def survey(agent: Agent, arch: Architecture, cpus: int) -> Survey | None:
     found = Survey(bases, linear, mapped, (values["_stext"], values["_etext"]), values[_WORK], memory)
     static, stale = pointers.static_data(kallsyms, of_cpus)
     there = [each for each in static if found.offset(each.address, each.size) is not None]
-    return replace(found, static=there, stale=stale, per_cpu=percpu.variables(kallsyms))
+    return replace(found, static=there, stale=stale, per_cpu=percpu.variables(kallsyms), stacks=stacks)
+
+
+def _stacks(agent: Agent) -> list[tuple[int, int]]:
+    """Return from where to where the stacks of threads are that are mapped page by page."""
+    restricted = agent.read_file(_POINTERS, KALLSYMS_SECONDS)
+    agent.write_file(_POINTERS, [(0, b"1\n")], KALLSYMS_SECONDS)
+    areas = agent.read_file("/proc/vmallocinfo", KALLSYMS_SECONDS).decode()
+    agent.write_file(_POINTERS, [(0, restricted)], KALLSYMS_SECONDS)
+    return [(int(match[1], 16), int(match[2], 16)) for match in _STACK.finditer(areas)]
 
 
 def _inside(part: tuple[int, int, int, int], address: int) -> bool:
@@ -253,13 +276,12 @@ def calibrated(found: Survey, arch: Architecture, pid: int, ram: Path) -> Survey
 # --- of a guest ----------------------------------------------------------------------------------------
 
 
-def armed(found: Survey, arch: Architecture, pid: int, ram: Path) -> dict[int, Armed]:
-    """Return the timers that are armed in a guest, by address. `ram` is the file of its template's memory.
+def armed(found: Survey, arch: Architecture, memory: PrivateMemory) -> dict[int, Armed]:
+    """Return the timers that are armed in a guest, by address.
 
     Raises lab.guest.ram.CannotLook where this host does not let a process look into QEMU's memory.
     """
-    with private_memory(pid, ram) as memory:
-        return _Walk(found, arch, memory).all()
+    return _Walk(found, arch, memory).all()
 
 
 class _Walk:
@@ -335,25 +357,34 @@ class _Walk:
 
 
 def dangling(
-    look: Callable[[], Mapping[int, Armed] | None], found: Survey, arch: Architecture, agent: Agent
+    look: Callable[[], Mapping[int, Armed] | None],
+    found: Survey,
+    arch: Architecture,
+    agent: Agent,
+    known: set[int],
 ) -> list[Armed]:
     """Return the timers whose function is not there any more.
 
-    `look` gives those that are armed. Asks the guest only where something looks wrong, and then again: a
-    thread's timer lies on its stack, where something else is as soon as it has woken.
+    `look` gives those that are armed. `known` are addresses of timers on a thread's stack that were read and
+    are well, in this guest or another one of its template; more of them are put there. Asks the guest only
+    where something looks wrong, and then again: a thread's timer lies on its stack, where something else is
+    as soon as it has woken.
     """
     gone: dict[int, Armed] = {}
     for tries in range(_LOOKS):
         timers = look() or {}
         doubtful = [
-            each for each in timers.values() if not _fine(each, found) and (not tries or each.address in gone)
+            each
+            for each in not_the_kernels(timers, found, known).values()
+            if not tries or each.address in gone
         ]
         if not doubtful:
             return []
         reader = _Reader(found, arch, agent)
         read = reader.timers([each for each in doubtful if each.function is None])
+        known |= {each.address for each in read if _fine(each, found) and found.on_stack(each.address)}
         seen = [*(each for each in doubtful if each.function is not None), *read]
-        calls = [each for each in seen if each.function is not None]
+        calls = [each for each in seen if each.function is not None and not _is_text(each.function, found)]
         codes = reader.memory([each.function or 0 for each in calls], _CODE)
         gone = {each.address: each for each in seen if each.function is None}
         gone |= {
@@ -363,9 +394,14 @@ def dangling(
     return [each for each in gone.values() if each.address in still]
 
 
+def not_the_kernels(timers: Mapping[int, Armed], found: Survey, known: set[int]) -> dict[int, Armed]:
+    """Leave out the timers that are well, as dangling() sees it without asking the guest."""
+    return {at: each for at, each in timers.items() if not (_fine(each, found) or at in known)}
+
+
 def named(timers: Mapping[int, Armed], found: Survey, arch: Architecture, agent: Agent) -> dict[int, Armed]:
     """Return what timers will call, by address, those that only the guest can read among them."""
-    unknown = [each for each in timers.values() if each.function is None and not _fine(each, found)]
+    unknown = [each for each in timers.values() if each.function is None]
     if not unknown:
         return dict(timers)
     read = _Reader(found, arch, agent).timers(unknown, still=False)
@@ -437,4 +473,14 @@ class _Reader:
         return read
 
 
-__all__ = ["Armed", "Survey", "armed", "calibrated", "dangling", "named", "survey", "unpacked"]
+__all__ = [
+    "Armed",
+    "Survey",
+    "armed",
+    "calibrated",
+    "dangling",
+    "named",
+    "not_the_kernels",
+    "survey",
+    "unpacked",
+]

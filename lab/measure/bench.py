@@ -22,6 +22,7 @@ from lab.measure.figures import (
     COSTS,
     IN_PLACE,
     SAME,
+    UNWATCHED,
     Report,
     Row,
     figure,
@@ -53,6 +54,7 @@ _COLD = 3  # boots, each of some seconds
 _SETTLE_SECONDS = 0.5  # until what one mode does ahead, behind its scenarios, is done
 _SHIFT_SECONDS = 3.0
 _SHIFTS = 3  # of each mode and number of workers
+_REUSED = (IN_PLACE, UNWATCHED)
 _WARM = 3  # guests of a mode before it is measured
 _BUSY = "others use them too, and CPU time and blocks say more than wall time and rates"
 
@@ -78,6 +80,7 @@ def modes(settings: Settings, *, stock: bool) -> dict[str, tuple[Settings, Wishe
         COLD: (without, replace(WISHES, cold=True, in_place=False)),
         CLONE: (without, replace(WISHES, in_place=False)),
         IN_PLACE: (settings, WISHES),
+        UNWATCHED: (settings, replace(WISHES, watched=False)),
     }
 
 
@@ -172,7 +175,7 @@ class _Bench:
             with self._progress.task(f"{self._target}: {name}: the first guests"):
                 stand.ready(subject)
                 lives = [stand.sample(subject).life for _ in range(0 if name == COLD else _WARM)]
-            if name == IN_PLACE and max(lives) == 1:
+            if name in _REUSED and max(lives) == 1:
                 self._left_out[name] = stand.why_clones()
         for name in self._left_out:
             stands.pop(name).lab.close()
@@ -227,7 +230,7 @@ def costs(mode: str, samples: Sequence[Sample]) -> dict[str, Figure]:
 
     In place, one whose QEMU was renewed was a clone, and does not count. Raises HostError when all were.
     """
-    counted = [sample for sample in samples if mode != IN_PLACE or sample.life > 1]
+    counted = [sample for sample in samples if mode not in _REUSED or sample.life > 1]
     if not counted:
         raise HostError(
             f"none of {len(samples)} guests was restored in place", hint="`lab doctor` may say why"
@@ -238,5 +241,5 @@ def costs(mode: str, samples: Sequence[Sample]) -> dict[str, Figure]:
 def check(mode: str, shifts: Sequence[Shift]) -> None:
     """Raise HostError where workers were not in the mode that is measured."""
     scenarios, in_place = sum(shift.scenarios for shift in shifts), sum(shift.in_place for shift in shifts)
-    if mode == IN_PLACE and in_place < 0.9 * scenarios:
+    if mode in _REUSED and in_place < 0.9 * scenarios:
         raise HostError(f"only {in_place} of {scenarios} guests of the workers were restored in place")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 COLD, CLONE, IN_PLACE = "cold", "clone", "in place"
+UNWATCHED = "unwatched"  # in place, and it is not looked what modules leave behind: what that costs
 SAME, ANOTHER = "the same", "others"  # which scenarios: one over and over, or one after the other of a file
 # What one scenario costs, less is better: name -> how it is headed.
 COSTS: Mapping[str, str] = {

@@ -87,7 +87,7 @@ class Lab:
         self._notes: dict[str, None] = {}  # in order, each once
         # Without findings so far; ids are unique in a file only.
         self._passed: defaultdict[tuple[Target, str], dict[Path, Scenario]] = defaultdict(dict)
-        self._watches: defaultdict[Target, Watch] = defaultdict(Watch)
+        self._watches: defaultdict[Target, Watch] = defaultdict(lambda: Watch(off=not wishes.watched))
         self._readying = 0.0  # seconds that the last ready() took
         self.doubts: list[str] = []  # verdicts of this run that do not stand
         self.left_over = False  # whether a guest in place had something of the one before it

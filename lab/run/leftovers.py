@@ -145,15 +145,18 @@ def grown(before_kib: int, now_kib: int, *, narrow: bool) -> list[Finding]:
     ]
 
 
-def still_armed(guest: Guest, before: Mapping[int, Armed], images: Mapping[str, bytes]) -> list[Finding]:
+def still_armed(
+    guest: Guest, before: Mapping[int, Armed], images: Mapping[str, bytes], known: set[int]
+) -> list[Finding]:
     """Return a finding for each timer whose function has gone with its module.
 
     `before` are the timers as they were while the module was there, where somebody looked: what they call.
+    `known` is for lab.guest.timers.dangling().
     """
     if guest.timers is None:
         return []
     try:
-        gone = timers.dangling(guest.armed, guest.timers, guest.agent.arch, guest.agent)
+        gone = timers.dangling(guest.armed, guest.timers, guest.agent.arch, guest.agent, known)
     except (OSError, AgentError):  # this kernel does not let its memory be read, or who reads it has died
         return []
     found = []

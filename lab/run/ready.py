@@ -68,6 +68,7 @@ class Wishes:
     journal: Path | None = None  # where each scenario is written down, see lab.run.journal
     run: str = ""  # the id of the run
     linger: float = 0.0  # seconds that a guest lives on after its scenario
+    watched: bool = True  # what modules leave behind is looked for; only `lab bench` does without
     leaks: bool = False  # scenarios are made again and again, see lab.run.growth
 
 

@@ -21,7 +21,7 @@ from lab.language.meant import TAINTS
 from lab.run import leftovers, unclean
 from lab.run.record import Finding, Identity, Place, Record, Seconds, Verdict
 from lab.run.session import LeakedReference, Session, StepFailed
-from lab.run.watched import Watch, Watched
+from lab.run.watched import Unwatched, Watch, Watched
 from lab.verbs import table
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ class Trial:
         self.session = session(self.ready, self.guest, self.scenario.uapi, seed=self.seed, images=self.images)
         if self.scenario.expect_verdict == "hung":
             self.session.patience *= _MEANT_TO_HANG
-        self.watched = Watched(self.scenario, self.guest, self.session, self.images, self.watch)
+        watched = Unwatched if self.watch.off else Watched
+        self.watched = watched(self.scenario, self.guest, self.session, self.images, self.watch)
 
     def go(self) -> None:
         """Do the steps and the health check; afterwards `findings` says it all."""

@@ -37,8 +37,10 @@ _PAUSE = 0.003  # between two looks at it
 class Watch:
     """What was looked at already, by one process for one target."""
 
+    off: bool = False  # whether nothing is to be looked at
     everywhere: set[object] = field(default_factory=set)  # lists of modules
     counted: set[tuple[object, str]] = field(default_factory=set)  # and nodes that keep them
+    asleep: set[int] = field(default_factory=set)  # timers of threads that were read
 
 
 class Watched:
@@ -105,7 +107,8 @@ class Watched:
         found += leftovers.still_running(self._threads(before, now))
         if not (found or self._left or self._told):
             self._watch.everywhere.add(self._key)
-        if hello is not None and MEMORY not in meant:
+        # A kernel that has just booted takes memory for itself for a while.
+        if self._guest.restored and hello is not None and MEMORY not in meant:
             found += leftovers.grown(hello.free_kib, now.free_kib, narrow=self._scenario.narrow)
         return found
 
@@ -160,7 +163,7 @@ class Watched:
                 self._where[section.module].append(section)
         if len(self._session.loaded) < self._there:
             self._left += leftovers.still_armed(
-                self._guest, self._armed, self._images
+                self._guest, self._armed, self._images, self._watch.asleep
             ) or leftovers.left_to_chance(self._guest, gone, self._armed, self._images)
         if where:
             there = [section for sections in self._where.values() for section in sections]
@@ -172,7 +175,10 @@ class Watched:
     def _learn(self, armed: Mapping[int, Armed]) -> None:
         """Note what timers will call while the modules are there, that have their names then."""
         guest, session = self._guest, self._session
-        if guest.timers is None or armed.keys() <= self._armed.keys():
+        if guest.timers is None:
+            return
+        armed = timers.not_the_kernels(armed, guest.timers, self._watch.asleep)
+        if armed.keys() <= self._armed.keys():
             return
         if session.loaded != self._learned:
             guest.learn_modules(session.patience)
@@ -187,4 +193,17 @@ class Watched:
         return any(not isinstance(name, Fixed) or name.value not in self.tested for name in unloads)
 
 
-__all__ = ["Watch", "Watched"]
+class Unwatched(Watched):
+    """Modules that nobody looks after: what watching costs is what this one does not."""
+
+    tested = ()
+
+    def begun(self) -> None:
+        """Take note of nothing."""
+
+    def after(self, step: Step, outcome: object) -> list[Finding]:  # noqa: ARG002 - as the other one
+        """Find nothing."""
+        return []
+
+
+__all__ = ["Unwatched", "Watch", "Watched"]
