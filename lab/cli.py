@@ -43,10 +43,11 @@ main.add_command(new)
 def kernels(*, refresh: bool, arch: Sequence[str]) -> None:
     """List the kernels on offer, where they come from and what of them is cached."""
     from lab.kernels import catalogue  # noqa: PLC0415 - as above
+    from lab.kernels.debian import offers  # noqa: PLC0415 - as above
 
     settings, cache, progress = opened()
     names = catalogue.arch_names(arch)
-    found = catalogue.load(settings, cache, progress, refresh=refresh, arches=names)
+    found = offers.load(settings, cache, progress, refresh=refresh, arches=names)
     rows = [
         (
             kernel.line,
@@ -56,7 +57,7 @@ def kernels(*, refresh: bool, arch: Sequence[str]) -> None:
             kernel.release,
             kernel.compiler,
             kernel.origin,
-            ("cached" if catalogue.is_cached(kernel, cache) else "") if kernel.buildable else "no headers",
+            ("cached" if offers.is_cached(kernel, cache) else "") if kernel.buildable else "no headers",
         )
         for kernel in found.kernels
     ]

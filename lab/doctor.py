@@ -255,8 +255,8 @@ def _setting_values(settings: Settings) -> Iterator[Diagnosis]:
 
 def _suites(settings: Settings, cache: Cache) -> Iterator[Diagnosis]:
     """Ask each suite's signed list."""
-    from lab.kernels import debian_archive as archive  # noqa: PLC0415 - only where the network is asked
-    from lab.kernels.debian_fetch import Fetcher  # noqa: PLC0415 - the same
+    from lab.kernels.debian import archive  # noqa: PLC0415 - only where the network is asked
+    from lab.kernels.debian.fetch import Fetcher  # noqa: PLC0415 - the same
 
     certificates = archive.keys()
     with Fetcher(settings, cache) as fetcher:

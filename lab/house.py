@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.kernels.debian_source import Debian
+from lab.kernels.debian.source import Debian
 from lab.kernels.tree import Tree, Trees
 from lab.parts import part
 from lab.run.ready import Wishes

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab.errors import FetchError
-from lab.kernels import debian_unpack
 from lab.kernels.beneath import Beneath, LeadsOut
-from lab.kernels.debian_unpack import unpack, unpack_source
+from lab.kernels.debian import unpack as debian_unpack
+from lab.kernels.debian.unpack import unpack, unpack_source
 
 Made = tuple[str, str, bytes | str]  # what it is, its name, its content or target
 

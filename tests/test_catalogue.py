@@ -149,7 +149,8 @@ def test_a_line_is_its_newest_kernel_that_can_be_built_for(rows: list[tuple[int,
 
 def test_a_warm_run_does_not_pay_for_the_archive() -> None:
     text = """
-import sys, lab.kernels.catalogue, lab.kernels.debian, lab.kernels.roots, lab.store.cache, lab.settings
+import sys, lab.kernels.catalogue, lab.kernels.debian.packages, lab.kernels.debian.offers
+import lab.kernels.roots, lab.store.cache, lab.settings
 print(sorted({"httpx", "debian", "rich", "pysequoia", "yaml"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", text], cwd=Path(__file__).parents[1], check=True, stdout=-1)

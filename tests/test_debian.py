@@ -16,12 +16,12 @@ from pysequoia import Tsk
 from tiny_archive import TinyArchive, deb, serve
 
 from lab.errors import FetchError, HashMismatch, HostError, LabError, SignatureError, UsageError
-from lab.kernels import catalogue, debian_fetch
-from lab.kernels import debian_archive as archive
-from lab.kernels.debian import fetch_headers, fetch_kernel
-from lab.kernels.debian_fetch import Fetcher, Item
-from lab.kernels.debian_resolve import Resolver
-from lab.kernels.debian_unpack import unpack
+from lab.kernels.debian import archive, offers
+from lab.kernels.debian import fetch as debian_fetch
+from lab.kernels.debian.fetch import Fetcher, Item
+from lab.kernels.debian.packages import fetch_headers, fetch_kernel
+from lab.kernels.debian.resolve import Resolver
+from lab.kernels.debian.unpack import unpack
 from lab.kernels.roots import root
 from lab.progress import Progress
 from lab.settings import load
@@ -30,6 +30,8 @@ from lab.store.cache import Cache
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from lab.kernels.catalogue import Catalogue
 
 SUITES = """
 suites:
@@ -134,7 +136,7 @@ def test_an_index_that_is_not_the_signed_one_is_refused(tiny: TinyArchive, cache
     tiny.publish("trixie")
     tiny.files["debian/dists/trixie/main/binary-amd64/Packages.xz"] += b" "
     with pytest.raises(HashMismatch, match=r"Packages\.xz"):
-        catalogue.load(tiny.settings(cache.root), cache, QUIET)
+        offers.load(tiny.settings(cache.root), cache, QUIET)
 
 
 def fetch(tiny: TinyArchive, cache: Cache, path: str, data: bytes) -> Path:
@@ -335,7 +337,7 @@ def stocked(tiny: TinyArchive) -> TinyArchive:
 
 def test_kernels_are_found_and_kept(stocked: TinyArchive, cache: Cache) -> None:
     settings = stocked.settings(cache.root)
-    found = catalogue.load(settings, cache, QUIET)
+    found = offers.load(settings, cache, QUIET)
     assert [(kernel.version, kernel.buildable) for kernel in found.kernels] == [
         ("7.2.1", True),
         ("6.12.100", False),
@@ -345,9 +347,9 @@ def test_kernels_are_found_and_kept(stocked: TinyArchive, cache: Cache) -> None:
     assert found.kernels[2].compiler == "gcc-14"
     assert found.kernels[2].origin == "debian trixie"
     asked = len(stocked.asked)
-    assert catalogue.load(settings, cache, QUIET) == found
+    assert offers.load(settings, cache, QUIET) == found
     assert len(stocked.asked) == asked
-    catalogue.load(settings, cache, QUIET, refresh=True)
+    offers.load(settings, cache, QUIET, refresh=True)
     assert not any("Packages" in path for path, _ in stocked.asked[asked:])  # nothing in it had changed
 
 
@@ -355,27 +357,27 @@ def test_kernels_are_found_and_kept(stocked: TinyArchive, cache: Cache) -> None:
 def test_a_mirror_that_is_gone_is_not_needed_where_all_is_there(
     stocked: TinyArchive, cache: Cache, offline: str
 ) -> None:
-    found = catalogue.load(stocked.settings(cache.root), cache, QUIET)
+    found = offers.load(stocked.settings(cache.root), cache, QUIET)
     gone = {"CHANLAB_DEBIAN_MIRROR": "http://127.0.0.1:9/debian", "CHANLAB_OFFLINE": offline}
-    assert catalogue.load(stocked.settings(cache.root, **gone), cache, QUIET).kernels == found.kernels
+    assert offers.load(stocked.settings(cache.root, **gone), cache, QUIET).kernels == found.kernels
 
 
 def test_another_mirror_is_asked_at_once(stocked: TinyArchive, cache: Cache) -> None:
     settings = stocked.settings(cache.root)
-    catalogue.load(settings, cache, QUIET)
+    offers.load(settings, cache, QUIET)
     asked = len(stocked.asked)
     changed = replace(settings, debian_mirror=f"{settings.debian_mirror}/")
-    catalogue.load(changed, cache, QUIET)
+    offers.load(changed, cache, QUIET)
     assert len(stocked.asked) > asked
 
 
 def test_runs_that_begin_at_once_ask_once(stocked: TinyArchive, cache: Cache) -> None:
     settings, together = stocked.settings(cache.root), threading.Barrier(3)
 
-    def load() -> catalogue.Catalogue:
+    def load() -> Catalogue:
         own = cache.another()  # as another process has it
         together.wait()
-        return catalogue.load(settings, own, QUIET)
+        return offers.load(settings, own, QUIET)
 
     with ThreadPoolExecutor(3) as pool:
         found = [future.result() for future in [pool.submit(load) for _ in range(3)]]
@@ -386,7 +388,7 @@ def test_runs_that_begin_at_once_ask_once(stocked: TinyArchive, cache: Cache) ->
 
 def test_a_stale_suite_is_left_out_and_said(stocked: TinyArchive, cache: Cache) -> None:
     stocked.publish("sid", until=datetime.now(UTC) - timedelta(days=3))
-    found = catalogue.load(stocked.settings(cache.root), cache, QUIET)
+    found = offers.load(stocked.settings(cache.root), cache, QUIET)
     assert found.lines() == ["6.12"]
     assert "nothing is taken from sid" in found.notes[0]
 
@@ -395,27 +397,27 @@ def test_an_old_list_is_used_when_there_is_no_network(
     stocked: TinyArchive, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = stocked.settings(cache.root, CHANLAB_INDEX_HOURS="0")
-    found = catalogue.load(settings, cache, QUIET)
+    found = offers.load(settings, cache, QUIET)
     stocked.trouble = {
         f"debian/dists/{suite}/InRelease": ["500"] * 99 for suite in ("trixie", "bullseye", "sid")
     }
     said: list[str] = []
     progress = Progress(quiet=True)
     monkeypatch.setattr(progress, "note", said.append)
-    assert catalogue.load(settings, cache, progress) == found
+    assert offers.load(settings, cache, progress) == found
     assert "could not be renewed" in said[0]
 
 
 def test_a_forged_list_is_never_replaced_by_an_old_one(stocked: TinyArchive, cache: Cache) -> None:
     settings = stocked.settings(cache.root, CHANLAB_INDEX_HOURS="0")
-    catalogue.load(settings, cache, QUIET)
+    offers.load(settings, cache, QUIET)
     stocked.publish("trixie", key=Tsk.generate(user_id="somebody else"))
     with pytest.raises(SignatureError):
-        catalogue.load(settings, cache, QUIET)
+        offers.load(settings, cache, QUIET)
 
 
 def test_collecting_fetches_nothing(stocked: TinyArchive, cache: Cache) -> None:
-    found = catalogue.load(stocked.settings(cache.root), cache, QUIET, fetch=False)
+    found = offers.load(stocked.settings(cache.root), cache, QUIET, fetch=False)
     assert stocked.asked == []
     assert str(found.select(["6.12"], ["x86_64"], ["stock"])[0]) == "6.12-x86_64"
     assert str(found.select(["6.12.7"], ["x86_64"], ["stock"])[0]) == "6.12.7-x86_64"
@@ -423,7 +425,7 @@ def test_collecting_fetches_nothing(stocked: TinyArchive, cache: Cache) -> None:
 
 def test_a_kernel_is_unpacked(stocked: TinyArchive, cache: Cache) -> None:
     settings = stocked.settings(cache.root)
-    kernel = catalogue.load(settings, cache, QUIET).select(["6.12"], ["x86_64"], ["stock"])[0].kernel
+    kernel = offers.load(settings, cache, QUIET).select(["6.12"], ["x86_64"], ["stock"])[0].kernel
     files = fetch_kernel(kernel, settings, cache, QUIET)
     assert files.image.read_bytes() == b"image"
     assert files.config.read_text() == "CONFIG_SMP=y\n"
@@ -441,14 +443,14 @@ def test_a_kernel_is_unpacked(stocked: TinyArchive, cache: Cache) -> None:
 
 def test_a_kernel_without_headers_says_so(stocked: TinyArchive, cache: Cache) -> None:
     settings = stocked.settings(cache.root)
-    kernel = catalogue.load(settings, cache, QUIET).select(["6.12.100"], ["x86_64"], ["stock"])[0].kernel
+    kernel = offers.load(settings, cache, QUIET).select(["6.12.100"], ["x86_64"], ["stock"])[0].kernel
     with pytest.raises(LabError, match=r"no headers of kernel 6\.12\.100"):
         fetch_headers(kernel, settings, cache, QUIET)
 
 
 def test_a_package_that_left_the_mirror_tells_the_remedy(stocked: TinyArchive, cache: Cache) -> None:
     settings = stocked.settings(cache.root)
-    kernel = catalogue.load(settings, cache, QUIET).select(["6.12"], ["x86_64"], ["stock"])[0].kernel
+    kernel = offers.load(settings, cache, QUIET).select(["6.12"], ["x86_64"], ["stock"])[0].kernel
     del stocked.files["debian/pool/linux-image-6.12.40+deb13-amd64_6.12.40-1.deb"]
     with pytest.raises(debian_fetch.NotThere, match="does not have it") as error:
         fetch_kernel(kernel, settings, cache, QUIET)
@@ -459,7 +461,7 @@ def test_a_package_that_left_the_mirror_tells_the_remedy(stocked: TinyArchive, c
 def test_what_the_mirror_lists_and_does_not_have_is_passed_over(stocked: TinyArchive, cache: Cache) -> None:
     settings = stocked.settings(cache.root)
     del stocked.files["debian/pool/linux-image-6.12.40+deb13-amd64_6.12.40-1.deb"]
-    found = catalogue.load(settings, cache, QUIET)
+    found = offers.load(settings, cache, QUIET)
     assert any(re.match("passed over for x86_64, .*: 6.12.40-1$", note) for note in found.notes)
     assert all(kernel.version != "6.12.40" for kernel in found.kernels)
     assert found.select(["6.12.100"], ["x86_64"], ["stock"])

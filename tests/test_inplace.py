@@ -15,8 +15,10 @@ from test_debian import SUITES
 from tiny_archive import TinyArchive, serve
 
 from lab.errors import LabError
-from lab.kernels import catalogue, debian_fetch, inplace
-from lab.kernels.debian import fetch_headers
+from lab.kernels import inplace
+from lab.kernels.debian import fetch as debian_fetch
+from lab.kernels.debian import offers
+from lab.kernels.debian.packages import fetch_headers
 from lab.kernels.roots import root
 from lab.progress import Progress
 from lab.store.cache import Cache
@@ -109,7 +111,7 @@ def test_a_root_runs_in_place(tiny: TinyArchive, tmp_path: Path) -> None:
     assert root("gcc-14", settings, Cache(tmp_path / "cache"), QUIET) == made
     assert len(tiny.asked) == asked
 
-    kernel = catalogue.load(settings, cache, QUIET).select(["6.12"], ["x86_64"], ["stock"])[0].kernel
+    kernel = offers.load(settings, cache, QUIET).select(["6.12"], ["x86_64"], ["stock"])[0].kernel
     headers = fetch_headers(kernel, settings, cache, QUIET)
     assert (headers.kdir / "Makefile").read_text() == (
         f"include {headers.root}/usr/src/linux-headers-6.12.5+deb13-common/Makefile\n"

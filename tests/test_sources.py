@@ -10,9 +10,9 @@ import pytest
 from tiny_archive import TinyArchive, serve, tarball
 
 from lab.errors import FetchError, HashMismatch
-from lab.kernels import debian_fetch
-from lab.kernels.debian_sources import Source, fetch_source, find_source, source_version
-from lab.kernels.debian_unpack import unpack_source
+from lab.kernels.debian import fetch as debian_fetch
+from lab.kernels.debian.source_packages import Source, fetch_source, find_source, source_version
+from lab.kernels.debian.unpack import unpack_source
 from lab.progress import Progress
 from lab.store.cache import Cache
 

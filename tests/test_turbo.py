@@ -21,7 +21,8 @@ from lab import cli, doctor
 from lab.arch import ARM64, ARMHF, X86_64, Architecture, host
 from lab.errors import BuildFailed, CacheError, LabError, UsageError
 from lab.guest import qemu as guest_qemu
-from lab.kernels import debian_fetch, process, roots, turbo, turbo_build, turbo_wheel
+from lab.kernels import process, roots, turbo, turbo_build, turbo_wheel
+from lab.kernels.debian import fetch as debian_fetch
 from lab.kernels.roots import Root
 from lab.progress import Progress
 from lab.store.cache import Cache, file_digest

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 from pysequoia import SignatureMode, Tsk, sign
 
-from lab.kernels import catalogue, debian, debian_archive, roots
+from lab.kernels import roots
+from lab.kernels.debian import archive as debian_archive
+from lab.kernels.debian import offers, packages
 from lab.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -201,8 +203,8 @@ class TinyArchive:
         patch.setattr(debian_archive, "KEYS", keys)
         patch.setattr(debian_archive, "_HOST_KEYRINGS", ())
         patch.setattr(debian_archive, "DATA", data)
-        patch.setattr(catalogue, "DATA", data / "debian.yaml")
-        patch.setattr(debian, "DATA", data / "debian.yaml")
+        patch.setattr(offers, "DATA", data / "debian.yaml")
+        patch.setattr(packages, "DATA", data / "debian.yaml")
         patch.setattr(roots, "DATA", data / "roots.yaml")
 
 

@@ -24,8 +24,8 @@ from lab.store.cache import digest, file_digest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lab.kernels.debian_archive import Package
-    from lab.kernels.debian_fetch import Item
+    from lab.kernels.debian.archive import Package
+    from lab.kernels.debian.fetch import Item
     from lab.progress import Progress
     from lab.settings import Settings
     from lab.store.cache import Cache
@@ -206,9 +206,9 @@ def _resolve(
     progress: Progress,
 ) -> tuple[list[Package], Callable[[Path], None]]:
     """Return the packages of a root and what fetches and unpacks them into a directory."""
-    from lab.kernels import debian_archive as archive  # noqa: PLC0415 - a root that is there needs no archive
-    from lab.kernels.debian_fetch import Fetcher  # noqa: PLC0415 - the same
-    from lab.kernels.debian_resolve import Resolver  # noqa: PLC0415 - the same
+    from lab.kernels.debian import archive  # noqa: PLC0415 - a root that is there needs no archive
+    from lab.kernels.debian.fetch import Fetcher  # noqa: PLC0415 - the same
+    from lab.kernels.debian.resolve import Resolver  # noqa: PLC0415 - the same
 
     known = {suite.name: suite for suite in archive.suites()}
     certificates = archive.keys()
@@ -251,8 +251,8 @@ def fetch_packages(
 
     Raises HashMismatch, FetchError, CacheError.
     """
-    from lab.kernels.debian_fetch import Fetcher  # noqa: PLC0415 - only what is missing is fetched
-    from lab.kernels.debian_unpack import unpack  # noqa: PLC0415 - the same
+    from lab.kernels.debian.fetch import Fetcher  # noqa: PLC0415 - only what is missing is fetched
+    from lab.kernels.debian.unpack import unpack  # noqa: PLC0415 - the same
 
     def take(path: str) -> bool:
         cache.check_interrupt()  # asked for every file, and so often enough

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 from lab.arch import host
 from lab.errors import BuildFailed, CacheError, FetchError
 from lab.kernels import roots, turbo, turbo_wheel
-from lab.kernels.debian_fetch import Item
-from lab.kernels.debian_sources import Source, fetch_source, find_source, source_version
-from lab.kernels.debian_unpack import unpack_source
+from lab.kernels.debian.fetch import Item
+from lab.kernels.debian.source_packages import Source, fetch_source, find_source, source_version
+from lab.kernels.debian.unpack import unpack_source
 from lab.kernels.process import run
 from lab.kernels.toolchain import tool
 from lab.store.cache import digest, file_digest

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lab import abi
 from lab.arch import ARCHITECTURES
 from lab.errors import LabError
-from lab.kernels.catalogue import nominal
+from lab.kernels.debian.offers import nominal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -12,14 +12,14 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from lab.kernels.debian_fetch import Item
-from lab.kernels.debian_resolve import Resolver
+from lab.kernels.debian.fetch import Item
+from lab.kernels.debian.resolve import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lab.arch import Architecture
-    from lab.kernels.debian_archive import Index, Package
+    from lab.kernels.debian.archive import Index, Package
 
 _RELEASE = r"\d+\.\d+[.~]\S+"
 _COMPILER = re.compile(r"\b(gcc-\d+)(?:-x86|-arm|-s390|-for-host|\b)")

@@ -14,8 +14,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from lab.errors import FetchError
-from lab.kernels import debian_archive as archive
-from lab.kernels.debian_fetch import Fetcher, Item
+from lab.kernels.debian import archive
+from lab.kernels.debian.fetch import Fetcher, Item
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lab.arch import architecture, host
 from lab.errors import FetchError, LabError
 from lab.kernels import tables
-from lab.kernels.catalogue import DATA, entry_name, offer
-from lab.kernels.debian_kernels import Piece
+from lab.kernels.debian.kernels import Piece
+from lab.kernels.debian.offers import DATA, entry_name, offer
 from lab.kernels.model import Headers, KernelFiles
 from lab.kernels.modules_dep import write_modules_dep
 from lab.kernels.roots import bind_programs, fetch_packages, find_libraries
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from lab.kernels.debian_fetch import Item
+    from lab.kernels.debian.fetch import Item
     from lab.kernels.model import Kernel
     from lab.kernels.roots import Root
     from lab.progress import Progress

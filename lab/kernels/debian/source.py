@@ -27,42 +27,43 @@ class Debian:
         self, kernels: Sequence[str], arches: Sequence[str], flavours: Sequence[str], *, fetch: bool
     ) -> tuple[Target, ...]:
         """Return the targets that a user's words mean."""
-        from lab.kernels import catalogue  # noqa: PLC0415 - see above
+        from lab.kernels.catalogue import arch_names  # noqa: PLC0415 - see above
+        from lab.kernels.debian import offers  # noqa: PLC0415 - see above
 
-        names = catalogue.arch_names(arches)
-        found = catalogue.load(*self._have, fetch=fetch, arches=names)
+        names = arch_names(arches)
+        found = offers.load(*self._have, fetch=fetch, arches=names)
         return tuple(found.select(kernels, arches, flavours))
 
     def is_cached(self, kernel: Kernel) -> bool:
         """Tell whether a kernel and its headers are at hand."""
-        from lab.kernels import catalogue  # noqa: PLC0415 - see above
+        from lab.kernels.debian import offers  # noqa: PLC0415 - see above
 
-        return catalogue.is_cached(kernel, self._have[1])
+        return offers.is_cached(kernel, self._have[1])
 
     def download_bytes(self, kernel: Kernel) -> int:
         """Return how much has to be fetched, by the archive's own index."""
-        from lab.kernels import debian  # noqa: PLC0415 - see above
+        from lab.kernels.debian import packages  # noqa: PLC0415 - see above
 
         settings, cache, _ = self._have
-        return debian.download_size(kernel, settings, cache)
+        return packages.download_size(kernel, settings, cache)
 
     def kernel(self, kernel: Kernel) -> KernelFiles:
         """Return what a guest boots, fetched if need be."""
-        from lab.kernels import debian  # noqa: PLC0415 - see above
+        from lab.kernels.debian import packages  # noqa: PLC0415 - see above
 
-        return debian.fetch_kernel(kernel, *self._have)
+        return packages.fetch_kernel(kernel, *self._have)
 
     def all_modules(self, kernel: Kernel) -> Path:
         """Return lib/modules/V with what kernel() leaves out too, fetched if need be."""
-        from lab.kernels import debian  # noqa: PLC0415 - see above
+        from lab.kernels.debian import packages  # noqa: PLC0415 - see above
 
-        return debian.fetch_all_modules(kernel, *self._have)
+        return packages.fetch_all_modules(kernel, *self._have)
 
     def headers(self, kernel: Kernel) -> Headers:
         """Return what modules are built against, fetched if need be."""
-        from lab.kernels import debian  # noqa: PLC0415 - see above
+        from lab.kernels.debian import packages  # noqa: PLC0415 - see above
 
-        return debian.fetch_headers(kernel, *self._have)
+        return packages.fetch_headers(kernel, *self._have)
 
     def toolchain(self, kernel: Kernel, arch: Architecture | None = None) -> Root:
         """Return the root with the compiler that the kernel was built with."""

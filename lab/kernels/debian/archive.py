@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import FetchError, SignatureError
 from lab.kernels import tables
-from lab.kernels.debian_fetch import Item, NotThere, now
+from lab.kernels.debian.fetch import Item, NotThere, now
 from lab.parts import part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lab.kernels.debian_fetch import Fetcher
+    from lab.kernels.debian.fetch import Fetcher
     from lab.progress import Progress, Task
 
 DATA = part("kernels")

@@ -10,7 +10,7 @@ from lab.errors import FetchError
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from lab.kernels.debian_archive import Index, Package
+    from lab.kernels.debian.archive import Index, Package
 
 
 class Resolver:
