@@ -13,15 +13,16 @@ from lab import __version__
 from lab.arch import DEFAULT, architecture, host
 from lab.cli_modules import build, new
 from lab.commands import COLUMNS, opened, table, told
-from lab.errors import LabError
+from lab.errors import KernelNotOffered, LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from lab.doctor import Diagnosis
     from lab.progress import Progress
     from lab.run.results import Cell
     from lab.settings import Settings
+    from lab.store.cache import Cache
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -64,6 +65,20 @@ def kernels(*, refresh: bool, arch: Sequence[str]) -> None:
     table(("line", "version", "arch", "flavour", "release", "compiler", "from", ""), rows)
     for note in found.notes:
         click.echo(note)
+    _releases(settings, cache, {kernel.line for kernel in found.kernels})
+
+
+def _releases(settings: Settings, cache: Cache, there: Collection[str]) -> None:
+    """List what is built from source when it is named: the newest release of each other line."""
+    from lab.kernels.upstream import mirror  # noqa: PLC0415 - as above
+
+    try:
+        newest = mirror.lines(settings, cache)
+    except KernelNotOffered as error:
+        click.echo(f"{error.message}: {error.hint}")
+        return
+    others = {line: version for line, version in newest.items() if line not in there}
+    click.echo(f"built from source when named (--kernel 6.6): {' '.join(others.values()) or 'none'}")
 
 
 @main.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.kernels.debian.source import Debian
+from lab.kernels.offered import Offered
 from lab.kernels.tree import Tree, Trees
 from lab.parts import part
 from lab.run.ready import Wishes
@@ -21,4 +21,4 @@ SCENARIOS = HOUSE / "scenarios"
 COMPLAINTS = part("kernels") / "complaints.yaml"  # what kernels say that is one, or is none
 DOCS = HOUSE / "docs"
 # Those that nobody else has; a command line says the rest.
-WISHES = Wishes(seed=0, trees=TREES, agent=AGENT, source=Debian, complaints=COMPLAINTS)
+WISHES = Wishes(seed=0, trees=TREES, agent=AGENT, source=Offered(), complaints=COMPLAINTS)

@@ -37,6 +37,12 @@ SETTINGS: tuple[Setting, ...] = (
         "the host's apt sources, else beside the `debian` tree",
     ),
     Setting(
+        "CHANLAB_KERNEL_MIRROR",
+        "URL of a mirror of kernel.org's `pub/linux/kernel`: for releases that Debian does not have",
+        "none",
+    ),
+    Setting("CHANLAB_KERNEL_KEYS", "file with the OpenPGP keys that sign that mirror's lists", "none"),
+    Setting(
         "CHANLAB_CHECK_VALID_UNTIL",
         "0: accept a suite's signed list past its date, as of a mirror that is behind",
         "1",
@@ -69,6 +75,8 @@ class Settings:
     index_hours: float
     offline: bool
     jobs: int
+    kernel_mirror: str | None = None
+    kernel_keys: Path | None = None
     turbo: bool = True  # whether a QEMU that `lab turbo` built is used
     sources: tuple[tuple[str, str], ...] = ()  # setting name -> where its value comes from, for `lab doctor`
 
@@ -78,6 +86,8 @@ class Settings:
             "CHANLAB_CACHE": self.cache,
             "CHANLAB_DEBIAN_MIRROR": self.debian_mirror,
             "CHANLAB_DEBIAN_SECURITY_MIRROR": self.security_mirror,
+            "CHANLAB_KERNEL_MIRROR": self.kernel_mirror,
+            "CHANLAB_KERNEL_KEYS": self.kernel_keys,
             "CHANLAB_CHECK_VALID_UNTIL": int(self.check_valid_until),
             "CHANLAB_INDEX_HOURS": f"{self.index_hours:g}",
             "CHANLAB_OFFLINE": int(self.offline),
@@ -115,6 +125,7 @@ def load(
             "CHANLAB_DEBIAN_SECURITY_MIRROR", f"{debian}-security", "beside CHANLAB_DEBIAN_MIRROR"
         )
     qemu = given.text("CHANLAB_QEMU")
+    keys = given.text("CHANLAB_KERNEL_KEYS")
     jobs = given.number("CHANLAB_JOBS", 0)
     return Settings(
         cache=_directory(cache) if cache else _user_cache(),
@@ -126,6 +137,8 @@ def load(
         index_hours=given.number("CHANLAB_INDEX_HOURS", 24),
         offline=given.choice("CHANLAB_OFFLINE", ("0", "1")) == "1",
         jobs=int(jobs) or cpus(),
+        kernel_mirror=given.url("CHANLAB_KERNEL_MIRROR"),
+        kernel_keys=_directory(keys) if keys else None,
         turbo=given.choice("CHANLAB_TURBO", ("auto", "0")) == "auto",
         sources=tuple(given.sources.items()),
     )

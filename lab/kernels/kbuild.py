@@ -118,6 +118,7 @@ class Kbuild:
             str(self._headers.kdir),
             f"M={self._tree}",
             f"CC={compiler(self._toolchain, self._arch)}",
+            f"ARCH={self._arch.kernel}",
             f"CROSS_COMPILE={self._arch.gnu}-",
             # Undefined symbols are found here and held against the module that has them; as errors they
             # would keep modpost from making any module.

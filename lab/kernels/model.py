@@ -20,6 +20,7 @@ class Kernel:
     origin: str  # where it comes from, for people: 'debian trixie-security'
     compiler: str  # the package its distribution built it with: 'gcc-14'
     buildable: bool  # whether headers of exactly this build are on offer
+    ask: tuple[str, ...] = ()  # the options that ask for it, where --kernel with its name does not
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,13 @@ class Root:
         for name, place in (("PERL5LIB", "perl-base"), ("QEMU_MODULE_DIR", "qemu")):
             for found in self.path.glob(f"usr/lib/*/{place}"):
                 environment[name] = str(found)
+        for name, path in (
+            ("BISON_PKGDATADIR", "share/bison"),
+            ("M4", "bin/m4"),
+            ("GIT_EXEC_PATH", "lib/git-core"),
+        ):
+            if (self.path / "usr" / path).exists():
+                environment[name] = str(self.path / "usr" / path)
         if "TMPDIR" in os.environ:
             environment["TMPDIR"] = os.environ["TMPDIR"]
         return environment
@@ -311,6 +318,11 @@ def find_libraries(building: Path, arch: Architecture) -> list[str]:
     """Return a root's library directories, relative to it."""
     places = [f"usr/lib/{arch.gnu}", "usr/lib"]
     return [place for place in places if (building / place).is_dir()]
+
+
+def loader(root: Path, arch: Architecture) -> Path:
+    """Return the loader by which programs of a root are started; raises LabError where it has none."""
+    return _loader(root, find_libraries(root, arch))
 
 
 def _loader(building: Path, libraries: list[str]) -> Path:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from lab.arch import Architecture
+    from lab.kernels.catalogue import Catalogue
     from lab.kernels.model import Headers, Kernel, KernelFiles, Target
     from lab.kernels.roots import Root
     from lab.progress import Progress
@@ -21,19 +22,11 @@ if TYPE_CHECKING:
     SourceMaker: TypeAlias = Callable[[Settings, Cache, Progress], "Source"]
 
 
-class Source(Protocol):
-    """A source of kernels, of what modules are built against, and of the compiler for that.
+class Kernels(Protocol):
+    """What there is of kernels: what guests boot, what modules are built against, the compiler for that.
 
     All of these raise LabErrors that say what to do.
     """
-
-    def select(
-        self, kernels: Sequence[str], arches: Sequence[str], flavours: Sequence[str], *, fetch: bool
-    ) -> tuple[Target, ...]:
-        """Return the targets that a user's words mean; `fetch`: what is on offer may be asked for now.
-
-        Raises UsageError, KernelNotOffered among them.
-        """
 
     def is_cached(self, kernel: Kernel) -> bool:
         """Tell whether a kernel and its headers are at hand."""
@@ -52,3 +45,24 @@ class Source(Protocol):
 
     def toolchain(self, kernel: Kernel, arch: Architecture | None = None) -> Root:
         """Return the root with a kernel's compiler; `arch`: what for, if not the kernel's own."""
+
+
+class Source(Kernels, Protocol):
+    """A source of kernels that are known by their names."""
+
+    def select(
+        self, kernels: Sequence[str], arches: Sequence[str], flavours: Sequence[str], *, fetch: bool
+    ) -> tuple[Target, ...]:
+        """Return the targets that a user's words mean; `fetch`: what is on offer may be asked for now.
+
+        Raises UsageError, KernelNotOffered among them.
+        """
+
+
+class Own(Kernels, Protocol):
+    """A source of kernels that are wanted as soon as it is named."""
+
+    name: str  # of its targets
+
+    def offers(self, arches: Sequence[str]) -> Catalogue:
+        """Return its kernels for some architectures."""

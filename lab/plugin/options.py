@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.arch import ARCHITECTURES, DEFAULT
-from lab.errors import LabError
+from lab.errors import LabError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from lab.kernels.offered import Offered
     from lab.kernels.tree import Trees
 
 DEFAULT_KERNEL = "6.12"  # the line that Debian's stable release ships
@@ -32,6 +33,41 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SPEC",
         help="6.12, 6.12.107, '>=6.1', oldest, newest or all; repeatable "
         f"(default: {DEFAULT_KERNEL}; `lab kernels` lists what there is)",
+    )
+    group.addoption(
+        "--kernel-tree",
+        action="append",
+        default=[],
+        metavar="DIR[@REF]",
+        help="a kernel that is built out of a tree of sources, or a git repository's commit; repeatable",
+    )
+    group.addoption(
+        "--kernel-image",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a kernel that was built: bzImage",
+    )
+    group.addoption(
+        "--kernel-build",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="where the kernel of --kernel-image was built: its modules, and what modules are built against",
+    )
+    group.addoption(
+        "--kernel-packages",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a kernel out of .deb files: linux-image, linux-headers, as `make bindeb-pkg` makes them",
+    )
+    group.addoption(
+        "--kernel-config",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a fragment of the configuration of kernels that are built, above the lab's own; repeatable",
     )
     group.addoption(
         "--arch",
@@ -152,7 +188,7 @@ def decide_workers(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         return
     if getattr(option, "numprocesses", 0) is not None:
-        if option.kernel and not option.pyargs and not all(map(_is_there, config.args)):
+        if asked(config) and not option.pyargs and not all(map(_is_there, config.args)):
             # What pytest says of that xdist's workers keep to themselves: "no tests ran" is all that is left.
             option.numprocesses = 0
         return
@@ -168,7 +204,8 @@ def decide_workers(config: pytest.Config) -> None:
     if chosen or getattr(option, "lf", False):  # -p no:cacheprovider: there is no --lf
         return
     places = [Path(arg) for arg in config.args if "::" not in arg]
-    targets = workers.targets(option.kernel or "", option.arch or "", option.flavour or "")
+    wanted = [*(option.kernel or ()), *own_kernels(option)]
+    targets = workers.targets(wanted, option.arch or "", option.flavour or "")
     count = workers.roughly([place for place in places if holds_scenarios(config, place)], targets)
     named = (Path(arg.partition("::")[0]) for arg in config.args if "::" in arg)
     count += sum(holds_scenarios(config, place) for place in named)
@@ -196,7 +233,7 @@ def holds_scenarios(config: pytest.Config, place: Path) -> bool:
 def asked(config: pytest.Config) -> bool:
     """Tell whether the command line asks for guests: then a YAML file that it names is one of scenarios."""
     option = config.option
-    return bool(option.kernel or option.arch or option.flavour or option.module)
+    return bool(option.kernel or own_kernels(option) or option.arch or option.flavour or option.module)
 
 
 def trees(config: pytest.Config) -> Trees:
@@ -239,3 +276,27 @@ def _below(config: pytest.Config, path: Path) -> bool:
         named = (Path(arg.partition("::")[0]).absolute() for arg in config.args)
         places += [place for place in named if _SCENARIOS in place.parts]
     return any(place == path or place in path.parents for place in places)
+
+
+def own_kernels(option: Any) -> list[str]:
+    """Return the kernels that are named without their versions."""
+    return [*option.kernel_tree, *option.kernel_image, *option.kernel_packages]
+
+
+def kernels(config: pytest.Config) -> Offered:
+    """Return the sources of kernels that the command line names; raises UsageError for half of one."""
+    from lab.kernels.offered import Offered  # noqa: PLC0415 - pytest starts without the lab's parts
+
+    option, here = config.option, config.invocation_params.dir
+    images, builds = option.kernel_image, option.kernel_build
+    if len(images) != len(builds):
+        raise UsageError(
+            f"--kernel-image names {len(images)} kernels, and --kernel-build {len(builds)} directories",
+            hint="each image has the directory that it was built in",
+        )
+    return Offered(
+        tuple(option.kernel_tree),
+        tuple((here / image, here / build) for image, build in zip(images, builds, strict=True)),
+        tuple(here / name for name in option.kernel_packages),
+        tuple(here / name for name in option.kernel_config),
+    )

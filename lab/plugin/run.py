@@ -90,6 +90,7 @@ class Run:
             wishes = replace(
                 WISHES,
                 trees=trees,
+                source=options.kernels(self._config),
                 seed=self.seed,
                 run=option.chanlab_run,
                 cold=option.cold,
@@ -153,7 +154,7 @@ class Run:
             option = self._config.option
             try:
                 self._targets = self.lab.targets(
-                    option.kernel or [DEFAULT_KERNEL],
+                    option.kernel or ([] if options.kernels(self._config).own else [DEFAULT_KERNEL]),
                     option.arch or [DEFAULT],
                     option.flavour or ["stock"],
                     fetch=not option.collectonly,
@@ -165,13 +166,14 @@ class Run:
     def again(self, nodeid: str, target: Target) -> str:
         """Return the one line that runs an item again as it ran here."""
         option = self._config.option
-        words = ["pytest", nodeid, "--kernel", target.name]
+        words = ["pytest", nodeid, *(target.kernel.ask or ("--kernel", target.name))]
         if target.kernel.arch != DEFAULT:
             words += ["--arch", target.kernel.arch]
         if target.kernel.flavour != "stock":
             words += ["--flavour", target.kernel.flavour]
         words += ["--lab-seed", str(self.seed)]
         words += ["--cold"] if option.cold else []
+        words += [word for path in option.kernel_config for word in ("--kernel-config", path)]
         words += ["--qemu", str(option.qemu)] if option.qemu is not None else []
         words += ["--stress"] if option.stress else []
         words += ["--leaks"] if option.leaks else []

@@ -44,7 +44,7 @@ class NotThere(FetchError):  # noqa: N818 - what the mirror said
 class Item:
     """A file of the archive and what the signed index says of it."""
 
-    tree: str  # 'debian' or 'security'
+    tree: str  # 'debian', 'security', or 'kernel': a mirror of kernel.org's
     path: str  # below the tree
     size: int  # bytes
     sha256: str
@@ -74,6 +74,8 @@ class Fetcher:
 
     def url(self, tree: str, path: str) -> str:
         """Return a file's address; raises HostError, naming the setting, where no mirror is known."""
+        if tree == "kernel" and self._settings.kernel_mirror:
+            return f"{self._settings.kernel_mirror}/{quote(path)}"
         security = tree == "security"
         base = self._settings.security_mirror if security else self._settings.debian_mirror
         if base is None:
@@ -122,6 +124,20 @@ class Fetcher:
                 return entry / "file"
             self._cache.discard("download", item.sha256)
         raise HashMismatch(f"{entry} in the cache is not what it was", hint="`lab clean`, then start again")
+
+    def size(self, tree: str, path: str) -> int:
+        """Return how large a file is by what the mirror says, 0 where it does not; raises NotThere."""
+        import httpx  # noqa: PLC0415 - see _stream()
+
+        url = self.url(tree, path)
+        self._check(url)
+        try:
+            response = self._http().head(url)
+        except (httpx.TransportError, httpx.InvalidURL):
+            return 0
+        if response.status_code in _GONE_CODES:
+            raise NotThere(f"{url}: the mirror does not have it", hint=_other_mirror(url))
+        return int(response.headers.get("Content-Length", 0))
 
     def lacks(self, item: Item) -> bool:
         """Return whether the mirror says that it does not have a file; what else it may say is for file()."""
