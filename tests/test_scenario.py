@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -617,3 +618,36 @@ def test_letters_of_what_may_taint_the_kernel(root: Path) -> None:
     assert file.scenarios[0].meant.taint_bits == 1 << 10 | 1 << 1
     with pytest.raises(ScenarioError, match="one of the letters PFSRMBUDAWCIOELKXTNJ, not 'staging'"):
         read(root, "channel: x\nscenarios: [{name: a, taint: [staging], steps: [open: /dev/null]}]\n")
+
+
+@pytest.mark.parametrize(
+    ("version", "fixed"),
+    [
+        ("6.9", True),
+        ("6.12.1", True),
+        ("6.8.5", False),
+        ("6.6.25", False),
+        ("6.6.26", True),
+        ("6.6.100", True),
+        ("6.6", False),
+        ("6.1.200", True),
+        ("5.10.1", False),
+    ],
+)
+def test_a_change_that_stable_lines_got_too(version: str, fixed: bool) -> None:
+    since, before = (scenario.Requires(kernel=(f"{sign}6.9|6.6.26|6.1.85",)) for sign in (">=", "<"))
+    assert (since.unmet(config={}, arch="x86_64", version=version) is None) == fixed
+    assert (before.unmet(config={}, arch="x86_64", version=version) is None) != fixed
+
+
+@pytest.mark.parametrize(
+    ("condition", "wrong"),
+    [
+        ("==6.9|6.6.26", "which only '>=' and '<' may have"),
+        (">=6.9|6.6.26|6.6.30", "two releases of one stable line"),
+        (">=6.9|6.6", "is no condition"),
+    ],
+)
+def test_stable_releases_where_they_mean_nothing(root: Path, condition: str, wrong: str) -> None:
+    with pytest.raises(ScenarioError, match=re.escape(wrong)):
+        read(root, f'channel: x\nrequires: {{kernel: "{condition}"}}\nscenarios: []')

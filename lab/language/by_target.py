@@ -7,7 +7,6 @@ between them. That exactly one fits, wherever the scenario can be run, is seen w
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +14,7 @@ from lab.abi.layout import nearest
 from lab.arch import ARCHITECTURES
 from lab.language.choice import Choice, Needs
 from lab.language.nodes import MappingNode, Node, ScalarNode, text_of
-from lab.language.requires import VERSION, Machine, Requires
+from lab.language.requires import VERSION, Machine, Requires, wrong_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,7 +64,7 @@ def _condition(key: str, node: Node, scope: Reading) -> Requires:
     """Return the condition that a key is; one that is none is noted, and true of nothing."""
     kernel, arch = [], []
     for word in _words(key):
-        if VERSION.fullmatch(word):
+        if not wrong_version(word):
             kernel.append(word.replace(" ", ""))
         elif word in ARCHITECTURES:
             arch.append(word)
@@ -114,8 +113,12 @@ def _machines(conditions: Sequence[Requires]) -> Iterator[Machine]:
         for text in condition.kernel:
             operator_and_version = VERSION.fullmatch(text)
             if operator_and_version is not None:
-                parts = tuple(int(part) for part in re.findall(r"\d+", operator_and_version[2]))
-                versions |= {parts, (*parts[:-1], parts[-1] + 1)}
+                stable = filter(None, operator_and_version[3].split("|"))
+                for version in (operator_and_version[2], *stable):
+                    parts = tuple(int(part) for part in version.split("."))
+                    versions |= {parts, (*parts[:-1], parts[-1] + 1)}
+                    if len(parts) == 3:  # a line's releases before it are told apart from it
+                        versions |= {(*parts[:2], 0), (parts[0], parts[1] + 1)}
     for parts in sorted(versions):
         for arch in ARCHITECTURES:
             yield Machine(arch, ".".join(map(str, parts)))

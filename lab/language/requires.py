@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from lab.language.nodes import Mistakes
 
 _CONFIG = re.compile(r"CONFIG_\w+(=(y|m|n|y\|m|\"[^\"]*\"|\d+|0x[0-9a-fA-F]+))?")
-VERSION = re.compile(r"(>=|<=|<|>|==)\s*(\d{1,6}(?:\.\d{1,6}){0,5})", re.ASCII)
+# '>=6.9|6.6.27|6.1.85': from 6.9 on, and from that release of each stable line on, which got it too.
+VERSION = re.compile(
+    r"(>=|<=|<|>|==)\s*(\d{1,6}(?:\.\d{1,6}){0,5})((?:\|\d{1,6}\.\d{1,6}\.\d{1,6})*)", re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Requires:
             return f"needs architecture {' or '.join(self.arch)}, this is {arch}"
         for condition in self.kernel:
             found = VERSION.fullmatch(condition)
-            if found is not None and not _holds(found[1], version, found[2]):
+            if found is not None and not _holds(found[1], version, found[2], found[3]):
                 return f"needs kernel {condition}, this is {version}"
         for wanted in self.config:
             option, _, value = wanted.partition("=")
@@ -72,9 +75,13 @@ class Requires:
         return None
 
 
-def _holds(operator: str, version: str, other: str) -> bool:
+def _holds(operator: str, version: str, other: str, stable: str) -> bool:
     wanted = [int(part) for part in other.split(".")]
     there = [int(part) for part in re.findall(r"\d+", version)]
+    for release in filter(None, stable.split("|")):
+        first = [int(part) for part in release.split(".")]
+        if there[:2] == first[:2]:  # of that line, it alone counts
+            return (there[2:3] >= first[2:]) == (operator in (">=", ">"))
     # '<=6.1' and '==6.1' mean the whole line: compare as many parts as were written.
     cut = there[: len(wanted)] + [0] * (len(wanted) - len(there))
     return {
@@ -113,7 +120,22 @@ def _words(node: Node, key: str, mistakes: Mistakes) -> list[tuple[Node, str]]:
 def _check(key: str, node: Node, text: str, mistakes: Mistakes) -> None:
     if key == "config" and not _CONFIG.fullmatch(text):
         mistakes.add(node, f"{text!r} is no config option (CONFIG_X, or CONFIG_X=y)")
-    elif key == "kernel" and not VERSION.fullmatch(text):
-        mistakes.add(node, f"{text!r} is no condition on a kernel's version ('>=6.1', '<6.12')")
+    elif key == "kernel":
+        wrong = wrong_version(text)
+        if wrong:
+            mistakes.add(node, f"{text!r} {wrong}")
     elif key == "arch" and text not in ARCHITECTURES:
         mistakes.add(node, f"{text!r} is no architecture{nearest(text, ARCHITECTURES)}")
+
+
+def wrong_version(text: str) -> str:
+    """Return what is wrong with a condition on a kernel's version, '' where nothing is."""
+    found = VERSION.fullmatch(text)
+    if found is None:
+        return "is no condition on a kernel's version ('>=6.1', '<6.12')"
+    lines = [release.rpartition(".")[0] for release in found[3].split("|") if release]
+    if lines and found[1] not in (">=", "<"):
+        return "has stable releases behind it, which only '>=' and '<' may have"
+    if len(set(lines)) < len(lines):
+        return "names two releases of one stable line"
+    return ""

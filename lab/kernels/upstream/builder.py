@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # to be raised when kernels are to be put together anew
 ROOT = "kernel-build"
+COMPILER = "gcc-14"  # that it has
 BUILD_MB = 3000  # of disk while a kernel is built, its sources apart
 _KIND = "built-kernel"
 _STEPS = 3500  # files and links of a first build, until it is known
@@ -71,7 +72,7 @@ def build(
     key = _key(order, content, made_by)
 
     def make(building: Path, _: Path) -> None:
-        at = objects(order, made_by, cache)
+        at = _objects(order, tools, cache)
         with cache.alone(str(at), f"the build of {order.name}"):
             _make(order, sources(), at, building, paths, tools, settings, cache, progress)
 
@@ -89,9 +90,9 @@ def _key(order: Order, content: str, made_by: Sequence[object]) -> str:
     return f"{order.arch.name}-{digest(content, *made_by)[:24]}"
 
 
-def objects(order: Order, made_by: Sequence[object], cache: Cache) -> Path:
-    """Return the directory that keeps what make made of a tree."""
-    key = f"{order.arch.name}-{digest(order.place, made_by)[:24]}"
+def _objects(order: Order, tools: Root, cache: Cache) -> Path:
+    """Return the directory that keeps what make made of a tree, for each configuration of a user's."""
+    key = f"{order.arch.name}-{digest(order.place, fragments_digest(order.own), tools.digest)[:24]}"
     return cache.entry("kernel-objects", key, lambda _building, _final: None, durable=False, fixed=False)
 
 

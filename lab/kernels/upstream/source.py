@@ -73,8 +73,13 @@ class Built(ABC):
         return Headers(kernel, packed.kdir, packed.path, packed.path.name)
 
     def toolchain(self, kernel: Kernel, arch: Architecture | None = None) -> Root:
-        """Return the root that the kernel was compiled in."""
-        return builder.compiler_root(architecture(kernel.arch) if arch is None else arch, *self._have)
+        """Return the root that the kernel was compiled in; what compiles for others is smaller."""
+        from lab.kernels import roots  # noqa: PLC0415 - as above
+
+        own = architecture(kernel.arch)
+        if arch is None or arch == own:
+            return builder.compiler_root(own, *self._have)
+        return roots.root(builder.COMPILER, *self._have, target=arch)
 
     def _packed(self, kernel: Kernel) -> Packed:
         wanted = self._wanted(kernel)
