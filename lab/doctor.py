@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +177,16 @@ def _cache_place(settings: Settings, cache: Cache) -> Iterator[Diagnosis]:
         yield Diagnosis("cache", "bad", error.message, error.hint)
         return
     size, held = sum(one.bytes for one in usage), sum(one.held for one in usage)
-    yield Diagnosis("cache", "good", f"{place}: {len(usage)} entries, {size / 1e9:.1f} GB, {held} in use")
+    limit = f" of at most {settings.cache_gb:g} GB" if settings.cache_gb else ""
+    yield Diagnosis(
+        "cache", "good", f"{place}: {len(usage)} entries, {size / 1e9:.1f} GB{limit}, {held} in use"
+    )
+    kinds = Counter[str]()
+    for each in usage:
+        kinds[each.kind] += each.bytes
+    most = ", ".join(f"{kind} {amount / 1e9:.1f}" for kind, amount in kinds.most_common() if amount >= 5e7)
+    hint = "" if settings.cache_gb else "CHANLAB_CACHE_GB limits it: what was not used for longest goes first"
+    yield Diagnosis("cache", "note" if hint else "good", f"GB by kind: {most or 'nothing yet'}", hint)
     free = shutil.disk_usage(place).free
     if free + size < _WANTED_BYTES:
         yield Diagnosis(

@@ -30,6 +30,11 @@ class Setting:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("CHANLAB_CACHE", "directory of everything fetched and built", "the user's cache directory"),
+    Setting(
+        "CHANLAB_CACHE_GB",
+        "how large the cache may be after a run: what was not used for longest goes first; 0: no limit",
+        "0",
+    ),
     Setting("CHANLAB_DEBIAN_MIRROR", "URL of a Debian mirror's `debian` tree", "the host's apt sources"),
     Setting(
         "CHANLAB_DEBIAN_SECURITY_MIRROR",
@@ -75,6 +80,7 @@ class Settings:
     index_hours: float
     offline: bool
     jobs: int
+    cache_gb: float = 0.0  # 0: as large as it gets
     kernel_mirror: str | None = None
     kernel_keys: Path | None = None
     turbo: bool = True  # whether a QEMU that `lab turbo` built is used
@@ -84,6 +90,7 @@ class Settings:
         """Return a setting's value for people; `name` is one of SETTINGS."""
         values: dict[str, object] = {
             "CHANLAB_CACHE": self.cache,
+            "CHANLAB_CACHE_GB": f"{self.cache_gb:g}",
             "CHANLAB_DEBIAN_MIRROR": self.debian_mirror,
             "CHANLAB_DEBIAN_SECURITY_MIRROR": self.security_mirror,
             "CHANLAB_KERNEL_MIRROR": self.kernel_mirror,
@@ -137,6 +144,7 @@ def load(
         index_hours=given.number("CHANLAB_INDEX_HOURS", 24),
         offline=given.choice("CHANLAB_OFFLINE", ("0", "1")) == "1",
         jobs=int(jobs) or cpus(),
+        cache_gb=given.number("CHANLAB_CACHE_GB", 0),
         kernel_mirror=given.url("CHANLAB_KERNEL_MIRROR"),
         kernel_keys=_directory(keys) if keys else None,
         turbo=given.choice("CHANLAB_TURBO", ("auto", "0")) == "auto",

@@ -12,13 +12,14 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from lab.errors import CacheError, LabError
 from lab.progress import Progress
-from lab.store.cache import MANIFEST, Cache, digest, file_digest, tree_digest
+from lab.store.cache import MANIFEST, Cache, Freed, digest, file_digest, tree_digest
 from lab.store.inventory import INVENTORY
 
 ROOT = Path(__file__).parents[1]
@@ -390,3 +391,22 @@ def test_a_manifest_says_what_an_entry_is(tmp_path: Path) -> None:
     manifest = json.loads((made / MANIFEST).read_text())
     assert (manifest["kind"], manifest["key"]) == ("root", "a")
     assert manifest["bytes"] > 0
+
+
+def test_a_cache_keeps_to_its_limit(tmp_path: Path) -> None:
+    def make(building: Path, _final: Path) -> None:
+        (building / "file").write_bytes(b"x" * (100 << 10))
+
+    with closing(Cache(tmp_path)) as maker:
+        for age, key in enumerate(("newest", "middle", "oldest", "grown")):
+            path = maker.entry("thing", key, make, fixed=key != "grown")
+            os.utime(path / MANIFEST, (time.time() - 3600 * (age + 1),) * 2)
+    (tmp_path / "v1/thing/grown/more").write_bytes(b"x" * (300 << 10))  # as a build's directory does
+    with closing(Cache(tmp_path)) as user, closing(Cache(tmp_path)) as cleaner:
+        held = user.entry("thing", "oldest", refuse)
+        os.utime(held / MANIFEST, (time.time() - 4 * 3600,) * 2)
+        assert cleaner.shrink(1 << 30) == Freed(0, 0, 0)
+        freed = cleaner.shrink(250 << 10)
+        assert (freed.entries, freed.kept) == (2, 1)
+        assert freed.bytes >= 500 << 10
+        assert sorted(cleaner.keys("thing")) == ["newest", "oldest"]  # the latter is in use

@@ -238,6 +238,8 @@ class Run:
         self.calm()
         if self._lab is not None:
             self._lab.close()
+            if self._lab.settings.cache_gb and not hasattr(self._config, "workerinput"):
+                self._lab.cache.shrink(self._lab.settings.cache_gb * 1e9)
             self._lab = None
         if self._hub is not None:
             self._hub.close()

@@ -312,7 +312,9 @@ class Cache:
                 manifest = _manifest(final / MANIFEST)
                 used = (final / MANIFEST).stat().st_mtime
                 held = not is_free(final / MANIFEST)
-                found.append(Usage(final.parent.name, final.name, manifest["bytes"], used, held))
+                # What others write to has grown since it was made.
+                size = manifest["bytes"] if inventory.is_known(manifest) else disk_usage(final)
+                found.append(Usage(final.parent.name, final.name, size, used, held))
         return sorted(found, key=lambda usage: -usage.bytes)
 
     def clean(
@@ -342,6 +344,19 @@ class Cache:
             for fact in (self._base / "facts").iterdir():
                 fact.unlink(missing_ok=True)
         return Freed(size, entries, kept)
+
+    def shrink(self, most: float) -> Freed:
+        """Remove what was not used for longest until `most` bytes are left at most; never what is in use."""
+        entries = sorted(self.usage(), key=lambda usage: usage.last_used)
+        size, freed, removed, kept = sum(usage.bytes for usage in entries), 0, 0, 0
+        for usage in entries:
+            if size - freed <= most:
+                break
+            if self._remove(usage.kind, usage.key):
+                freed, removed = freed + usage.bytes, removed + 1
+            else:
+                kept += 1
+        return Freed(freed, removed, kept)
 
     @property
     def records(self) -> Path:

@@ -35,7 +35,7 @@ FORMAT = 1  # to be raised when kernels are to be put together anew
 ROOT = "kernel-build"
 COMPILER = "gcc-14"  # that it has
 BUILD_MB = 3000  # of disk while a kernel is built, its sources apart
-_KIND = "built-kernel"
+_KIND, _OBJECTS = "built-kernel", "kernel-objects"
 _STEPS = 3500  # files and links of a first build, until it is known
 
 
@@ -47,6 +47,7 @@ class Order:
     place: str  # what is the same for a tree that was changed
     arch: Architecture
     own: tuple[Path, ...] = ()  # the user's fragments of a configuration
+    changes: bool = True  # whether the tree may change: what make made of one that does not is given back
 
 
 def compiler_root(arch: Architecture, settings: Settings, cache: Cache, progress: Progress) -> Root:
@@ -76,7 +77,10 @@ def build(
         with cache.alone(str(at), f"the build of {order.name}"):
             _make(order, sources(), at, building, paths, tools, settings, cache, progress)
 
-    return pack.load(cache.entry(_KIND, key, make, progress_text=f"kernel {order.name}"))
+    path = cache.entry(_KIND, key, make, progress_text=f"kernel {order.name}")
+    if not order.changes:
+        cache.discard(_OBJECTS, _objects_key(order, tools))
+    return pack.load(path)
 
 
 def is_built(order: Order, content: str, tools: Root, cache: Cache) -> bool:
@@ -92,8 +96,12 @@ def _key(order: Order, content: str, made_by: Sequence[object]) -> str:
 
 def _objects(order: Order, tools: Root, cache: Cache) -> Path:
     """Return the directory that keeps what make made of a tree, for each configuration of a user's."""
-    key = f"{order.arch.name}-{digest(order.place, fragments_digest(order.own), tools.digest)[:24]}"
-    return cache.entry("kernel-objects", key, lambda _building, _final: None, durable=False, fixed=False)
+    key = _objects_key(order, tools)
+    return cache.entry(_OBJECTS, key, lambda _building, _final: None, durable=False, fixed=False)
+
+
+def _objects_key(order: Order, tools: Root) -> str:
+    return f"{order.arch.name}-{digest(order.place, fragments_digest(order.own), tools.digest)[:24]}"
 
 
 def _make(

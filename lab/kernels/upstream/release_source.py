@@ -85,7 +85,7 @@ class Release(Built):
             raise UsageError(
                 f"no release {kernel.version} was selected", hint="`lab kernels`, then start again"
             )
-        order = Order(version, f"linux-{version}", architecture(kernel.arch), self._own)
+        order = Order(version, f"linux-{version}", architecture(kernel.arch), self._own, changes=False)
         return Wanted(order, self._sums[version], lambda: self._sources(version))
 
     def _sources(self, version: str) -> Sources:
