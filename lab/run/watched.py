@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from lab.scenario import Scenario
 
 _OPENS = ("open", "openat")
-_ENDING_SECONDS = 0.3  # a thread that ends by itself tells exit so, and has some way to go then
+# A thread that ends by itself tells exit so, and has some way to go then; a queue's cache of requests goes
+# when RCU lets it.
+_ENDING_SECONDS = 0.3
 _PAUSE = 0.003  # between two looks at it
 
 
@@ -102,8 +104,7 @@ class Watched:
         """Return what else the modules have left, after remains(); raises what Session.look() does."""
         before, hello, meant = self._session.names, self._guest.hello, self._scenario.meant.leaves
         assert before is not None  # taken before the first of them was loaded
-        now = self._session.look(wide=self._everywhere)
-        found = leftovers.left_behind(before, now, meant, takes=self._takes())
+        now, found = self._names(before, meant)
         found += leftovers.still_running(self._threads(before, now))
         if not (found or self._left or self._told):
             self._watch.everywhere.add(self._key)
@@ -111,6 +112,17 @@ class Watched:
         if self._guest.restored and hello is not None and MEMORY not in meant:
             found += leftovers.grown(hello.free_kib, now.free_kib, narrow=self._scenario.narrow)
         return found
+
+    def _names(self, before: Names, meant: Sequence[str]) -> tuple[Names, list[Finding]]:
+        """Return what has a name now, and findings about it; what is being given back has its time to go."""
+        session, wide, takes = self._session, self._everywhere, self._takes()
+        left = session.agent.deadline(_ENDING_SECONDS)
+        while True:
+            now = session.look(wide=wide)
+            found = leftovers.left_behind(before, now, meant, takes=takes)
+            if not found or left() <= 0:
+                return now, found
+            time.sleep(_PAUSE)
 
     def _threads(self, before: Names, now: Names) -> list[Thread]:
         """Return the threads that stay, not those that only have not ended yet."""
