@@ -15,6 +15,7 @@ from lab.arch import X86_64
 from lab.errors import BuildFailed, LabError, ModuleFailed, UsageError
 from lab.kernels import process
 from lab.kernels.build import Modules, build_agent, build_modules, build_trees
+from lab.kernels.make_output import first_errors
 from lab.kernels.model import Headers, Kernel
 from lab.kernels.process import run
 from lab.kernels.roots import Root
@@ -381,3 +382,22 @@ def test_a_tree_uses_what_one_before_it_exports(lab: Lab, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match=r"third has a module core as a tree before it has"):
         lab.trees(lab.source, second, third)
     assert lab.trees().ko == {}
+
+
+def test_of_what_a_compiler_says_the_first_errors_are_told() -> None:
+    noise = "In file included from a.c:1:\n                 from b.h:2:\na.c: In function 'f':\n"
+    one = "a.c:{0}:9: error: 'x' undeclared\n   {0} |  x = 1;\n      |  ^\n"
+    text = noise + "".join(one.format(number) for number in range(10, 20)) + "a.c:30:1: warning: odd\n"
+    told = first_errors(text, 2).splitlines()
+    assert told == [
+        "a.c:10:9: error: 'x' undeclared",
+        "   10 |  x = 1;",
+        "      |  ^",
+        "a.c:11:9: error: 'x' undeclared",
+        "   11 |  x = 1;",
+        "      |  ^",
+        "… and 8 more errors",
+    ]
+    fatal = "b.c:1:10: fatal error: no.h: No such file"
+    assert first_errors(f"{fatal}\n") == fatal
+    assert first_errors("make: *** no rule\n") == "make: *** no rule\n"

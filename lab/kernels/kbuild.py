@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lab.arch import architecture, host
 from lab.errors import BuildFailed, ModuleFailed
-from lab.kernels.make_output import Output, parse, relative
+from lab.kernels.make_output import Output, first_errors, parse, relative
 from lab.kernels.process import run, usable_cpus
 from lab.kernels.toolchain import compiler, tool
 
@@ -216,7 +216,7 @@ class Kbuild:
         for module, sources in members.items():
             texts = dict.fromkeys(self._culprits[source] for source in sources if source in self._culprits)
             if texts:
-                failed[module] = "\n".join(texts)
+                failed[module] = first_errors("\n".join(texts))
         good = [module for module in members if module not in failed]
         for module, symbols in self._undefined(good).items():
             failed[module] = self._explain(module, symbols)

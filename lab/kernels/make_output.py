@@ -22,6 +22,9 @@ _MODPOST = re.compile(r"(ERROR|FATAL|WARNING): modpost: ")
 _UNDEFINED = re.compile(r"(?:ERROR|WARNING): modpost: .* undefined!$|.*unresolved symbol warnings because")
 _LOCATION = re.compile(r"^((?:In file included from |\s+from )?)([^\s:]+)(?=[:,])", re.MULTILINE)
 _HERE = re.compile(r"^(?:\./)+")
+_ERROR = re.compile(r"(?::\d+: (?:fatal )?error: )|^ERROR: modpost")
+_PLACE = re.compile(r"\s*\d*\s+\|")  # the line of the source, and what points into it
+_PLACE_LINES = 2
 
 
 @dataclass
@@ -105,3 +108,25 @@ def localise(text: str, tree: str, sources: Collection[str], name: str) -> str:
         return f"{found[1]}{name}/{path}" if path in sources else found[0]
 
     return _LOCATION.sub(bare, text)
+
+
+def first_errors(text: str, most: int = 5) -> str:
+    """Return the first errors of what a compiler said, each with the lines that show its place.
+
+    One header that is missing is followed by hundreds of lines, which say nothing more. What has no errors,
+    as of a program other than a compiler, stays as it is.
+    """
+    lines = text.splitlines()
+    starts = [at for at, line in enumerate(lines) if _ERROR.search(line)]
+    if not starts:
+        return text
+    shown = []
+    for at in starts[:most]:
+        shown.append(lines[at])
+        for line in lines[at + 1 : at + 1 + _PLACE_LINES]:
+            if not _PLACE.match(line):
+                break
+            shown.append(line)
+    if len(starts) > most:
+        shown.append(f"… and {len(starts) - most} more errors")
+    return "\n".join(shown)
