@@ -115,7 +115,8 @@ def _make(
     cache: Cache,
     progress: Progress,
 ) -> None:
-    what = f"linux {order.name} for {order.arch.name}"
+    title = order.name if "linux" in order.name else f"linux {order.name}"
+    what = f"{title} for {order.arch.name}"
     if not (at / "vmlinux").exists():
         check_space(cache.root, BUILD_MB, free_bytes(cache.root) / 1e6, what)
     make = KernelMake(tree.path, at, order.arch, tools, settings.jobs)

@@ -22,7 +22,7 @@ FRAGMENTS = part("kernels") / "config"
 _OURS = ("channels", "guest", "small")
 _STAMP = ".chanlab-config"
 _LINE = re.compile(r"^(?:(CONFIG_\w+)=(.*)|# (CONFIG_\w+) is not set)$", re.MULTILINE)
-_DEPENDS = re.compile(r"^\s+depends on (.+?)\s*$", re.MULTILINE)
+_DEPENDS = re.compile(r"^\s+depends on (.+?)\s*(?:#.*)?$", re.MULTILINE)
 _MOST_FILES = 4000  # Kconfig files: a tree has some 1,600
 
 
