@@ -374,3 +374,14 @@ def test_a_run_without_own_kernels_knows_it() -> None:
     assert not Offered().own
     assert Offered(trees=("/x",)).own
     assert Offered(packages=(Path("/x"),)).own
+
+
+def test_a_fragment_that_is_not_there(cache: Cache) -> None:
+    with pytest.raises(UsageError, match="--kernel-config /nowhere: there is no such file"):
+        Offered(fragments=(Path("/nowhere"),))(load(cache), cache, QUIET)
+
+
+def test_a_build_wants_room(tmp_path: Path) -> None:
+    trees.check_space(tmp_path, 100, 100.0, "linux")
+    with pytest.raises(HostError, match=r"linux takes 100 MB of disk .* has 99 MB free"):
+        trees.check_space(tmp_path, 100, 99.0, "linux")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.errors import UsageError
 from lab.kernels.debian.source import Debian
 from lab.kernels.several import Several
 from lab.kernels.upstream.release_source import Release
@@ -38,6 +39,12 @@ class Offered:
         from lab.kernels import finished  # noqa: PLC0415 - only who names one pays for it
         from lab.kernels.upstream.tree_source import Tree  # noqa: PLC0415 - only who names one pays for it
 
+        for path in self.fragments:
+            if not path.is_file():
+                raise UsageError(
+                    f"--kernel-config {path}: there is no such file",
+                    hint="its lines are CONFIG_X=y, or =m, =n",
+                )
         have = settings, cache, progress
         own: list[Own] = [Tree(spec, self.fragments, *have) for spec in self.trees]
         own += [finished.Build(image, build, *have) for image, build in self.builds]
