@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import UsageError
 from lab.kernels.process import run, scratch_directory
-from lab.kernels.tree import MAKEFILES
+from lab.kernels.tree import DKMS, MAKEFILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,9 +38,9 @@ def read_sources(source: Path) -> dict[str, File]:
             f"{source} is not a directory", hint="give the directory that holds the module's Kbuild"
         )
     files = {name: _read(path) for name, path in sorted(_walk(source))}
-    if not any(Path(name).name in MAKEFILES for name in files):
+    if not any(Path(name).name in MAKEFILES or name == DKMS for name in files):
         raise UsageError(
-            f"{source} has neither a Kbuild nor a Makefile, so nothing says what to build",
+            f"{source} has neither a Kbuild nor a Makefile, nor a dkms.conf, so nothing says what to build",
             hint="one line is enough, `obj-m := mine.o` for mine.c",
         )
     return files
@@ -54,6 +54,12 @@ def _write(path: Path, file: File) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(file.data)
     path.chmod(0o755 if file.executable else 0o644)
+
+
+def write_sources(where: Path, files: Mapping[str, File]) -> None:
+    """Write a tree's files into a directory of one's own."""
+    for path, file in files.items():
+        _write(where / path, file)
 
 
 def _walk(source: Path) -> Iterator[tuple[str, Path]]:
@@ -79,8 +85,7 @@ def patched(files: Mapping[str, File], patches: Sequence[Path], toolchain: Root)
     if not patches:
         return dict(files)
     with scratch_directory("chanlab-patch-") as scratch:
-        for path, file in files.items():
-            _write(scratch / path, file)
+        write_sources(scratch, files)
         for patch in patches:
             argv = [*toolchain.command("patch"), "-p1", "--fuzz=0", "--forward", "--no-backup-if-mismatch"]
             status, output = run(

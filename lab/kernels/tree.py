@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MAKEFILES = ("Kbuild", "Makefile")  # in the order in which kbuild looks, scripts/Makefile.build
+DKMS = "dkms.conf"  # says what dkms does, in the top of a tree: lab.kernels.dkms
 # Where headers are that user space includes, below a tree.
 _INCLUDES = ("uapi", "include/uapi", "include", ".")
 _PARAMETER = re.compile(r"^[ \t]*module_(?:hw_)?param(?:_\w+)?\(\s*(\w+)", re.MULTILINE)
@@ -54,10 +55,16 @@ class Tree:
 
     @property
     def makefile(self) -> Path | None:
-        """The file that kbuild reads first; None where nothing says what to build."""
+        """The file that kbuild reads first, or what makes one; None where nothing says what to build."""
         places = [self.path, *(self.path / name for name in self.below())]
-        found = (path for place in places for name in MAKEFILES if (path := place / name).is_file())
-        return next(found, None)
+        found = [path for place in places for name in MAKEFILES if (path := place / name).is_file()]
+        return next(iter(found), self.dkms)
+
+    @property
+    def dkms(self) -> Path | None:
+        """Its dkms.conf, which says how it is built; None where it has none."""
+        path = self.path / DKMS
+        return path if path.is_file() else None
 
     def is_described_by(self, path: Path) -> bool:
         """Tell whether a file is the one that kbuild reads first."""
@@ -226,7 +233,7 @@ def trees(paths: Mapping[Path, str], make: Sequence[str] = ()) -> Trees:
         tree = Tree(path, tuple(make))
         if tree.makefile is None:
             raise UsageError(
-                f"{origin} names {path}, which has neither a Kbuild nor a Makefile",
+                f"{origin} names {path}, which has neither a Kbuild nor a Makefile, nor a dkms.conf",
                 hint="one line is enough, `obj-m := mine.o` for mine.c",
             )
         found.setdefault(path.resolve(), tree)
@@ -272,4 +279,4 @@ def _modules(directory: Path, depth: int) -> Iterator[tuple[Path, Path]]:
                 yield from _modules(directory / word, depth - 1)
 
 
-__all__ = ["MAKEFILES", "Header", "Tree", "Trees", "trees"]
+__all__ = ["DKMS", "MAKEFILES", "Header", "Tree", "Trees", "trees"]
