@@ -88,7 +88,11 @@ def _show_matrix(cells: Sequence[Cell]) -> None:
         click.echo()
     said: dict[tuple[str, str, str], list[str]] = {}
     for cell in cells:
-        for word, text in (("FAILED", cell.failed), ("warnings", cell.warnings)):
+        for word, text in (
+            ("FAILED", cell.failed),
+            ("warnings", cell.warnings),
+            ("not for it", cell.excluded),
+        ):
             if text:
                 said.setdefault((word, cell.module, text), []).append(cell.target)
     for (word, module, text), where in said.items():

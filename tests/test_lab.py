@@ -75,7 +75,7 @@ def test_a_module_that_there_is_not_is_one_scenarios_mistake(tmp_path: Path) -> 
         loads=loads,
         cover=lambda *_: None,
         check=lambda _: None,
-        modules=SimpleNamespace(failed={}),
+        modules=SimpleNamespace(failed={}, excluded={}),
         images={},
     )
     house.target = lambda _: parts

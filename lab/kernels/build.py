@@ -14,15 +14,18 @@ import os
 import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lab.arch import architecture
 from lab.errors import BuildFailed, ModuleFailed, UsageError
+from lab.kernels import dkms
 from lab.kernels.kbuild import Kbuild
 from lab.kernels.process import run
 from lab.kernels.sources import File, patched, read_sources, synchronise
+from lab.kernels.surroundings import Surroundings, bound
 from lab.kernels.toolchain import compiler, system_includes, tool
+from lab.kernels.tree import DKMS
 from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.arch import Architecture
+    from lab.kernels.dkms import Conf
     from lab.kernels.kbuild import Built
     from lab.kernels.model import Headers
     from lab.kernels.roots import Root
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
     from lab.store.cache import Cache
 
 # Go into the keys: what this file makes of the same input.
-_MODULES_FORMAT = 3
+_MODULES_FORMAT = 4
 _AGENT_FORMAT = 1
 _AGENT_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s")
 _POLL_SECONDS = 0.05
@@ -56,6 +60,13 @@ class Modules:
     warnings: Mapping[str, str]  # what it said about modules that it did build
     digest: str  # of everything that went into them
     exports: tuple[Path, ...] = ()  # Module.symvers of each tree: what others may use
+    excluded: Mapping[str, str] = field(default_factory=dict)  # not for this kernel, and why: a dkms.conf's
+    homes: Mapping[str, Path] = field(default_factory=dict)  # the tree of each module
+
+    @property
+    def names(self) -> list[str]:
+        """All modules that are made, or would be."""
+        return sorted({*self.ko, *self.failed, *self.excluded})
 
 
 def build_trees(
@@ -69,35 +80,88 @@ def build_trees(
 ) -> Modules:
     """Build all modules of all trees; each may use what those before it export.
 
-    A patch is for the tree that it lies in, or else for the first. Raises what build_modules() does, and
-    UsageError where two trees have a module of the same name.
+    One whose dkms.conf has BUILD_DEPENDS comes behind those that it names. A patch is for the tree that it
+    lies in, or else for the first. Raises what build_modules() does, and UsageError where two trees have a
+    module of the same name.
     """
     all_of_them = Modules({}, {}, {}, {}, digest("no modules"))
-    for number, tree in enumerate(trees.all):
-        own = [patch for patch in patches if _home(patch, trees) == number]
+    packages: list[str] = []
+    for tree, package in _in_order(trees, headers, toolchain):
+        own = [patch for patch in patches if _home(patch, trees) is tree]
         try:
             built = build_modules(
-                tree, headers, toolchain, cache, progress, own, only, exports=all_of_them.exports
+                tree,
+                headers,
+                toolchain,
+                cache,
+                progress,
+                own,
+                only,
+                exports=all_of_them.exports,
+                packages=packages,
             )
         except ModuleFailed as error:
             if len(trees.all) == 1 or not tree.modules:
                 raise
             said = f"{error.message}\n{error.output}"  # the others' are none the worse for it
             built = Modules({}, {}, dict.fromkeys(tree.modules, said), {}, digest(said))
-        twice = sorted({*built.ko, *built.failed} & {*all_of_them.ko, *all_of_them.failed})
+        twice = sorted({*built.names} & {*all_of_them.names})
         if twice:
             raise UsageError(
                 f"{tree.path} has a module {twice[0]} as a tree before it has",
                 hint="a kernel takes one module of a name: leave out one of the trees",
             )
+        built = replace(built, homes=dict.fromkeys(built.names, tree.path))
         all_of_them = built if len(trees.all) == 1 else _joined(all_of_them, built)
+        packages.append(package)
     return all_of_them
 
 
-def _home(patch: Path, trees: Trees) -> int:
+def _in_order(trees: Trees, headers: Headers, toolchain: Root) -> list[tuple[Tree, str]]:
+    """Return the trees, each behind those that its dkms.conf depends on, and the packages that they are."""
+    if len(trees.all) == 1:
+        return [(tree, "") for tree in trees.all]
+    packages: dict[str, Tree] = {}
+    needs: dict[Tree, tuple[str, ...]] = {}
+    for tree in trees.all:
+        try:
+            conf = _conf(tree, read_sources(tree.path), headers, toolchain)
+        except ModuleFailed:  # which is told when it is built
+            conf = None
+        packages.setdefault(conf.package if conf is not None else str(tree.path), tree)
+        needs[tree] = conf.depends if conf is not None else ()
+    found: dict[Tree, None] = {}
+
+    def add(tree: Tree, above: tuple[Tree, ...]) -> None:
+        for name in needs[tree]:
+            if name in packages and packages[name] not in above:
+                add(packages[name], (*above, tree))
+        found[tree] = None
+
+    for tree in trees.all:
+        add(tree, (tree,))
+    called = {tree: name for name, tree in packages.items()}
+    return [(tree, called.get(tree, "")) for tree in found]
+
+
+def _conf(tree: Tree, files: Mapping[str, File], headers: Headers, toolchain: Root) -> Conf | None:
+    """Return what a tree's dkms.conf says for a kernel; None where it has none. Raises ModuleFailed."""
+    if tree.dkms is None:
+        return None
+    kernel = headers.kernel
+    facts = dkms.Facts(kernel.release, architecture(kernel.arch).uname[0], headers.kdir)
+    return dkms.read(
+        files,
+        tree.path.resolve().name,
+        facts,
+        bash=toolchain.command("bash"),
+        environment=toolchain.environment(),
+    )
+
+
+def _home(patch: Path, trees: Trees) -> Tree:
     """Return which tree a patch is for."""
-    places = [number for number, tree in enumerate(trees.all) if patch.is_relative_to(tree.path)]
-    return places[0] if places else 0
+    return next((tree for tree in trees.all if patch.is_relative_to(tree.path)), trees.all[0])
 
 
 def _joined(one: Modules, other: Modules) -> Modules:
@@ -108,6 +172,8 @@ def _joined(one: Modules, other: Modules) -> Modules:
         {**one.warnings, **other.warnings},
         digest(one.digest, other.digest),
         (*one.exports, *other.exports),
+        {**one.excluded, **other.excluded},
+        {**one.homes, **other.homes},
     )
 
 
@@ -121,11 +187,12 @@ def build_modules(
     only: Collection[str] = (),
     *,
     exports: tuple[Path, ...] = (),
+    packages: Collection[str] = (),
 ) -> Modules:
     """Build all modules of a source tree with patches applied; never changes the tree itself.
 
     `only`: where its Kbuild can leave out the others, these will do. `exports` are Module.symvers of trees
-    whose symbols it may use.
+    whose symbols it may use, `packages` what these are called in a dkms.conf.
 
     A module that does not build is in `failed`, the others are built all the same. Raises UsageError for a
     tree without a Kbuild and for a patch that does not apply, BuildFailed when nothing can be built or make
@@ -133,7 +200,7 @@ def build_modules(
     """
     files = read_sources(tree.path)
     below = tree.below()
-    if below:
+    if below and tree.dkms is None:
         files["Kbuild"] = File("".join(f"obj-m += {path}/\n" for path in below).encode())
     name = tree.path.resolve().name
     contents = {
@@ -147,6 +214,7 @@ def build_modules(
         [file_digest(patch) for patch in patches],
         [file_digest(each) for each in exports],
         tree.make,
+        sorted(packages) if tree.dkms else [],
     )
     key = digest("modules", _MODULES_FORMAT, *parts)
     few = _few(only, tree)
@@ -159,16 +227,27 @@ def build_modules(
         what = ", ".join(few) if len(few) < _MANY else f"{len(few)} modules"
         text = f"building {what if few else name} for {headers.kernel.release}"
         wanted = patched(files, patches, toolchain)
+        conf = _conf(tree, wanted, headers, toolchain)
+        if conf is not None:
+            if conf.modules and not conf.made:
+                _write_result(building, {}, {}, {}, conf.excluded)
+                return
+            _check_depends(conf, name, packages)
+            wanted = _with_patches(conf, wanted, tree, toolchain)
+        wanted = bound(wanted, toolchain)
         with progress.task(text), _build_tree(tree.path, headers, toolchain, cache) as (copy, lock):
+            around = Surroundings(copy, name, headers, toolchain, lock)
             for modules in (few, []) if few else ([],):
                 synchronise(copy, wanted)
-                kbuild = Kbuild(
-                    copy, name, headers, toolchain, lock=lock, only=modules, exports=exports, make=tree.make
-                )
+                if conf is not None and conf.pre_build:
+                    _pre_build(conf, around, progress)
+                kbuild = Kbuild(around, only=modules, exports=exports, make=tree.make, conf=conf)
                 built = kbuild.build()
                 if not built.failed:  # of a few, for want of another one perhaps
                     break
             _collect(built, copy, building, toolchain, architecture(headers.kernel.arch))
+            excluded = conf.excluded if conf is not None else {}
+            _write_result(building, built.modules, built.failed, built.warnings, excluded, built.symvers)
 
     entry = cache.entry("modules", key, make, progress_text=f"{name} is being built")
     result = json.loads((entry / "result.json").read_bytes())
@@ -180,7 +259,41 @@ def build_modules(
         warnings=result["warnings"],
         digest=key,
         exports=(entry / _SYMVERS,),
+        excluded=result["excluded"],
     )
+
+
+def _check_depends(conf: Conf, name: str, packages: Collection[str]) -> None:
+    missing = [each for each in conf.depends if each not in packages]
+    if missing:
+        raise ModuleFailed(
+            f"{name} needs modules of {', '.join(missing)}, by BUILD_DEPENDS in its dkms.conf",
+            "no other tree of this run is that",
+            hint=f"name it too, --module DIR: the one whose dkms.conf has PACKAGE_NAME={missing[0]}",
+        )
+
+
+def _with_patches(conf: Conf, files: Mapping[str, File], tree: Tree, toolchain: Root) -> dict[str, File]:
+    """Return the files with the patches of a dkms.conf, as dkms applies them: with patch's usual fuzz."""
+    name = tree.path.resolve().name
+    for patch in conf.patches:
+        if f"patches/{patch}" not in files:
+            raise ModuleFailed(
+                f"{name}/{DKMS} names the patch {patch}", f"{name}/patches/{patch} is not there"
+            )
+    try:
+        return patched(files, [tree.path / "patches" / patch for patch in conf.patches], toolchain, fuzz=2)
+    except UsageError as error:
+        raise ModuleFailed(f"{name} cannot be patched as its {DKMS} says", error.message) from error
+
+
+def _pre_build(conf: Conf, around: Surroundings, progress: Progress) -> None:
+    line = conf.pre_build.replace(dkms.TREE, str(around.tree))
+    program = line.split()[0]
+    if around.can_run(program):
+        around.prepare(line, f"PRE_BUILD of its {DKMS}")
+    else:  # and so does dkms
+        progress.note(f"{around.name}: {program}, which is PRE_BUILD, is no program, and is passed over")
 
 
 def _few(only: Collection[str], tree: Tree) -> list[str]:
@@ -258,8 +371,23 @@ def _collect(built: Built, tree: Path, building: Path, toolchain: Root, arch: Ar
             (building / kind / f"{module}.ko").hardlink_to(outputs / kind / f"{module}.ko")
     handed_out = {module: [*stamp, *_digests(outputs, module)] for module, stamp in stamps.items()}
     (outputs / "stamps.json").write_text(json.dumps(handed_out))
-    shutil.copyfile(tree / _SYMVERS, building / _SYMVERS)
-    result = {"modules": sorted(stamps), "failed": built.failed, "warnings": built.warnings}
+
+
+def _write_result(
+    building: Path,
+    modules: Collection[str],
+    failed: Mapping[str, str],
+    warnings: Mapping[str, str],
+    excluded: Mapping[str, str],
+    symvers: str = "",
+) -> None:
+    (building / _SYMVERS).write_text(symvers)
+    result = {
+        "modules": sorted(modules),
+        "failed": dict(failed),
+        "warnings": dict(warnings),
+        "excluded": dict(excluded),
+    }
     (building / "result.json").write_text(json.dumps(result))
 
 

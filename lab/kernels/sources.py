@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from lab.kernels.roots import Root
 
 # What a build in the user's own tree leaves there, and what is no input of one.
-_MADE = (".o", ".ko", ".mod", ".mod.c", ".cmd", ".a", ".symvers", ".order", ".patch", ".orig", ".rej")
+_MADE = (".o", ".ko", ".mod", ".mod.c", ".cmd", ".a", ".symvers", ".order", ".orig", ".rej")
+_PATCH = ".patch"
 
 
 class File(NamedTuple):
@@ -31,19 +32,26 @@ class File(NamedTuple):
 def read_sources(source: Path) -> dict[str, File]:
     """Return the files of a module tree by their path in it, without what a build left and hidden ones.
 
-    Raises UsageError when it is no tree that kbuild could build.
+    Patches are files of one whose dkms.conf, or what that runs, may want them. Raises UsageError when it is
+    no tree that kbuild could build.
     """
     if not source.is_dir():
         raise UsageError(
             f"{source} is not a directory", hint="give the directory that holds the module's Kbuild"
         )
-    files = {name: _read(path) for name, path in sorted(_walk(source))}
+    applied = (source / DKMS).is_file()
+    found = {name: path for name, path in sorted(_walk(source)) if applied or not name.endswith(_PATCH)}
+    files = {name: _read(path) for name, path in found.items() if not _is_fault(name)}
     if not any(Path(name).name in MAKEFILES or name == DKMS for name in files):
         raise UsageError(
-            f"{source} has neither a Kbuild nor a Makefile, nor a dkms.conf, so nothing says what to build",
+            f"{source} has neither a Kbuild nor a Makefile, nor a {DKMS}, so nothing says what to build",
             hint="one line is enough, `obj-m := mine.o` for mine.c",
         )
     return files
+
+
+def _is_fault(name: str) -> bool:
+    return name.startswith("faults/") and name.endswith(_PATCH)
 
 
 def _read(path: Path) -> File:
@@ -77,8 +85,10 @@ def _walk(source: Path) -> Iterator[tuple[str, Path]]:
                 yield str(path.relative_to(source)), path
 
 
-def patched(files: Mapping[str, File], patches: Sequence[Path], toolchain: Root) -> dict[str, File]:
-    """Return the files with patches (-p1) applied, in order and without fuzz.
+def patched(
+    files: Mapping[str, File], patches: Sequence[Path], toolchain: Root, *, fuzz: int = 0
+) -> dict[str, File]:
+    """Return the files with patches (-p1) applied, in order; `fuzz`: how much of their context may differ.
 
     Raises UsageError with patch's own words when one does not apply.
     """
@@ -87,7 +97,13 @@ def patched(files: Mapping[str, File], patches: Sequence[Path], toolchain: Root)
     with scratch_directory("chanlab-patch-") as scratch:
         write_sources(scratch, files)
         for patch in patches:
-            argv = [*toolchain.command("patch"), "-p1", "--fuzz=0", "--forward", "--no-backup-if-mismatch"]
+            argv = [
+                *toolchain.command("patch"),
+                "-p1",
+                f"--fuzz={fuzz}",
+                "--forward",
+                "--no-backup-if-mismatch",
+            ]
             status, output = run(
                 [*argv, "--reject-file=-"],
                 cwd=scratch,

@@ -220,9 +220,9 @@ def make(config: pytest.Config) -> list[str]:
 
 def is_makefile(config: pytest.Config, path: Path) -> bool:
     """Tell whether a file says which modules a tree makes that the command line asks to be tried."""
-    from lab.kernels.tree import MAKEFILES  # noqa: PLC0415 - as above
+    from lab.kernels.tree import DKMS, MAKEFILES  # noqa: PLC0415 - as above
 
-    if path.name not in MAKEFILES or not asked(config):
+    if path.name not in (*MAKEFILES, DKMS) or not asked(config):
         return False
     return any(tree.is_described_by(path) for tree in trees(config).all)
 

@@ -276,7 +276,7 @@ class Ready:
     def _needs(self) -> Mapping[str, Sequence[str]]:
         from lab.kernels.modinfo import depends  # noqa: PLC0415 - as above
 
-        needs: dict[str, Sequence[str]] = dict.fromkeys(self.modules.failed, ())
+        needs: dict[str, Sequence[str]] = dict.fromkeys({**self.modules.failed, **self.modules.excluded}, ())
         return needs | {name: depends(path.read_bytes()) for name, path in self.modules.ko.items()}
 
     def patched(self, patches: Sequence[Path], only: Sequence[str] = ()) -> Mapping[str, bytes]:
