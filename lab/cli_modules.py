@@ -59,7 +59,7 @@ def build(
 
     named = {directory.absolute(): "the command line" for directory in directories}
     config = ini.config()
-    trees = tree.trees(named, options.make(config)) if named else options.trees(config)
+    trees = tree.trees(named, *options.building(config)) if named else options.trees(config)
     if not trees.all:
         raise click.UsageError("no modules: name a directory, or chanlab_modules in the ini file")
     settings, cache, progress = opened(quiet=as_json)

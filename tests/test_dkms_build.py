@@ -7,12 +7,15 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from test_build import Lab
 
-from lab.errors import ModuleFailed
+from lab.errors import ModuleFailed, UsageError
+from lab.kernels.build import build_modules
+from lab.kernels.roots import Root
 from lab.kernels.sources import File, read_sources
 from lab.kernels.surroundings import bound
-from lab.kernels.tree import Tree
-from tests.test_build import Lab
+from lab.kernels.tree import Tree, trees
+from lab.progress import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,3 +187,41 @@ def test_a_dkms_conf_alone_says_what_to_build(lab: Lab) -> None:
     (lab.source / "Kbuild").unlink()
     lab.write("dkms.conf", HEAD)
     assert Tree(lab.source).makefile == lab.source / "dkms.conf"
+
+
+def test_a_command_before_make(lab: Lab) -> None:
+    (lab.source / "Kbuild").unlink()
+    lab.write("Makefile.in", "")
+
+    def build_with(command: str) -> Modules:
+        tree = trees({lab.source: "--module"}, prepare=command).all[0]
+        assert tree.makefile == lab.source / "Makefile.in"
+        return build_modules(tree, lab.headers, lab.root, lab.cache, Progress(quiet=True))
+
+    built = build_with("echo {release} > Makefile && echo '{kdir} {tree}' > generated.c; echo ${x:-mine}")
+    assert built.ko.keys() == {"mine", "generated"}
+    assert built.debug["generated"].read_text().startswith(f"{lab.kdir} /")
+    with pytest.raises(
+        ModuleFailed, match=r"kmod cannot be prepared for 6\.1\.0-1-amd64: chanlab_prepare"
+    ) as caught:
+        build_with("echo some; frobnicate")
+    assert "some\nbash: line 1: frobnicate: command not found" in caught.value.output
+    assert "chanlab_tools = frobnicate" in caught.value.hint
+    with pytest.raises(UsageError, match="neither a Kbuild nor a Makefile"):
+        trees({lab.source: "--module"})
+
+
+def test_programs_that_are_named_are_behind_the_compiler_s(lab: Lab, tmp_path: Path) -> None:
+    programs = tmp_path / "tools/usr/bin"
+    programs.mkdir(parents=True)
+    for name in ("frobnicate", "make"):
+        (programs / name).write_text("#!/bin/sh\necho 'made of' $0 > generated.c\n")
+        (programs / name).chmod(0o755)
+    lab.write("make.sh", "#!/usr/bin/frobnicate\n")
+    (lab.source / "make.sh").chmod(0o755)
+    tools = Root(tmp_path / "tools", "t", {})
+    for command in ("frobnicate", "./make.sh"):
+        tree = Tree(lab.source, prepare=command, tools=("frobnicate",))
+        quiet = Progress(quiet=True)
+        built = build_modules(tree, lab.headers, lab.root, lab.cache, quiet, tools=tools)
+        assert built.ko.keys() == {"mine", "generated"}

@@ -23,7 +23,7 @@ from lab.kernels import dkms
 from lab.kernels.kbuild import Kbuild
 from lab.kernels.process import run
 from lab.kernels.sources import File, patched, read_sources, synchronise
-from lab.kernels.surroundings import Surroundings, bound
+from lab.kernels.surroundings import Surroundings, bound, programs
 from lab.kernels.toolchain import compiler, system_includes, tool
 from lab.kernels.tree import DKMS
 from lab.store.cache import digest, file_digest
@@ -77,16 +77,18 @@ def build_trees(
     progress: Progress,
     patches: Sequence[Path] = (),
     only: Collection[str] = (),
+    *,
+    tools: Root | None = None,
 ) -> Modules:
     """Build all modules of all trees; each may use what those before it export.
 
     One whose dkms.conf has BUILD_DEPENDS comes behind those that it names. A patch is for the tree that it
-    lies in, or else for the first. Raises what build_modules() does, and UsageError where two trees have a
-    module of the same name.
+    lies in, or else for the first. `tools` has more programs for what trees run. Raises what build_modules()
+    does, and UsageError where two trees have a module of the same name.
     """
     all_of_them = Modules({}, {}, {}, {}, digest("no modules"))
     packages: list[str] = []
-    for tree, package in _in_order(trees, headers, toolchain):
+    for tree, package in _in_order(trees, headers, toolchain, tools):
         own = [patch for patch in patches if _home(patch, trees) is tree]
         try:
             built = build_modules(
@@ -99,6 +101,7 @@ def build_trees(
                 only,
                 exports=all_of_them.exports,
                 packages=packages,
+                tools=tools,
             )
         except ModuleFailed as error:
             if len(trees.all) == 1 or not tree.modules:
@@ -117,7 +120,7 @@ def build_trees(
     return all_of_them
 
 
-def _in_order(trees: Trees, headers: Headers, toolchain: Root) -> list[tuple[Tree, str]]:
+def _in_order(trees: Trees, headers: Headers, toolchain: Root, tools: Root | None) -> list[tuple[Tree, str]]:
     """Return the trees, each behind those that its dkms.conf depends on, and the packages that they are."""
     if len(trees.all) == 1:
         return [(tree, "") for tree in trees.all]
@@ -125,7 +128,7 @@ def _in_order(trees: Trees, headers: Headers, toolchain: Root) -> list[tuple[Tre
     needs: dict[Tree, tuple[str, ...]] = {}
     for tree in trees.all:
         try:
-            conf = _conf(tree, read_sources(tree.path), headers, toolchain)
+            conf = _conf(tree, _sources(tree), headers, toolchain, tools)
         except ModuleFailed:  # which is told when it is built
             conf = None
         packages.setdefault(conf.package if conf is not None else str(tree.path), tree)
@@ -144,7 +147,13 @@ def _in_order(trees: Trees, headers: Headers, toolchain: Root) -> list[tuple[Tre
     return [(tree, called.get(tree, "")) for tree in found]
 
 
-def _conf(tree: Tree, files: Mapping[str, File], headers: Headers, toolchain: Root) -> Conf | None:
+def _sources(tree: Tree) -> dict[str, File]:
+    return read_sources(tree.path, prepared=bool(tree.prepare))
+
+
+def _conf(
+    tree: Tree, files: Mapping[str, File], headers: Headers, toolchain: Root, tools: Root | None
+) -> Conf | None:
     """Return what a tree's dkms.conf says for a kernel; None where it has none. Raises ModuleFailed."""
     if tree.dkms is None:
         return None
@@ -155,7 +164,7 @@ def _conf(tree: Tree, files: Mapping[str, File], headers: Headers, toolchain: Ro
         tree.path.resolve().name,
         facts,
         bash=toolchain.command("bash"),
-        environment=toolchain.environment(),
+        environment=programs(toolchain, tools),
     )
 
 
@@ -188,6 +197,7 @@ def build_modules(
     *,
     exports: tuple[Path, ...] = (),
     packages: Collection[str] = (),
+    tools: Root | None = None,
 ) -> Modules:
     """Build all modules of a source tree with patches applied; never changes the tree itself.
 
@@ -198,7 +208,7 @@ def build_modules(
     tree without a Kbuild and for a patch that does not apply, BuildFailed when nothing can be built or make
     gives no file to blame.
     """
-    files = read_sources(tree.path)
+    files = _sources(tree)
     below = tree.below()
     if below and tree.dkms is None:
         files["Kbuild"] = File("".join(f"obj-m += {path}/\n" for path in below).encode())
@@ -215,6 +225,8 @@ def build_modules(
         [file_digest(each) for each in exports],
         tree.make,
         sorted(packages) if tree.dkms else [],
+        tree.prepare,
+        tools.digest if tools is not None else "",
     )
     key = digest("modules", _MODULES_FORMAT, *parts)
     few = _few(only, tree)
@@ -227,18 +239,20 @@ def build_modules(
         what = ", ".join(few) if len(few) < _MANY else f"{len(few)} modules"
         text = f"building {what if few else name} for {headers.kernel.release}"
         wanted = patched(files, patches, toolchain)
-        conf = _conf(tree, wanted, headers, toolchain)
+        conf = _conf(tree, wanted, headers, toolchain, tools)
         if conf is not None:
             if conf.modules and not conf.made:
                 _write_result(building, {}, {}, {}, conf.excluded)
                 return
             _check_depends(conf, name, packages)
             wanted = _with_patches(conf, wanted, tree, toolchain)
-        wanted = bound(wanted, toolchain)
+        wanted = bound(wanted, toolchain, tools)
         with progress.task(text), _build_tree(tree.path, headers, toolchain, cache) as (copy, lock):
-            around = Surroundings(copy, name, headers, toolchain, lock)
+            around = Surroundings(copy, name, headers, toolchain, lock, tools)
             for modules in (few, []) if few else ([],):
                 synchronise(copy, wanted)
+                if tree.prepare:
+                    around.prepare(_filled(tree.prepare, around), "chanlab_prepare")
                 if conf is not None and conf.pre_build:
                     _pre_build(conf, around, progress)
                 kbuild = Kbuild(around, only=modules, exports=exports, make=tree.make, conf=conf)
@@ -285,6 +299,15 @@ def _with_patches(conf: Conf, files: Mapping[str, File], tree: Tree, toolchain: 
         return patched(files, [tree.path / "patches" / patch for patch in conf.patches], toolchain, fuzz=2)
     except UsageError as error:
         raise ModuleFailed(f"{name} cannot be patched as its {DKMS} says", error.message) from error
+
+
+def _filled(line: str, around: Surroundings) -> str:
+    """Return a command with places put in: braces are the shell's too, so nothing else is looked at."""
+    headers = around.headers
+    places = {dkms.TREE: around.tree, "{kdir}": headers.kdir, "{release}": headers.kernel.release}
+    for word, place in places.items():
+        line = line.replace(word, str(place))
+    return line
 
 
 def _pre_build(conf: Conf, around: Surroundings, progress: Progress) -> None:

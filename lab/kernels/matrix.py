@@ -56,8 +56,9 @@ def matrix(
         try:
             for target, future in zip(targets, coming, strict=True):
                 headers, toolchain = future.result()
+                tools = source.tools(target.kernel, trees.tools) if trees.tools else None
                 try:
-                    built = build_trees(trees, headers, toolchain, cache, progress)
+                    built = build_trees(trees, headers, toolchain, cache, progress, tools=tools)
                 except ModuleFailed as error:  # make itself: no module is to blame, or all are
                     names = sorted(trees.modules) or [""]
                     yield from (Cell(name, str(target), f"{error.message}\n{error.output}") for name in names)

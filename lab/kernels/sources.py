@@ -29,11 +29,11 @@ class File(NamedTuple):
     executable: bool = False  # a script that the Makefile runs
 
 
-def read_sources(source: Path) -> dict[str, File]:
+def read_sources(source: Path, *, prepared: bool = False) -> dict[str, File]:
     """Return the files of a module tree by their path in it, without what a build left and hidden ones.
 
-    Patches are files of one whose dkms.conf, or what that runs, may want them. Raises UsageError when it is
-    no tree that kbuild could build.
+    `prepared`: a command makes what is built of them. Patches are files of one whose dkms.conf, or what that
+    runs, may want them. Raises UsageError when it is no tree that kbuild could build.
     """
     if not source.is_dir():
         raise UsageError(
@@ -42,7 +42,7 @@ def read_sources(source: Path) -> dict[str, File]:
     applied = (source / DKMS).is_file()
     found = {name: path for name, path in sorted(_walk(source)) if applied or not name.endswith(_PATCH)}
     files = {name: _read(path) for name, path in found.items() if not _is_fault(name)}
-    if not any(Path(name).name in MAKEFILES or name == DKMS for name in files):
+    if not prepared and not any(Path(name).name in MAKEFILES or name == DKMS for name in files):
         raise UsageError(
             f"{source} has neither a Kbuild nor a Makefile, nor a {DKMS}, so nothing says what to build",
             hint="one line is enough, `obj-m := mine.o` for mine.c",

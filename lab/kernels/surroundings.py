@@ -28,12 +28,21 @@ _SHEBANG = re.compile(rb"#![ \t]*(/\S*/)([^\s/]+)([^\n]*)")
 class Surroundings:
     """Where a tree's commands run: its copy, and the root of the kernel's compiler."""
 
-    def __init__(self, tree: Path, name: str, headers: Headers, toolchain: Root, lock: int) -> None:
+    def __init__(
+        self,
+        tree: Path,
+        name: str,
+        headers: Headers,
+        toolchain: Root,
+        lock: int,
+        tools: Root | None = None,
+    ) -> None:
         self.tree = tree
         self.name = name  # what the user calls it
         self.headers = headers
         self.arch = architecture(headers.kernel.arch)
         self.toolchain = toolchain
+        self._tools = tools  # what the user wants besides
         self.lock = lock  # the descriptor that keeps others from this tree
 
     @property
@@ -44,7 +53,7 @@ class Surroundings:
     def environment(self) -> dict[str, str]:
         """Return a whole environment: nothing of the host's is on the PATH."""
         return {
-            **self.toolchain.environment(),
+            **programs(self.toolchain, self._tools),
             "LC_ALL": "C",
             # Debian's .kernelvariables, up to 6.1, take the cross compiler from these.
             "DEB_BUILD_ARCH": host().debian,
@@ -81,7 +90,7 @@ class Surroundings:
             "PWD": str(self.tree),
             **dict(word.split("=", 1) for word in self.variables),
         }
-        return run([bash, "-c", line], cwd=self.tree, env=environment, keep=(self.lock,))
+        return run([bash, "-c", line, "bash"], cwd=self.tree, env=environment, keep=(self.lock,))
 
     def prepare(self, line: str, what: str) -> None:
         """Run a command that has to go well before make; `what`: who asks for it.
@@ -103,27 +112,36 @@ class Surroundings:
         return os.access(self.tree / program, os.X_OK)
 
 
-def bound(files: Mapping[str, File], toolchain: Root) -> dict[str, File]:
+def programs(toolchain: Root, tools: Root | None) -> dict[str, str]:
+    """Return a whole environment with the programs of a compiler's root, and behind these what is added."""
+    found = toolchain.environment()
+    if tools is not None:
+        found["PATH"] += f":{tools.environment()['PATH']}"
+    return found
+
+
+def bound(files: Mapping[str, File], toolchain: Root, tools: Root | None = None) -> dict[str, File]:
     """Return a tree's files with scripts that the roots' interpreters run, not the host's.
 
     One that the roots lack is looked for by env, in vain: that tells which it is. /bin/sh stays, which every
     host has and make uses anyway.
     """
     return {
-        path: File(_bound(file.data, toolchain), executable=True) if file.executable else file
+        path: File(_bound(file.data, toolchain, tools), executable=True) if file.executable else file
         for path, file in files.items()
     }
 
 
-def _bound(data: bytes, toolchain: Root) -> bytes:
+def _bound(data: bytes, toolchain: Root, tools: Root | None) -> bytes:
     found = _SHEBANG.match(data)
     if found is None or found[1] + found[2] == b"/bin/sh":
         return data
-    interpreter = toolchain.command(found[2].decode("ascii", "replace"))[0]
-    line = f"#!{interpreter}".encode() + found[3]
-    if not os.path.exists(interpreter):  # noqa: PTH110 - a link of Debian's may be to nothing here
-        line = f"#!{toolchain.command('env')[0]} ".encode() + found[2]
+    name, line = found[2].decode("ascii", "replace"), f"#!{toolchain.command('env')[0]} ".encode() + found[2]
+    for root in (toolchain, tools):
+        if root is not None and (root.path / "usr/bin" / name).exists():
+            line = f"#!{root.command(name)[0]}".encode() + found[3]
+            break
     return line + data[found.end() :]
 
 
-__all__ = ["Surroundings", "bound"]
+__all__ = ["Surroundings", "bound", "programs"]
