@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING
 
 from lab.arch import architecture
 from lab.errors import BuildFailed, ModuleFailed, UsageError
-from lab.kernels import dkms
-from lab.kernels.kbuild import Kbuild
+from lab.kernels.kbuild import Built, Kbuild
+from lab.kernels.prepare import before_make, conf_of, in_order, made_ready, sources_of
 from lab.kernels.process import run
-from lab.kernels.sources import File, patched, read_sources, synchronise
-from lab.kernels.surroundings import Surroundings, bound, programs
+from lab.kernels.sources import File, patched, synchronise
+from lab.kernels.surroundings import Surroundings
 from lab.kernels.toolchain import compiler, system_includes, tool
-from lab.kernels.tree import DKMS
 from lab.store.cache import digest, file_digest
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from lab.arch import Architecture
     from lab.kernels.dkms import Conf
-    from lab.kernels.kbuild import Built
     from lab.kernels.model import Headers
     from lab.kernels.roots import Root
     from lab.kernels.tree import Tree, Trees
@@ -88,7 +86,7 @@ def build_trees(
     """
     all_of_them = Modules({}, {}, {}, {}, digest("no modules"))
     packages: list[str] = []
-    for tree, package in _in_order(trees, headers, toolchain, tools):
+    for tree, package in in_order(trees, headers, toolchain, tools):
         own = [patch for patch in patches if _home(patch, trees) is tree]
         try:
             built = build_modules(
@@ -118,54 +116,6 @@ def build_trees(
         all_of_them = built if len(trees.all) == 1 else _joined(all_of_them, built)
         packages.append(package)
     return all_of_them
-
-
-def _in_order(trees: Trees, headers: Headers, toolchain: Root, tools: Root | None) -> list[tuple[Tree, str]]:
-    """Return the trees, each behind those that its dkms.conf depends on, and the packages that they are."""
-    if len(trees.all) == 1:
-        return [(tree, "") for tree in trees.all]
-    packages: dict[str, Tree] = {}
-    needs: dict[Tree, tuple[str, ...]] = {}
-    for tree in trees.all:
-        try:
-            conf = _conf(tree, _sources(tree), headers, toolchain, tools)
-        except ModuleFailed:  # which is told when it is built
-            conf = None
-        packages.setdefault(conf.package if conf is not None else str(tree.path), tree)
-        needs[tree] = conf.depends if conf is not None else ()
-    found: dict[Tree, None] = {}
-
-    def add(tree: Tree, above: tuple[Tree, ...]) -> None:
-        for name in needs[tree]:
-            if name in packages and packages[name] not in above:
-                add(packages[name], (*above, tree))
-        found[tree] = None
-
-    for tree in trees.all:
-        add(tree, (tree,))
-    called = {tree: name for name, tree in packages.items()}
-    return [(tree, called.get(tree, "")) for tree in found]
-
-
-def _sources(tree: Tree) -> dict[str, File]:
-    return read_sources(tree.path, prepared=bool(tree.prepare))
-
-
-def _conf(
-    tree: Tree, files: Mapping[str, File], headers: Headers, toolchain: Root, tools: Root | None
-) -> Conf | None:
-    """Return what a tree's dkms.conf says for a kernel; None where it has none. Raises ModuleFailed."""
-    if tree.dkms is None:
-        return None
-    kernel = headers.kernel
-    facts = dkms.Facts(kernel.release, architecture(kernel.arch).uname[0], headers.kdir)
-    return dkms.read(
-        files,
-        tree.path.resolve().name,
-        facts,
-        bash=toolchain.command("bash"),
-        environment=programs(toolchain, tools),
-    )
 
 
 def _home(patch: Path, trees: Trees) -> Tree:
@@ -208,7 +158,7 @@ def build_modules(
     tree without a Kbuild and for a patch that does not apply, BuildFailed when nothing can be built or make
     gives no file to blame.
     """
-    files = _sources(tree)
+    files = sources_of(tree)
     below = tree.below()
     if below and tree.dkms is None:
         files["Kbuild"] = File("".join(f"obj-m += {path}/\n" for path in below).encode())
@@ -239,29 +189,29 @@ def build_modules(
         what = ", ".join(few) if len(few) < _MANY else f"{len(few)} modules"
         text = f"building {what if few else name} for {headers.kernel.release}"
         wanted = patched(files, patches, toolchain)
-        conf = _conf(tree, wanted, headers, toolchain, tools)
-        if conf is not None:
-            if conf.modules and not conf.made:
-                _write_result(building, {}, {}, {}, conf.excluded)
-                return
-            _check_depends(conf, name, packages)
-            wanted = _with_patches(conf, wanted, tree, toolchain)
-        wanted = bound(wanted, toolchain, tools)
-        with progress.task(text), _build_tree(tree.path, headers, toolchain, cache) as (copy, lock):
-            around = Surroundings(copy, name, headers, toolchain, lock, tools)
-            for modules in (few, []) if few else ([],):
-                synchronise(copy, wanted)
-                if tree.prepare:
-                    around.prepare(_filled(tree.prepare, around), "chanlab_prepare")
-                if conf is not None and conf.pre_build:
-                    _pre_build(conf, around, progress)
-                kbuild = Kbuild(around, only=modules, exports=exports, make=tree.make, conf=conf)
-                built = kbuild.build()
-                if not built.failed:  # of a few, for want of another one perhaps
-                    break
-            _collect(built, copy, building, toolchain, architecture(headers.kernel.arch))
-            excluded = conf.excluded if conf is not None else {}
-            _write_result(building, built.modules, built.failed, built.warnings, excluded, built.symvers)
+        conf = conf_of(tree, wanted, headers, toolchain, tools)
+        if conf is not None and conf.modules and not conf.made:
+            _write_result(building, Built({}, {}, {}, ""), conf)
+            return
+        try:
+            wanted = made_ready(wanted, tree, conf, toolchain, tools, packages)
+            with progress.task(text), _build_tree(tree.path, headers, toolchain, cache) as (copy, lock):
+                around = Surroundings(copy, name, headers, toolchain, lock, tools)
+                for modules in (few, []) if few else ([],):
+                    synchronise(copy, wanted)
+                    before_make(tree, conf, around, progress)
+                    kbuild = Kbuild(around, only=modules, exports=exports, make=tree.make, conf=conf)
+                    built = kbuild.build()
+                    if not built.failed:  # of a few, for want of another one perhaps
+                        break
+                _collect(built, copy, building, toolchain, architecture(headers.kernel.arch))
+        except ModuleFailed as error:
+            if conf is None or not conf.made:
+                raise
+            # It is all of them, and what they are called is known.
+            said = "\n".join(filter(None, [error.message, error.output, error.hint]))
+            built = Built({}, {each.kernel_name: said for each in conf.made}, {}, "")
+        _write_result(building, built, conf)
 
     entry = cache.entry("modules", key, make, progress_text=f"{name} is being built")
     result = json.loads((entry / "result.json").read_bytes())
@@ -275,48 +225,6 @@ def build_modules(
         exports=(entry / _SYMVERS,),
         excluded=result["excluded"],
     )
-
-
-def _check_depends(conf: Conf, name: str, packages: Collection[str]) -> None:
-    missing = [each for each in conf.depends if each not in packages]
-    if missing:
-        raise ModuleFailed(
-            f"{name} needs modules of {', '.join(missing)}, by BUILD_DEPENDS in its dkms.conf",
-            "no other tree of this run is that",
-            hint=f"name it too, --module DIR: the one whose dkms.conf has PACKAGE_NAME={missing[0]}",
-        )
-
-
-def _with_patches(conf: Conf, files: Mapping[str, File], tree: Tree, toolchain: Root) -> dict[str, File]:
-    """Return the files with the patches of a dkms.conf, as dkms applies them: with patch's usual fuzz."""
-    name = tree.path.resolve().name
-    for patch in conf.patches:
-        if f"patches/{patch}" not in files:
-            raise ModuleFailed(
-                f"{name}/{DKMS} names the patch {patch}", f"{name}/patches/{patch} is not there"
-            )
-    try:
-        return patched(files, [tree.path / "patches" / patch for patch in conf.patches], toolchain, fuzz=2)
-    except UsageError as error:
-        raise ModuleFailed(f"{name} cannot be patched as its {DKMS} says", error.message) from error
-
-
-def _filled(line: str, around: Surroundings) -> str:
-    """Return a command with places put in: braces are the shell's too, so nothing else is looked at."""
-    headers = around.headers
-    places = {dkms.TREE: around.tree, "{kdir}": headers.kdir, "{release}": headers.kernel.release}
-    for word, place in places.items():
-        line = line.replace(word, str(place))
-    return line
-
-
-def _pre_build(conf: Conf, around: Surroundings, progress: Progress) -> None:
-    line = conf.pre_build.replace(dkms.TREE, str(around.tree))
-    program = line.split()[0]
-    if around.can_run(program):
-        around.prepare(line, f"PRE_BUILD of its {DKMS}")
-    else:  # and so does dkms
-        progress.note(f"{around.name}: {program}, which is PRE_BUILD, is no program, and is passed over")
 
 
 def _few(only: Collection[str], tree: Tree) -> list[str]:
@@ -396,20 +304,13 @@ def _collect(built: Built, tree: Path, building: Path, toolchain: Root, arch: Ar
     (outputs / "stamps.json").write_text(json.dumps(handed_out))
 
 
-def _write_result(
-    building: Path,
-    modules: Collection[str],
-    failed: Mapping[str, str],
-    warnings: Mapping[str, str],
-    excluded: Mapping[str, str],
-    symvers: str = "",
-) -> None:
-    (building / _SYMVERS).write_text(symvers)
+def _write_result(building: Path, built: Built, conf: Conf | None) -> None:
+    (building / _SYMVERS).write_text(built.symvers)
     result = {
-        "modules": sorted(modules),
-        "failed": dict(failed),
-        "warnings": dict(warnings),
-        "excluded": dict(excluded),
+        "modules": sorted(built.modules),
+        "failed": built.failed,
+        "warnings": built.warnings,
+        "excluded": conf.excluded if conf is not None else {},
     }
     (building / "result.json").write_text(json.dumps(result))
 

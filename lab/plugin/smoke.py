@@ -71,16 +71,23 @@ class Makefile(YamlFile):
         return replace(found, scenarios=tuple(map(_of_no_line, found.scenarios)))
 
     def _by_dkms(self, tree: Tree) -> list[str]:
-        """Return the modules that a dkms.conf has for any of the run's kernels: it may differ."""
+        """Return the modules that a dkms.conf has for any of the run's kernels: it may differ.
+
+        Raises ModuleFailed where it can be read for none, and nothing else tells.
+        """
         lab, found = self.run.lab, dict[str, str]()
+        failed = None
         for target in self.run.targets():
             try:
                 built = lab.target(target).modules
-            except ModuleFailed:  # which each of its scenarios tells
+            except ModuleFailed as error:  # which each of its scenarios tells
+                failed = error
                 continue
             for name in built.names:
                 if built.homes[name] == tree.path:
                     found.setdefault(name, f"its {DKMS} has {name} for {target}, and not for this kernel")
+        if failed is not None and not found and not tree.modules:
+            raise failed
         lab.elsewhere |= found
         return sorted(found)
 
