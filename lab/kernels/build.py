@@ -104,8 +104,8 @@ def build_trees(
         except ModuleFailed as error:
             if len(trees.all) == 1 or not tree.modules:
                 raise
-            said = f"{error.message}\n{error.output}"  # the others' are none the worse for it
-            built = Modules({}, {}, dict.fromkeys(tree.modules, said), {}, digest(said))
+            failed = dict.fromkeys(tree.modules, error.whole)  # the others' are none the worse for it
+            built = Modules({}, {}, failed, {}, digest(error.whole))
         twice = sorted({*built.names} & {*all_of_them.names})
         if twice:
             raise UsageError(
@@ -209,8 +209,7 @@ def build_modules(
             if conf is None or not conf.made:
                 raise
             # It is all of them, and what they are called is known.
-            said = "\n".join(filter(None, [error.message, error.output, error.hint]))
-            built = Built({}, {each.kernel_name: said for each in conf.made}, {}, "")
+            built = Built({}, {each.kernel_name: error.whole for each in conf.made}, {}, "")
         _write_result(building, built, conf)
 
     entry = cache.entry("modules", key, make, progress_text=f"{name} is being built")

@@ -61,7 +61,7 @@ def matrix(
                     built = build_trees(trees, headers, toolchain, cache, progress, tools=tools)
                 except ModuleFailed as error:  # make itself: no module is to blame, or all are
                     names = sorted(trees.modules) or [""]
-                    yield from (Cell(name, str(target), f"{error.message}\n{error.output}") for name in names)
+                    yield from (Cell(name, str(target), error.whole) for name in names)
                     continue
                 for name in built.names:
                     said = (each.get(name, "") for each in (built.failed, built.warnings, built.excluded))
