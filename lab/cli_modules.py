@@ -59,7 +59,7 @@ def build(
 
     named = {directory.absolute(): "the command line" for directory in directories}
     config = ini.config()
-    trees = tree.trees(named, options.make(config)) if named else options.trees(config)
+    trees = tree.trees(named, *options.building(config)) if named else options.trees(config)
     if not trees.all:
         raise click.UsageError("no modules: name a directory, or chanlab_modules in the ini file")
     settings, cache, progress = opened(quiet=as_json)
@@ -88,7 +88,11 @@ def _show_matrix(cells: Sequence[Cell]) -> None:
         click.echo()
     said: dict[tuple[str, str, str], list[str]] = {}
     for cell in cells:
-        for word, text in (("FAILED", cell.failed), ("warnings", cell.warnings)):
+        for word, text in (
+            ("FAILED", cell.failed),
+            ("warnings", cell.warnings),
+            ("not for it", cell.excluded),
+        ):
             if text:
                 said.setdefault((word, cell.module, text), []).append(cell.target)
     for (word, module, text), where in said.items():

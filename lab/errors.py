@@ -120,6 +120,11 @@ class BuildFailed(LabError):  # noqa: N818 - a verdict's name
 class ModuleFailed(BuildFailed):
     """A module, or a header of its, does not compile against a kernel."""
 
+    @property
+    def whole(self) -> str:
+        """All that it says, for where it is told of each module."""
+        return "\n".join(filter(None, [self.message, self.output, self.hint]))
+
 
 class BootFailed(LabError):  # noqa: N818 - a verdict's name
     """No agent came up; `console` holds the console's tail."""

@@ -94,6 +94,7 @@ class Lab:
         self.kdir = base / "kdir"
         self.kdir.mkdir()
         (self.kdir / "Module.symvers").write_text("0x0\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n")
+        self.headers = Headers(KERNEL, self.kdir, self.kdir, "h")
         self.source = base / "kmod"
         self.source.mkdir()
         self.write("Kbuild", "obj-m := ...")
@@ -105,13 +106,11 @@ class Lab:
     def build(self, *only: str) -> Modules:
         for compiled in self.cache.root.glob("v1/build-tree/*/compiled"):
             compiled.unlink()
-        headers = Headers(KERNEL, self.kdir, self.kdir, "h")
         quiet = Progress(quiet=True)
-        return build_modules(Tree(self.source), headers, self.root, self.cache, quiet, only=only)
+        return build_modules(Tree(self.source), self.headers, self.root, self.cache, quiet, only=only)
 
     def trees(self, *paths: Path) -> Modules:
-        headers = Headers(KERNEL, self.kdir, self.kdir, "h")
-        return build_trees(Trees.of(*paths), headers, self.root, self.cache, Progress(quiet=True))
+        return build_trees(Trees.of(*paths), self.headers, self.root, self.cache, Progress(quiet=True))
 
     def compiled(self) -> list[str]:
         """Return what the last build compiled."""

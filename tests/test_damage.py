@@ -289,7 +289,7 @@ def test_modules_are_not_handed_out_again_when_they_were_damaged(
     tree.mkdir()
     (tree / "x.ko").write_bytes(b"\x7fELF whole")
     (tree / "Module.symvers").touch()
-    built = Built({"lab_x": "x.ko"}, {}, {})
+    built = Built({"lab_x": "x.ko"}, {}, {}, "")
 
     def collect(name: str) -> Path:
         (tmp_path / name).mkdir()

@@ -16,6 +16,7 @@ from pysequoia import Tsk
 from tiny_archive import TinyArchive, deb, serve
 
 from lab.errors import FetchError, HashMismatch, HostError, LabError, SignatureError, UsageError
+from lab.kernels import roots
 from lab.kernels.debian import archive, offers
 from lab.kernels.debian import fetch as debian_fetch
 from lab.kernels.debian.fetch import Fetcher, Item
@@ -470,3 +471,26 @@ def test_what_the_mirror_lists_and_does_not_have_is_passed_over(stocked: TinyArc
 def test_an_unknown_root_is_named(tiny: TinyArchive, cache: Cache) -> None:
     with pytest.raises(UsageError, match="'gcc-1'"):
         root("gcc-1", tiny.settings(cache.root), cache, QUIET)
+
+
+def test_a_package_that_is_named_and_is_not_there(
+    tiny: TinyArchive, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "roots:\n  gcc-1: {suites: [trixie], packages: [gcc-1], without: [gawk, tzdata], skip: x}\n"
+    roots.DATA.write_text(text)
+    for name in ("libc6", "gawk"):
+        tiny.add("trixie", name, "1", {})
+    tiny.publish("trixie")
+    settings = tiny.settings(cache.root)
+    with pytest.raises(UsageError, match="chanlab_tools names nosuch, which trixie does not have"):
+        roots.tools("gcc-1", ["gawk", "nosuch"], settings, cache, QUIET)
+    made = []
+    monkeypatch.setattr(roots, "_make", lambda called, spec, *_, **__: made.append((called, spec)))
+    roots.tools("gcc-1", ["git", "gawk"], settings, cache, QUIET)
+    roots.tools("gcc-1", ["gawk", "git", "git"], settings, cache, QUIET)
+    assert made[0] == made[1]
+    called, spec = made[0]
+    assert called.startswith("tools-gcc-1-")
+    assert spec["suites"] == ["trixie"]
+    assert spec["packages"] == ["libc6", "gawk", "git"]
+    assert spec["without"] == ["tzdata"]

@@ -14,7 +14,7 @@ import pytest
 from test_guest_argv import spec
 from test_guest_pool import TEMPLATE
 
-from lab.errors import CacheError, GuestHung, LabError, UsageError
+from lab.errors import CacheError, GuestHung, LabError, Unsupported, UsageError
 from lab.guest import loaded
 from lab.house import WISHES
 from lab.progress import Progress
@@ -75,7 +75,7 @@ def test_a_module_that_there_is_not_is_one_scenarios_mistake(tmp_path: Path) -> 
         loads=loads,
         cover=lambda *_: None,
         check=lambda _: None,
-        modules=SimpleNamespace(failed={}),
+        modules=SimpleNamespace(failed={}, excluded={}),
         images={},
     )
     house.target = lambda _: parts
@@ -87,6 +87,32 @@ def test_a_module_that_there_is_not_is_one_scenarios_mistake(tmp_path: Path) -> 
             house.ready("6.12", bad)
         house.ready("6.12", good)
     assert made == ["pool", "pool"]
+
+
+def test_a_module_that_is_not_for_a_kernel_is_unsupported_there(tmp_path: Path) -> None:
+    house: Any = Lab(load({"CHANLAB_CACHE": str(tmp_path)}), WISHES, QUIET)
+    built = SimpleNamespace(failed={}, excluded={"old": "its dkms.conf has so"}, names=["old", "mine"])
+    parts = SimpleNamespace(
+        loads=lambda modules: modules,
+        cover=lambda *_: None,
+        check=lambda _: None,
+        modules=built,
+        shipped={"dummy"},
+        images={},
+    )
+    house.target = lambda _: parts
+    house.pool = lambda *_, **__: None
+    house.elsewhere = dict.fromkeys(("new", "mine", "dummy"), "its dkms.conf has it for 6.1")
+
+    def ready(name: str) -> None:
+        house.ready("6.12", Scenario("a", "a", Path("a.yaml"), 1, "a", modules=(ModuleLoad(name),)))
+
+    with pytest.raises(Unsupported, match="old is not for this kernel: its dkms"):
+        ready("old")
+    with pytest.raises(Unsupported, match=r"its dkms\.conf has it for 6\.1"):
+        ready("new")
+    ready("mine")
+    ready("dummy")
 
 
 class Begun:

@@ -40,7 +40,7 @@ def cells(trees: Trees, *names: str) -> list[Cell]:
 
 
 def test_each_module_and_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(_trees: Trees, headers: str, *_: object) -> Modules:
+    def build(_trees: Trees, headers: str, *_: object, **__: object) -> Modules:
         if headers == "7.3":
             raise ModuleFailed("mine does not build", "make: ***")
         failed = {"b": "b.c:1: error"} if headers == "6.1" else {}

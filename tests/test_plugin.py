@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 from xml.etree import ElementTree as ET
 
@@ -13,6 +14,7 @@ from lab import settings, workers
 from lab.errors import HostError, LabError, ModuleFailed, Unsupported
 from lab.guest import pool
 from lab.house import HOUSE, WISHES
+from lab.kernels.build import Modules
 from lab.kernels.model import Kernel, Target
 from lab.plugin import options
 from lab.run import lab as run_lab
@@ -50,6 +52,14 @@ class Lab:
     def targets(self, kernels: Sequence[str], *_: Any, fetch: bool = True) -> tuple[Target, ...]:
         assert isinstance(fetch, bool)
         return tuple(target(name) for name in kernels)
+
+    built: ClassVar[dict[str, Modules]] = {}  # by the target's name
+    elsewhere: ClassVar[dict[str, str]] = {}
+
+    def target(self, target: Target) -> Any:
+        if target.name not in self.built:
+            raise ModuleFailed("mine/dkms.conf cannot be read", "line 1: no")
+        return SimpleNamespace(modules=self.built[target.name])
 
     def plan(self, targets: Sequence[Target]) -> list[str]:
         return [f"{len(targets)} targets, the last is {targets[-1]}"]
@@ -283,6 +293,31 @@ def test_a_module_for_which_nobody_wrote_anything_comes_and_goes(house: pytest.P
         "6.1",
     )
     named.assert_outcomes(passed=1)
+
+
+def test_a_dkms_conf_may_have_other_modules_for_each_kernel(
+    house: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = module(house, "mine")
+    (place / "dkms.conf").write_text("")
+
+    def made(*names: str, **excluded: str) -> Modules:
+        paths = dict.fromkeys(names, place)
+        return Modules(paths, {}, {}, {}, "", (), excluded, {**paths, **dict.fromkeys(excluded, place)})
+
+    words = ("-p", "no:xdist", "--module", "mine", "--kernel", "6.12", "--kernel", "5.10", "-v")
+    monkeypatch.setattr(Lab, "built", {"6.12": made("one"), "5.10": made("two", three="too old")})
+    monkeypatch.setattr(Lab, "elsewhere", {})
+    result = house.runpytest_inprocess(*words)
+    result.assert_outcomes(passed=6)
+    result.stdout.fnmatch_lines(["mine/dkms.conf::two comes and goes?6.12-x86_64? PASSED*"])
+    assert Lab.elsewhere["two"] == "its dkms.conf has two for 5.10-x86_64, and not for this kernel"
+    monkeypatch.setattr(Lab, "built", {"5.10": made("two")})
+    house.runpytest_inprocess(*words).assert_outcomes(passed=2)
+    monkeypatch.setattr(Lab, "built", {})
+    result = house.runpytest_inprocess(*words)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*mine/dkms.conf cannot be read*"])
 
 
 def test_a_module_that_scenarios_load_needs_no_more(house: pytest.Pytester) -> None:

@@ -14,14 +14,16 @@ import os
 import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lab.arch import architecture
 from lab.errors import BuildFailed, ModuleFailed, UsageError
-from lab.kernels.kbuild import Kbuild
+from lab.kernels.kbuild import Built, Kbuild
+from lab.kernels.prepare import before_make, conf_of, in_order, made_ready, sources_of
 from lab.kernels.process import run
-from lab.kernels.sources import File, patched, read_sources, synchronise
+from lab.kernels.sources import File, patched, synchronise
+from lab.kernels.surroundings import Surroundings
 from lab.kernels.toolchain import compiler, system_includes, tool
 from lab.store.cache import digest, file_digest
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.arch import Architecture
-    from lab.kernels.kbuild import Built
+    from lab.kernels.dkms import Conf
     from lab.kernels.model import Headers
     from lab.kernels.roots import Root
     from lab.kernels.tree import Tree, Trees
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from lab.store.cache import Cache
 
 # Go into the keys: what this file makes of the same input.
-_MODULES_FORMAT = 3
+_MODULES_FORMAT = 4
 _AGENT_FORMAT = 1
 _AGENT_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s")
 _POLL_SECONDS = 0.05
@@ -56,6 +58,13 @@ class Modules:
     warnings: Mapping[str, str]  # what it said about modules that it did build
     digest: str  # of everything that went into them
     exports: tuple[Path, ...] = ()  # Module.symvers of each tree: what others may use
+    excluded: Mapping[str, str] = field(default_factory=dict)  # not for this kernel, and why: a dkms.conf's
+    homes: Mapping[str, Path] = field(default_factory=dict)  # the tree of each module
+
+    @property
+    def names(self) -> list[str]:
+        """All modules that are made, or would be."""
+        return sorted({*self.ko, *self.failed, *self.excluded})
 
 
 def build_trees(
@@ -66,38 +75,52 @@ def build_trees(
     progress: Progress,
     patches: Sequence[Path] = (),
     only: Collection[str] = (),
+    *,
+    tools: Root | None = None,
 ) -> Modules:
     """Build all modules of all trees; each may use what those before it export.
 
-    A patch is for the tree that it lies in, or else for the first. Raises what build_modules() does, and
-    UsageError where two trees have a module of the same name.
+    One whose dkms.conf has BUILD_DEPENDS comes behind those that it names. A patch is for the tree that it
+    lies in, or else for the first. `tools` has more programs for what trees run. Raises what build_modules()
+    does, and UsageError where two trees have a module of the same name.
     """
     all_of_them = Modules({}, {}, {}, {}, digest("no modules"))
-    for number, tree in enumerate(trees.all):
-        own = [patch for patch in patches if _home(patch, trees) == number]
+    packages: list[str] = []
+    for tree, package in in_order(trees, headers, toolchain, tools):
+        own = [patch for patch in patches if _home(patch, trees) is tree]
         try:
             built = build_modules(
-                tree, headers, toolchain, cache, progress, own, only, exports=all_of_them.exports
+                tree,
+                headers,
+                toolchain,
+                cache,
+                progress,
+                own,
+                only,
+                exports=all_of_them.exports,
+                packages=packages,
+                tools=tools,
             )
         except ModuleFailed as error:
             if len(trees.all) == 1 or not tree.modules:
                 raise
-            said = f"{error.message}\n{error.output}"  # the others' are none the worse for it
-            built = Modules({}, {}, dict.fromkeys(tree.modules, said), {}, digest(said))
-        twice = sorted({*built.ko, *built.failed} & {*all_of_them.ko, *all_of_them.failed})
+            failed = dict.fromkeys(tree.modules, error.whole)  # the others' are none the worse for it
+            built = Modules({}, {}, failed, {}, digest(error.whole))
+        twice = sorted({*built.names} & {*all_of_them.names})
         if twice:
             raise UsageError(
                 f"{tree.path} has a module {twice[0]} as a tree before it has",
                 hint="a kernel takes one module of a name: leave out one of the trees",
             )
+        built = replace(built, homes=dict.fromkeys(built.names, tree.path))
         all_of_them = built if len(trees.all) == 1 else _joined(all_of_them, built)
+        packages.append(package)
     return all_of_them
 
 
-def _home(patch: Path, trees: Trees) -> int:
+def _home(patch: Path, trees: Trees) -> Tree:
     """Return which tree a patch is for."""
-    places = [number for number, tree in enumerate(trees.all) if patch.is_relative_to(tree.path)]
-    return places[0] if places else 0
+    return next((tree for tree in trees.all if patch.is_relative_to(tree.path)), trees.all[0])
 
 
 def _joined(one: Modules, other: Modules) -> Modules:
@@ -108,6 +131,8 @@ def _joined(one: Modules, other: Modules) -> Modules:
         {**one.warnings, **other.warnings},
         digest(one.digest, other.digest),
         (*one.exports, *other.exports),
+        {**one.excluded, **other.excluded},
+        {**one.homes, **other.homes},
     )
 
 
@@ -121,19 +146,21 @@ def build_modules(
     only: Collection[str] = (),
     *,
     exports: tuple[Path, ...] = (),
+    packages: Collection[str] = (),
+    tools: Root | None = None,
 ) -> Modules:
     """Build all modules of a source tree with patches applied; never changes the tree itself.
 
     `only`: where its Kbuild can leave out the others, these will do. `exports` are Module.symvers of trees
-    whose symbols it may use.
+    whose symbols it may use, `packages` what these are called in a dkms.conf.
 
     A module that does not build is in `failed`, the others are built all the same. Raises UsageError for a
     tree without a Kbuild and for a patch that does not apply, BuildFailed when nothing can be built or make
     gives no file to blame.
     """
-    files = read_sources(tree.path)
+    files = sources_of(tree)
     below = tree.below()
-    if below:
+    if below and tree.dkms is None:
         files["Kbuild"] = File("".join(f"obj-m += {path}/\n" for path in below).encode())
     name = tree.path.resolve().name
     contents = {
@@ -147,6 +174,9 @@ def build_modules(
         [file_digest(patch) for patch in patches],
         [file_digest(each) for each in exports],
         tree.make,
+        sorted(packages) if tree.dkms else [],
+        tree.prepare,
+        tools.digest if tools is not None else "",
     )
     key = digest("modules", _MODULES_FORMAT, *parts)
     few = _few(only, tree)
@@ -159,16 +189,28 @@ def build_modules(
         what = ", ".join(few) if len(few) < _MANY else f"{len(few)} modules"
         text = f"building {what if few else name} for {headers.kernel.release}"
         wanted = patched(files, patches, toolchain)
-        with progress.task(text), _build_tree(tree.path, headers, toolchain, cache) as (copy, lock):
-            for modules in (few, []) if few else ([],):
-                synchronise(copy, wanted)
-                kbuild = Kbuild(
-                    copy, name, headers, toolchain, lock=lock, only=modules, exports=exports, make=tree.make
-                )
-                built = kbuild.build()
-                if not built.failed:  # of a few, for want of another one perhaps
-                    break
-            _collect(built, copy, building, toolchain, architecture(headers.kernel.arch))
+        conf = conf_of(tree, wanted, headers, toolchain, tools)
+        if conf is not None and conf.modules and not conf.made:
+            _write_result(building, Built({}, {}, {}, ""), conf)
+            return
+        try:
+            wanted = made_ready(wanted, tree, conf, toolchain, tools, packages)
+            with progress.task(text), _build_tree(tree.path, headers, toolchain, cache) as (copy, lock):
+                around = Surroundings(copy, name, headers, toolchain, lock, tools)
+                for modules in (few, []) if few else ([],):
+                    synchronise(copy, wanted)
+                    before_make(tree, conf, around, progress)
+                    kbuild = Kbuild(around, only=modules, exports=exports, make=tree.make, conf=conf)
+                    built = kbuild.build()
+                    if not built.failed:  # of a few, for want of another one perhaps
+                        break
+                _collect(built, copy, building, toolchain, architecture(headers.kernel.arch))
+        except ModuleFailed as error:
+            if conf is None or not conf.made:
+                raise
+            # It is all of them, and what they are called is known.
+            built = Built({}, {each.kernel_name: error.whole for each in conf.made}, {}, "")
+        _write_result(building, built, conf)
 
     entry = cache.entry("modules", key, make, progress_text=f"{name} is being built")
     result = json.loads((entry / "result.json").read_bytes())
@@ -180,6 +222,7 @@ def build_modules(
         warnings=result["warnings"],
         digest=key,
         exports=(entry / _SYMVERS,),
+        excluded=result["excluded"],
     )
 
 
@@ -258,8 +301,16 @@ def _collect(built: Built, tree: Path, building: Path, toolchain: Root, arch: Ar
             (building / kind / f"{module}.ko").hardlink_to(outputs / kind / f"{module}.ko")
     handed_out = {module: [*stamp, *_digests(outputs, module)] for module, stamp in stamps.items()}
     (outputs / "stamps.json").write_text(json.dumps(handed_out))
-    shutil.copyfile(tree / _SYMVERS, building / _SYMVERS)
-    result = {"modules": sorted(stamps), "failed": built.failed, "warnings": built.warnings}
+
+
+def _write_result(building: Path, built: Built, conf: Conf | None) -> None:
+    (building / _SYMVERS).write_text(built.symvers)
+    result = {
+        "modules": sorted(built.modules),
+        "failed": built.failed,
+        "warnings": built.warnings,
+        "excluded": conf.excluded if conf is not None else {},
+    }
     (building / "result.json").write_text(json.dumps(result))
 
 

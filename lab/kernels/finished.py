@@ -14,7 +14,7 @@ from lab.errors import UsageError
 from lab.kernels.catalogue import Catalogue
 from lab.kernels.model import Headers, Kernel, KernelFiles
 from lab.kernels.modules_dep import write_modules_dep
-from lab.kernels.roots import bind_programs, find_libraries, root
+from lab.kernels.roots import bind_programs, find_libraries, root, tools
 from lab.kernels.upstream import pack
 from lab.store.cache import digest, file_digest
 
@@ -130,6 +130,10 @@ class _Finished(ABC):
     def headers(self, kernel: Kernel) -> Headers:
         """Return what modules are built against."""
         return Headers(kernel, self._packed.kdir, self._packed.path, self._packed.path.name)
+
+    def tools(self, kernel: Kernel, packages: Sequence[str]) -> Root:
+        """Return a root with packages of the release that the compiler is of."""
+        return tools(kernel.compiler, packages, *self._have)
 
     def toolchain(self, kernel: Kernel, arch: Architecture | None = None) -> Root:
         """Return a root with the compiler that comes next to the one that made it."""
@@ -274,9 +278,9 @@ class Packages(_Finished):
                 raise UsageError(f"{self._origin}: there is no {what} of {release} in them")
         assert image is not None
         pack.copy(image, self._config, boot / f"System.map-{release}", modules, headers, to, release)
-        tools = self._tools
+        own = self._tools.path
         # They were made on another host, for what that one had.
-        bind_programs(to / "src", tools.path, tools.path, find_libraries(tools.path, host()))
+        bind_programs(to / "src", own, own, find_libraries(own, host()))
         write_modules_dep(to / "lib/modules" / release)
 
 

@@ -29,10 +29,13 @@ class Cell:
     target: str
     failed: str = ""  # the compiler's lines
     warnings: str = ""
+    excluded: str = ""  # why it is not for this kernel
 
     @property
     def word(self) -> str:
         """What a table has of it."""
+        if self.excluded:
+            return "not for it"
         return "FAILED" if self.failed else "warnings" if self.warnings else "built"
 
 
@@ -53,14 +56,16 @@ def matrix(
         try:
             for target, future in zip(targets, coming, strict=True):
                 headers, toolchain = future.result()
+                tools = source.tools(target.kernel, trees.tools) if trees.tools else None
                 try:
-                    built = build_trees(trees, headers, toolchain, cache, progress)
+                    built = build_trees(trees, headers, toolchain, cache, progress, tools=tools)
                 except ModuleFailed as error:  # make itself: no module is to blame, or all are
                     names = sorted(trees.modules) or [""]
-                    yield from (Cell(name, str(target), f"{error.message}\n{error.output}") for name in names)
+                    yield from (Cell(name, str(target), error.whole) for name in names)
                     continue
-                for name in sorted({*built.ko, *built.failed}):
-                    yield Cell(name, str(target), built.failed.get(name, ""), built.warnings.get(name, ""))
+                for name in built.names:
+                    said = (each.get(name, "") for each in (built.failed, built.warnings, built.excluded))
+                    yield Cell(name, str(target), *said)
         except LabError:
             ahead.shutdown(wait=False, cancel_futures=True)
             raise

@@ -34,14 +34,17 @@ def run(
     stdin: bytes | None = None,
     keep: tuple[int, ...] = (),
     on_line: Callable[[str], None] | None = None,
+    seconds: float | None = None,
 ) -> tuple[int, str]:
     """Run a program and return its status with all that it and its children said, in order.
 
     The program and all that it starts are a process group of their own, which is ended when anything is
     raised meanwhile (Ctrl+C in particular): make removes half-made files when it is told to end. Descriptors
     in `keep` stay open in it, so that a lock outlives this process as long as the work does. `on_line` is
-    called with each line as it is said, by a program that is given no stdin. Raises OSError when it cannot be
-    started, LabError when end_all() ended it, HostError when it failed for a full disk.
+    called with each line as it is said, by a program that is given no stdin. One that takes more than
+    `seconds`, which are not for `on_line`, is ended. Raises OSError when it cannot be started,
+    subprocess.TimeoutExpired when it took too long, LabError when end_all() ended it, HostError when it
+    failed for a full disk.
     """
     with _lock:
         process = subprocess.Popen(
@@ -56,7 +59,7 @@ def run(
         )
         _running.add(process)
     try:
-        output = process.communicate(stdin)[0] if on_line is None else _listen(process, on_line)
+        output = process.communicate(stdin, seconds)[0] if on_line is None else _listen(process, on_line)
     except BaseException:
         _end(process)
         raise

@@ -75,20 +75,45 @@ def root(
     Raises UsageError for a root that kernels/roots.yaml does not have, FetchError where packages cannot be
     had, CacheError for a full or unwritable disk.
     """
-    there = _held(name, cache, target)
-    if there is not None:
-        return there
     arch = host()
     spec, called = _spec(name, target or arch, arch)
+    return _root(spec, called, settings, cache, progress)
+
+
+def tools(
+    compiler: str, packages: Sequence[str], settings: Settings, cache: Cache, progress: Progress
+) -> Root:
+    """Return a root with packages for the host, of the release that a compiler's root is of.
+
+    Their programs run beside that root's, so it stays what it is. Raises UsageError for a package that the
+    release does not have, and what root() does.
+    """
+    arch = host()
+    base, _ = _spec(compiler, arch, arch)
+    asked = sorted(set(packages))
+    spec = {
+        "suites": base["suites"],
+        "packages": ["libc6", *asked],  # where all are scripts: a root has a loader
+        "without": [one for one in base["without"] if one not in asked],
+        "skip": base.get("skip"),
+        "asked": asked,
+    }
+    return _root(spec, f"tools-{compiler}-{digest(asked)[:12]}", settings, cache, progress)
+
+
+def _root(spec: dict[str, Any], called: str, settings: Settings, cache: Cache, progress: Progress) -> Root:
+    there = _held(called, cache)
+    if there is not None:
+        return there
     with cache.alone(f"root-{called}", f"root {called}"):
-        return _held(name, cache, target) or _make(
-            called, spec, arch, settings=settings, cache=cache, progress=progress
+        return _held(called, cache) or _make(
+            called, spec, host(), settings=settings, cache=cache, progress=progress
         )
 
 
-def _held(name: str, cache: Cache, target: Architecture | None) -> Root | None:
+def _held(called: str, cache: Cache) -> Root | None:
     """Return a root that is there, held for as long as this process lives."""
-    key = _known_key(name, cache, target=target)
+    key = _known_key(called, cache)
     try:
         return _load(cache.entry("root", key, _vanished)) if key else None
     except _Vanished:  # or was damaged, which was told
@@ -126,18 +151,19 @@ def _make(
 
 def known(name: str, cache: Cache, *, target: Architecture | None = None) -> Root | None:
     """Return a root if it is in the cache; nothing is fetched, made or held. Raises UsageError as root()."""
-    key = _known_key(name, cache, target=target)
+    arch = host()
+    _, called = _spec(name, target or arch, arch)
+    key = _known_key(called, cache)
     path = cache.peek("root", key) if key else None
     return _load(path) if path is not None else None
 
 
-def _known_key(name: str, cache: Cache, *, target: Architecture | None = None) -> str:
+def _known_key(called: str, cache: Cache) -> str:
     """Return the key of a root that is in the cache, '' for one that is not.
 
     Which versions it was made of is not asked again: a root that is there needs no network.
     """
     arch = host()
-    _, called = _spec(name, target or arch, arch)
     fact = cache.recall(f"root-{called}")
     if not fact or fact["for"] != _made_for(arch, cache) or cache.peek("root", fact["key"]) is None:
         return ""
@@ -227,7 +253,14 @@ def _resolve(
             return archive.index(found, arch.debian, fetcher, progress)
 
         indexes = fetcher.each(spec["suites"], load)
-    packages = Resolver(indexes, spec["without"]).closure(spec["packages"])
+    resolver = Resolver(indexes, spec["without"])
+    for package in spec.get("asked", ()):
+        if resolver.find(package) is None:
+            raise UsageError(
+                f"chanlab_tools names {package}, which {', '.join(spec['suites'])} does not have",
+                hint="it takes names of Debian packages: python3, gawk, git",
+            )
+    packages = resolver.closure(spec["packages"])
     skip = re.compile(spec["skip"]) if spec.get("skip") else None
 
     def fetch(building: Path) -> None:

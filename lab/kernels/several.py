@@ -97,6 +97,10 @@ class Several:
         """Return what modules are built against, made if need be."""
         return self._source(kernel).headers(kernel)
 
+    def tools(self, kernel: Kernel, packages: Sequence[str]) -> Root:
+        """Return a root with packages of the release that a kernel's compiler is of."""
+        return self._source(kernel).tools(kernel, packages)
+
     def toolchain(self, kernel: Kernel, arch: Architecture | None = None) -> Root:
         """Return the root with a kernel's compiler."""
         return self._source(kernel).toolchain(kernel, arch)

@@ -43,6 +43,9 @@ class Kernels(Protocol):
     def headers(self, kernel: Kernel) -> Headers:
         """Return what modules are built against, made if need be."""
 
+    def tools(self, kernel: Kernel, packages: Sequence[str]) -> Root:
+        """Return a root with packages of the release that a kernel's compiler is of."""
+
     def toolchain(self, kernel: Kernel, arch: Architecture | None = None) -> Root:
         """Return the root with a kernel's compiler; `arch`: what for, if not the kernel's own."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import UsageError
 from lab.kernels.process import run, scratch_directory
-from lab.kernels.tree import MAKEFILES
+from lab.kernels.tree import DKMS, MAKEFILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from lab.kernels.roots import Root
 
 # What a build in the user's own tree leaves there, and what is no input of one.
-_MADE = (".o", ".ko", ".mod", ".mod.c", ".cmd", ".a", ".symvers", ".order", ".patch", ".orig", ".rej")
+_MADE = (".o", ".ko", ".mod", ".mod.c", ".cmd", ".a", ".symvers", ".order", ".orig", ".rej")
+_PATCH = ".patch"
 
 
 class File(NamedTuple):
@@ -28,22 +29,29 @@ class File(NamedTuple):
     executable: bool = False  # a script that the Makefile runs
 
 
-def read_sources(source: Path) -> dict[str, File]:
+def read_sources(source: Path, *, prepared: bool = False) -> dict[str, File]:
     """Return the files of a module tree by their path in it, without what a build left and hidden ones.
 
-    Raises UsageError when it is no tree that kbuild could build.
+    `prepared`: a command makes what is built of them. Patches are files of one whose dkms.conf, or what that
+    runs, may want them. Raises UsageError when it is no tree that kbuild could build.
     """
     if not source.is_dir():
         raise UsageError(
             f"{source} is not a directory", hint="give the directory that holds the module's Kbuild"
         )
-    files = {name: _read(path) for name, path in sorted(_walk(source))}
-    if not any(Path(name).name in MAKEFILES for name in files):
+    applied = (source / DKMS).is_file()
+    found = {name: path for name, path in sorted(_walk(source)) if applied or not name.endswith(_PATCH)}
+    files = {name: _read(path) for name, path in found.items() if not _is_fault(name)}
+    if not prepared and not any(Path(name).name in MAKEFILES or name == DKMS for name in files):
         raise UsageError(
-            f"{source} has neither a Kbuild nor a Makefile, so nothing says what to build",
+            f"{source} has neither a Kbuild nor a Makefile, nor a {DKMS}, so nothing says what to build",
             hint="one line is enough, `obj-m := mine.o` for mine.c",
         )
     return files
+
+
+def _is_fault(name: str) -> bool:
+    return name.startswith("faults/") and name.endswith(_PATCH)
 
 
 def _read(path: Path) -> File:
@@ -54,6 +62,12 @@ def _write(path: Path, file: File) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(file.data)
     path.chmod(0o755 if file.executable else 0o644)
+
+
+def write_sources(where: Path, files: Mapping[str, File]) -> None:
+    """Write a tree's files into a directory of one's own."""
+    for path, file in files.items():
+        _write(where / path, file)
 
 
 def _walk(source: Path) -> Iterator[tuple[str, Path]]:
@@ -71,18 +85,25 @@ def _walk(source: Path) -> Iterator[tuple[str, Path]]:
                 yield str(path.relative_to(source)), path
 
 
-def patched(files: Mapping[str, File], patches: Sequence[Path], toolchain: Root) -> dict[str, File]:
-    """Return the files with patches (-p1) applied, in order and without fuzz.
+def patched(
+    files: Mapping[str, File], patches: Sequence[Path], toolchain: Root, *, fuzz: int = 0
+) -> dict[str, File]:
+    """Return the files with patches (-p1) applied, in order; `fuzz`: how much of their context may differ.
 
     Raises UsageError with patch's own words when one does not apply.
     """
     if not patches:
         return dict(files)
     with scratch_directory("chanlab-patch-") as scratch:
-        for path, file in files.items():
-            _write(scratch / path, file)
+        write_sources(scratch, files)
         for patch in patches:
-            argv = [*toolchain.command("patch"), "-p1", "--fuzz=0", "--forward", "--no-backup-if-mismatch"]
+            argv = [
+                *toolchain.command("patch"),
+                "-p1",
+                f"--fuzz={fuzz}",
+                "--forward",
+                "--no-backup-if-mismatch",
+            ]
             status, output = run(
                 [*argv, "--reject-file=-"],
                 cwd=scratch,

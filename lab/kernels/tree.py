@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MAKEFILES = ("Kbuild", "Makefile")  # in the order in which kbuild looks, scripts/Makefile.build
+TEMPLATES = ("Kbuild.in", "Makefile.in", "Makefile.am", "configure")  # of those
+DKMS = "dkms.conf"  # says what dkms does, in the top of a tree: lab.kernels.dkms
 # Where headers are that user space includes, below a tree.
 _INCLUDES = ("uapi", "include/uapi", "include", ".")
 _PARAMETER = re.compile(r"^[ \t]*module_(?:hw_)?param(?:_\w+)?\(\s*(\w+)", re.MULTILINE)
@@ -46,6 +48,8 @@ class Tree:
 
     path: Path
     make: tuple[str, ...] = ()  # what else make is told: 'CONFIG_X=m', 'PWD={tree}'
+    prepare: str = ""  # a command for the copy, before make
+    tools: tuple[str, ...] = ()  # Debian packages whose programs it wants
 
     @cached_property
     def kbuild(self) -> str:
@@ -54,10 +58,23 @@ class Tree:
 
     @property
     def makefile(self) -> Path | None:
-        """The file that kbuild reads first; None where nothing says what to build."""
+        """The file that kbuild reads first, or what makes one; None where nothing says what to build."""
         places = [self.path, *(self.path / name for name in self.below())]
-        found = (path for place in places for name in MAKEFILES if (path := place / name).is_file())
-        return next(found, None)
+        found = [path for place in places for name in MAKEFILES if (path := place / name).is_file()]
+        return next(iter(found), self.dkms or self._template)
+
+    @property
+    def dkms(self) -> Path | None:
+        """Its dkms.conf, which says how it is built; None where it has none."""
+        path = self.path / DKMS
+        return path if path.is_file() else None
+
+    @property
+    def _template(self) -> Path | None:
+        """What the Makefile of its top is made of, where a command makes it."""
+        if not self.prepare or any((self.path / name).is_file() for name in MAKEFILES):
+            return None
+        return next((path for name in TEMPLATES if (path := self.path / name).is_file()), None)
 
     def is_described_by(self, path: Path) -> bool:
         """Tell whether a file is the one that kbuild reads first."""
@@ -79,7 +96,7 @@ class Tree:
         Each is for its own make, as far as the tree's goes; what another file says that it includes is left
         to make.
         """
-        if self.listed or "include" in self.kbuild:
+        if self.listed or "include" in self.kbuild or self._template is not None:
             return []
         found: list[str] = []
         for directory, names, _ in os.walk(self.path):
@@ -174,6 +191,11 @@ class Trees:
         found = (name for tree in self.all for name, path in tree.modules.items() if path.name == file)
         return next(found, None)
 
+    @property
+    def tools(self) -> list[str]:
+        """The Debian packages whose programs they want."""
+        return sorted({package for tree in self.all for package in tree.tools})
+
     def claims(self, module: str) -> bool:
         """Tell whether a module of that name could only be one of theirs."""
         return any(tree.claims(module) for tree in self.all)
@@ -209,8 +231,10 @@ class Trees:
         )
 
 
-def trees(paths: Mapping[Path, str], make: Sequence[str] = ()) -> Trees:
-    """Return the trees in some directories; the values say who named each. `make`: see Tree.
+def trees(
+    paths: Mapping[Path, str], make: Sequence[str] = (), prepare: str = "", tools: Sequence[str] = ()
+) -> Trees:
+    """Return the trees in some directories; the values say who named each. The others: see Tree.
 
     Raises UsageError for a directory that is not there, or where nothing says what to build.
     """
@@ -223,10 +247,10 @@ def trees(paths: Mapping[Path, str], make: Sequence[str] = ()) -> Trees:
             raise UsageError(
                 f"{origin} names {path}, which is not a directory", hint="name the one with the Kbuild"
             )
-        tree = Tree(path, tuple(make))
+        tree = Tree(path, tuple(make), prepare, tuple(tools))
         if tree.makefile is None:
             raise UsageError(
-                f"{origin} names {path}, which has neither a Kbuild nor a Makefile",
+                f"{origin} names {path}, which has neither a Kbuild nor a Makefile, nor a dkms.conf",
                 hint="one line is enough, `obj-m := mine.o` for mine.c",
             )
         found.setdefault(path.resolve(), tree)
@@ -272,4 +296,4 @@ def _modules(directory: Path, depth: int) -> Iterator[tuple[Path, Path]]:
                 yield from _modules(directory / word, depth - 1)
 
 
-__all__ = ["MAKEFILES", "Header", "Tree", "Trees", "trees"]
+__all__ = ["DKMS", "MAKEFILES", "TEMPLATES", "Header", "Tree", "Trees", "trees"]

@@ -149,6 +149,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type="args",
         default=[],
     )
+    parser.addini(
+        "chanlab_prepare",
+        "a command that is run before make in the copy that is built: {tree} is where that is, {kdir} what "
+        "modules are built against, {release} which kernel",
+        default="",
+    )
+    parser.addini(
+        "chanlab_tools",
+        "Debian packages whose programs the trees' Makefiles and commands want: python3 gawk",
+        type="args",
+        default=[],
+    )
     for setting in SETTINGS:
         parser.addini(setting.name, f"{setting.meaning} (default: {setting.default})", default="")
 
@@ -246,20 +258,19 @@ def trees(config: pytest.Config) -> Trees:
     asked = {Path(os.path.abspath(name)): "--module" for name in getattr(config.option, "module", ())}  # noqa: PTH100 - as pytest does
     found: list[Path] = config.getini("chanlab_modules")
     named = asked or dict.fromkeys(found, "chanlab_modules in the ini file")
-    return tree.trees(named, make(config))
+    return tree.trees(named, *building(config))
 
 
-def make(config: pytest.Config) -> list[str]:
-    """Return what the ini file has make told besides."""
-    found: list[str] = config.getini("chanlab_make")
-    return found
+def building(config: pytest.Config) -> tuple[list[str], str, list[str]]:
+    """Return what the ini file says about how trees are built, as tree.trees() takes it."""
+    return config.getini("chanlab_make"), config.getini("chanlab_prepare"), config.getini("chanlab_tools")
 
 
 def is_makefile(config: pytest.Config, path: Path) -> bool:
     """Tell whether a file says which modules a tree makes that the command line asks to be tried."""
-    from lab.kernels.tree import MAKEFILES  # noqa: PLC0415 - as above
+    from lab.kernels.tree import DKMS, MAKEFILES, TEMPLATES  # noqa: PLC0415 - as above
 
-    if path.name not in MAKEFILES or not asked(config):
+    if path.name not in (*MAKEFILES, DKMS, *TEMPLATES) or not asked(config):
         return False
     return any(tree.is_described_by(path) for tree in trees(config).all)
 

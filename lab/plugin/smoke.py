@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lab.errors import ModuleFailed
+from lab.kernels.tree import DKMS
 from lab.plugin.items import ScenarioItem, YamlFile
 
 if TYPE_CHECKING:
@@ -60,12 +62,34 @@ class Makefile(YamlFile):
         run = self.run
         tree = next(each for each in run.lab.wishes.trees.all if each.is_described_by(self.path))
         modules = sorted(tree.modules)
-        if not modules and not self.config.option.collectonly:
+        if tree.dkms is not None and not self.config.option.collectonly:
+            modules = self._by_dkms(tree) or modules
+        elif not modules and not self.config.option.collectonly:
             built = run.lab.target(run.targets()[0]).modules
-            known = {name for other in run.lab.wishes.trees.all for name in other.modules}
-            modules = sorted({*built.ko, *built.failed} - known)
+            modules = [name for name in built.names if built.homes[name] == tree.path]
         found = self.load(text(tree, modules))
         return replace(found, scenarios=tuple(map(_of_no_line, found.scenarios)))
+
+    def _by_dkms(self, tree: Tree) -> list[str]:
+        """Return the modules that a dkms.conf has for any of the run's kernels: it may differ.
+
+        Raises ModuleFailed where it can be read for none, and nothing else tells.
+        """
+        lab, found = self.run.lab, dict[str, str]()
+        failed = None
+        for target in self.run.targets():
+            try:
+                built = lab.target(target).modules
+            except ModuleFailed as error:  # which each of its scenarios tells
+                failed = error
+                continue
+            for name in built.names:
+                if built.homes[name] == tree.path:
+                    found.setdefault(name, f"its {DKMS} has {name} for {target}, and not for this kernel")
+        if failed is not None and not found and not tree.modules:
+            raise failed
+        lab.elsewhere |= found
+        return sorted(found)
 
 
 def _of_no_line(scenario: Scenario) -> Scenario:

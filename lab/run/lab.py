@@ -78,6 +78,9 @@ class Lab:
         self.cache = Cache(settings.cache, progress)
         self.source = wishes.source(settings, self.cache, progress)
         self._ready: dict[Target, Ready] = {}
+        self.elsewhere: dict[
+            str, str
+        ] = {}  # modules that a dkms.conf has for some kernels only, and what to say
         self._broken: dict[tuple[Target, BootOptions | None], LabError] = {}
         self._pools: dict[Kind, Pool] = {}
         self._expected: Counter[tuple[Target, BootOptions, Loads, bool]] = Counter()
@@ -212,6 +215,7 @@ class Lab:
         parts.check(scenario)  # while modules are being built
         with self._once(target, None):
             failed = parts.modules.failed
+        self._check_meant(target, scenario)
         for name in scenario.loads:
             if name in failed:
                 raise ModuleFailed(f"{name} does not compile against {target.kernel.release}", failed[name])
@@ -220,6 +224,15 @@ class Lab:
             modules, narrow = self._ahead(target, scenario)
             turns = beside.alone(scenario, parts.images)
             self.pool(target, scenario.boot, modules, narrow, turns=turns)
+
+    def _check_meant(self, target: Target, scenario: Scenario) -> None:
+        """Raise Unsupported where a dkms.conf says that a module is not for the kernel."""
+        parts = self.target(target)
+        for name in scenario.loads:
+            if name in parts.modules.excluded:
+                raise Unsupported(f"{name} is not for this kernel: {parts.modules.excluded[name]}")
+            if name in self.elsewhere and name not in parts.modules.names and name not in parts.shipped:
+                raise Unsupported(self.elsewhere[name])
 
     @contextlib.contextmanager
     def _once(self, target: Target, boot: BootOptions | None) -> Iterator[None]:

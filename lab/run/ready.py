@@ -177,8 +177,20 @@ class Ready:
         headers, toolchain = self._headers.result(), self._toolchain.result()
         wishes = self._wishes
         return build_trees(
-            wishes.trees, headers, toolchain, self._cache, self._progress, wishes.patches, self._only
+            wishes.trees,
+            headers,
+            toolchain,
+            self._cache,
+            self._progress,
+            wishes.patches,
+            self._only,
+            tools=self._tools(),
         )
+
+    def _tools(self) -> Root | None:
+        """Return the root of what the trees' own commands want; None where they want nothing."""
+        packages = self._wishes.trees.tools
+        return self._source.tools(self.target.kernel, packages) if packages else None
 
     def _boot_ahead(self, boot: BootOptions) -> Template:
         from lab.guest.template import template  # noqa: PLC0415 - as above
@@ -276,7 +288,7 @@ class Ready:
     def _needs(self) -> Mapping[str, Sequence[str]]:
         from lab.kernels.modinfo import depends  # noqa: PLC0415 - as above
 
-        needs: dict[str, Sequence[str]] = dict.fromkeys(self.modules.failed, ())
+        needs: dict[str, Sequence[str]] = dict.fromkeys({**self.modules.failed, **self.modules.excluded}, ())
         return needs | {name: depends(path.read_bytes()) for name, path in self.modules.ko.items()}
 
     def patched(self, patches: Sequence[Path], only: Sequence[str] = ()) -> Mapping[str, bytes]:
@@ -306,7 +318,14 @@ class Ready:
 
         headers, toolchain = self._headers.result(), self._toolchain.result()
         return build_trees(
-            self._wishes.trees, headers, toolchain, self._cache, progress, tuple(patches), only
+            self._wishes.trees,
+            headers,
+            toolchain,
+            self._cache,
+            progress,
+            tuple(patches),
+            only,
+            tools=self._tools(),
         )
 
     def _whole(self, built: Modules, patches: Sequence[Path]) -> Mapping[str, bytes]:

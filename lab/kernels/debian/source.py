@@ -65,6 +65,12 @@ class Debian:
 
         return packages.fetch_headers(kernel, *self._have)
 
+    def tools(self, kernel: Kernel, packages: Sequence[str]) -> Root:
+        """Return a root with packages of the release that the kernel's compiler is of."""
+        from lab.kernels import roots  # noqa: PLC0415 - see above
+
+        return roots.tools(kernel.compiler, packages, *self._have)
+
     def toolchain(self, kernel: Kernel, arch: Architecture | None = None) -> Root:
         """Return the root with the compiler that the kernel was built with."""
         from lab.kernels import toolchain  # noqa: PLC0415 - see above

@@ -13,7 +13,7 @@ from lab.kernels.upstream import builder
 from lab.kernels.upstream.kmake import LOCALVERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from lab.arch import Architecture
@@ -71,6 +71,12 @@ class Built(ABC):
         """Return what modules are built against."""
         packed = self._packed(kernel)
         return Headers(kernel, packed.kdir, packed.path, packed.path.name)
+
+    def tools(self, kernel: Kernel, packages: Sequence[str]) -> Root:
+        """Return a root with packages of the release that the compiler is of."""
+        from lab.kernels import roots  # noqa: PLC0415 - as above
+
+        return roots.tools(kernel.compiler, packages, *self._have)
 
     def toolchain(self, kernel: Kernel, arch: Architecture | None = None) -> Root:
         """Return the root that the kernel was compiled in; what compiles for others is smaller."""
