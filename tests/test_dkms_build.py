@@ -124,6 +124,13 @@ def test_a_program_that_the_root_lacks_is_named(lab: Lab) -> None:
     for line in ("PRE_BUILD=pre.sh", "MAKE='frobnicate && make'"):
         said = build(lab, f"BUILT_MODULE_NAME=mine\n{line}\n").failed["mine"]
         assert "the root of the kernel's compiler has no frobnicate" in said
+    lab.write("mine.c", "#error")
+    said = build(lab, f"BUILT_MODULE_NAME=mine\n{USUAL.replace('make', 'frobnicate; make', 1)}").failed[
+        "mine"
+    ]
+    assert said.startswith(
+        "kmod/mine.c:1:2: error: #error\nthe root of the kernel's compiler has no frobnicate"
+    )
     with pytest.raises(ModuleFailed, match=r"kmod/dkms\.conf cannot be read") as caught:
         build(lab, "set -e\nfrobnicate\n")
     assert "has no frobnicate" in caught.value.hint

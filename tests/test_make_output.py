@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.kernels.make_output import Output, parse
+from lab.kernels.make_output import Output, localise, parse
 
 DATA = Path(__file__).parent / "data" / "make"
 SOURCES = ("a.c", "b.c", "bad.c", "good.c", "nolic.c", "uapi/odd.h")
@@ -52,3 +52,15 @@ def test_modposts_words_are_kept_apart(release: str) -> None:
     assert not any("nowhere" in line for line in found.modpost + found.warnings)  # found otherwise
     assert all(step.kind == "MODPOST" for step in found.failed)
     assert bool(found.failed) == (release != "5.10")
+
+
+def test_a_make_in_a_directory_below_names_files_from_there() -> None:
+    sources = ("ext/a.c", "ext/sub/b.c", "x/c.c", "y/c.c", "ext/h.h")
+
+    def said(line: str) -> str:
+        return localise(line, "/tree", sources, "mine")
+
+    assert said("a.c:1:2: error: x") == "mine/ext/a.c:1:2: error: x"
+    assert said("In file included from sub/b.c:3:") == "In file included from mine/ext/sub/b.c:3:"
+    assert said("./c.c:1: error: either") == "./c.c:1: error: either"
+    assert said("h.h:1: error: the kernel's?") == "h.h:1: error: the kernel's?"

@@ -191,12 +191,12 @@ def build_modules(
         wanted = patched(files, patches, toolchain)
         conf = conf_of(tree, wanted, headers, toolchain, tools)
         if conf is not None and conf.modules and not conf.made:
-            _write_result(building, Built({}, {}, {}, ""), conf)
+            _write_result(building, Built({}, {}, {}), conf)
             return
         try:
             wanted = made_ready(wanted, tree, conf, toolchain, tools, packages)
             with progress.task(text), _build_tree(tree.path, headers, toolchain, cache) as (copy, lock):
-                around = Surroundings(copy, name, headers, toolchain, lock, tools)
+                around = Surroundings(copy.resolve(), name, headers, toolchain, lock, tools)
                 for modules in (few, []) if few else ([],):
                     synchronise(copy, wanted)
                     before_make(tree, conf, around, progress)
@@ -209,7 +209,7 @@ def build_modules(
             if conf is None or not conf.made:
                 raise
             # It is all of them, and what they are called is known.
-            built = Built({}, {each.kernel_name: error.whole for each in conf.made}, {}, "")
+            built = Built({}, {each.kernel_name: error.whole for each in conf.made}, {})
         _write_result(building, built, conf)
 
     entry = cache.entry("modules", key, make, progress_text=f"{name} is being built")

@@ -42,7 +42,7 @@ class Built:
     modules: dict[str, str]  # the .ko, relative to the tree
     failed: dict[str, str]
     warnings: dict[str, str]
-    symvers: str  # Module.symvers: what others may use
+    symvers: str = ""  # Module.symvers: what others may use
 
 
 class Kbuild:
@@ -268,6 +268,10 @@ class Kbuild:
             "".join(_text(self._tree / place / "Module.symvers") for place in self._places()),
         )
         self._compare(built, output)
+        hint = missing_program(output.text)  # of a $(shell …), say: make itself goes on without it
+        if hint:
+            for name, text in built.failed.items():
+                built.failed[name] = f"{text}\n{hint}"
         return built
 
     def _compare(self, built: Built, output: Output) -> None:

@@ -100,11 +100,18 @@ def _mark_failed(steps: list[Step], target: str) -> None:
 
 
 def localise(text: str, tree: str, sources: Collection[str], name: str) -> str:
-    """Make paths of the tree relative to the user's: newer kbuild prints them bare, older ones absolute."""
+    """Make paths of the tree relative to the user's: newer kbuild prints them bare, older ones absolute.
+
+    A bare one is relative to M=, which may be a directory below: a C file's name tells which, if it is the
+    only one. A header of that name could be the kernel's.
+    """
     text = text.replace(f"{tree}/", f"{name}/")
 
     def bare(found: re.Match[str]) -> str:
         path = _HERE.sub("", found[2])
+        if path.endswith(".c") and path not in sources:
+            below = [source for source in sources if source.endswith(f"/{path}")]
+            path = below[0] if len(below) == 1 else path
         return f"{found[1]}{name}/{path}" if path in sources else found[0]
 
     return _LOCATION.sub(bare, text)
