@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Role = Literal["cold", "template", "loading", "clone"]
 
 # Raised when what a template holds, or how it is restored, changes without any of its parts changing.
-TEMPLATE_FORMAT = 14
+TEMPLATE_FORMAT = 15
 AGENT_PORT = "chanlab.agent"  # the agent finds its port by this name in /sys/class/virtio-ports
 
 

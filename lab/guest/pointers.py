@@ -48,6 +48,8 @@ _STALE: Mapping[str, str] = {
     "irq_stack_backing_store": "x86: where a CPU's interrupts have their stack",
     "irq_stack": "the same, arm64 and riscv64",
     "exception_stacks": "x86: where its exceptions have theirs",
+    "kfence_metadata": "who had an object and who gave it back, as stack traces; since 6.6 memory of its own",
+    "stack_slabs": "the same, in parts, of all who keep stack traces",
     "overflow_stack": "arm64 and riscv64: the one for when a stack is full",
 }
 _WRITE, _ALLOC, _EXECUTE = 1, 2, 4  # SHF_*
