@@ -214,6 +214,17 @@ def test_scenarios_are_where_the_ini_file_says(house: pytest.Pytester) -> None:
     assert "scenarios/ioctl.yaml" not in result.stdout.str()
 
 
+def test_a_directory_that_is_named_may_be_called_anything(house: pytest.Pytester) -> None:
+    place = house.mkdir("mine")
+    (place / "one.yaml").write_text("# mine\nchannel: mine\nscenarios:\n- {name: open, steps: []}\n")
+    (place / "compose.yaml").write_text("services: {web: {channel: none}}\n")
+    result = house.runpytest_inprocess("-p", "no:xdist", "mine", "--kernel", "6.12", "--collect-only", "-q")
+    assert [line for line in result.outlines if "::" in line] == ["mine/one.yaml::open[6.12-x86_64]"]
+    # Whoever runs other tests is given no guests.
+    result = house.runpytest_inprocess("-p", "no:xdist", "mine", "--collect-only", "-q")
+    assert [line for line in result.outlines if "::" in line] == []
+
+
 def test_the_plugin_is_registered_once_however_often_it_is_named(crowd: pytest.Pytester) -> None:
     words = ("-p", "lab.plugin", "-p", "no:xdist", "scenarios", "--kernel", "6.12", "-k", "fine")
     result = crowd.runpytest_subprocess(*words, "--collect-only", "-q")

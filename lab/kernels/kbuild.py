@@ -31,6 +31,7 @@ _GIVEN = re.compile(
 )
 _NO_RULE = re.compile(r"No rule to make target '([^']+)\.o'")
 _NO_C = (".cc", ".cpp", ".cxx", ".C")
+_SAYS_NOTHING = "make could not make it, and said nothing of why"
 _BLANK = re.compile(r"[^\w.+-]")
 _EXPORT = re.compile(r"\bEXPORT_SYMBOL\w*\s*\(\s*(\w+)")
 
@@ -138,13 +139,13 @@ class Kbuild:
             words.append(f"LAB_ONLY={' '.join(self._only)}")
         if not self._btf:
             words.append("CONFIG_DEBUG_INFO_BTF_MODULES=")
+        words.append("V=0")  # V=1, as two of ten packages have it, would hide which command said what
         if self._conf is None:
             places = ["-C", str(self._headers.kdir), f"M={self._tree}"]
             status, text = self._around.make([*before, *places, *self._around.variables, *words, "modules"])
         else:
             line = self._conf.make.replace(TREE, str(self._tree))
-            # V=1, as two of ten packages have it, would hide which command said what.
-            status, text = self._around.shell(line, before, [*words, "V=0"])
+            status, text = self._around.shell(line, before, words)
         return status, parse(text, str(self._tree), self._sources, self._name)
 
     # --- what went wrong ---------------------------------------------------------------------------------
@@ -246,7 +247,7 @@ class Kbuild:
         for module, sources in members.items():
             texts = dict.fromkeys(self._culprits[source] for source in sources if source in self._culprits)
             if texts:
-                failed[module] = first_errors("\n".join(texts))
+                failed[module] = first_errors("\n".join(texts)).strip() or _SAYS_NOTHING
         good = [module for module in members if module not in failed]
         if self._conf is not None:
             good = [module for module in good if (self._tree / self._file(module)).exists()]

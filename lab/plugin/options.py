@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_KERNEL = "6.12"  # the line that Debian's stable release ships
 _SCENARIOS = "scenarios"  # what a directory of them is called
 _YAML = (".yaml", ".yml")
+_CHANNEL = re.compile(rb"^channel[ \t]*:", re.MULTILINE)  # what each of them has in its head
+_LOOKED_AT = 1 << 16  # bytes
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -285,8 +288,16 @@ def _below(config: pytest.Config, path: Path) -> bool:
     places: list[Path] = list(config.getini("chanlab_scenarios"))
     if asked(config):
         named = (Path(arg.partition("::")[0]).absolute() for arg in config.args)
-        places += [place for place in named if _SCENARIOS in place.parts]
+        places += [place for place in named if _SCENARIOS in place.parts or _is_one(path)]
     return any(place == path or place in path.parents for place in places)
+
+
+def _is_one(path: Path) -> bool:
+    """Tell whether a file looks like one of scenarios, in a directory that is named and has no such name."""
+    try:
+        return path.suffix in _YAML and _CHANNEL.search(path.read_bytes()[:_LOOKED_AT]) is not None
+    except OSError:
+        return False
 
 
 def own_kernels(option: Any) -> list[str]:
