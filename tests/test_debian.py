@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import re
 import threading
 from collections import Counter
@@ -12,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+import zstandard
 from pysequoia import Tsk
 from tiny_archive import TinyArchive, deb, serve
 
@@ -118,6 +121,26 @@ def test_an_expired_list_is_refused_where_the_suite_is_alive(tiny: TinyArchive, 
     with pytest.raises(archive.Expired, match="valid until"):
         released(tiny, cache, "trixie")
     assert "past its support" in released(tiny, cache, "bullseye").note
+
+
+@pytest.mark.parametrize("kind", ["", ".gz", ".zst", ".xz"])
+def test_a_package_may_be_compressed_as_its_maker_likes(tmp_path: Path, kind: str) -> None:
+    """dpkg-deb's default differs by distribution, and what somebody builds is compressed by his own."""
+    whole = deb({"usr/x": b"x" * 100_000})
+    mark = whole.index(b"data.tar.xz")
+    size = int(whole[mark + 48 : mark + 58])
+    plain = lzma.decompress(whole[mark + 60 : mark + 60 + size])
+    packed = {
+        "": lambda data: data,
+        ".gz": gzip.compress,
+        ".zst": zstandard.ZstdCompressor().compress,
+        ".xz": lzma.compress,
+    }[kind](plain)
+    head = f"{'data.tar' + kind:<16}{0:<12}{0:<6}{0:<6}{0o100644:<8o}{len(packed):<10}`\n".encode()
+    (tmp_path / "x.deb").write_bytes(whole[:mark] + head + packed)
+    (tmp_path / "to").mkdir()
+    unpack(tmp_path / "x.deb", tmp_path / "to")
+    assert (tmp_path / "to/usr/x").read_bytes() == b"x" * 100_000
 
 
 def test_the_shipped_keys_are_good() -> None:

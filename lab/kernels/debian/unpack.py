@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import lzma
 import os
 import re
 import tarfile
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from lab.errors import FetchError
 from lab.kernels.beneath import Beneath, LeadsOut
@@ -87,12 +88,30 @@ def _data(file: BinaryIO, package: Path) -> IO[bytes]:
         if not digits.isdigit():
             break
         size = int(digits)
+        part = cast("IO[bytes]", io.BufferedReader(_Part(file, size), _BLOCK))
+        if name == "data.tar":
+            return part
         if name == "data.tar.xz":
-            return lzma.open(io.BufferedReader(_Part(file, size), _BLOCK))
+            return lzma.open(part)
+        if name == "data.tar.gz":
+            return cast("IO[bytes]", gzip.open(part))
+        if name == "data.tar.zst":
+            return _zstd(part, package)
         if name.startswith("data.tar"):
             raise FetchError(f"{package} is compressed as {name}, which is not known", hint="report this")
         file.seek(size + size % 2, os.SEEK_CUR)
     raise FetchError(f"{package} holds no files")
+
+
+def _zstd(part: IO[bytes], package: Path) -> IO[bytes]:
+    try:
+        import zstandard  # noqa: PLC0415 - no package of Debian's is compressed so
+    except ImportError:
+        raise FetchError(
+            f"{package} is compressed with zstd, as Ubuntu's are",
+            hint="pip install 'chanlab[zstd]'",
+        ) from None
+    return cast("IO[bytes]", zstandard.ZstdDecompressor().stream_reader(part))
 
 
 class _Part(io.RawIOBase):
