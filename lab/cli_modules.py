@@ -32,7 +32,10 @@ def new(directory: Path) -> None:
 
 @click.command()
 @click.argument("directories", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--kernel", multiple=True, default=("6.12",), show_default=True, help="Repeatable; or `all`.")
+@click.option("--kernel", multiple=True, help="Repeatable; or `all`.  [default: 6.12]")
+@click.option(
+    "--kernel-tree", multiple=True, metavar="DIR[@REF]", help="One that is built first; repeatable."
+)
 @click.option("--arch", multiple=True, default=(DEFAULT,), show_default=True, help="Repeatable; or `all`.")
 @click.option("--flavour", multiple=True, default=("stock",), show_default=True, help="Repeatable; or `all`.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -41,6 +44,7 @@ def build(
     *,
     directories: tuple[Path, ...],
     kernel: Sequence[str],
+    kernel_tree: Sequence[str],
     arch: Sequence[str],
     flavour: Sequence[str],
     as_json: bool,
@@ -52,9 +56,9 @@ def build(
     import json  # noqa: PLC0415 - as above
     from dataclasses import asdict  # noqa: PLC0415 - as above
 
-    from lab.house import WISHES  # noqa: PLC0415 - as above
     from lab.kernels import tree  # noqa: PLC0415 - as above
     from lab.kernels.matrix import matrix  # noqa: PLC0415 - as above
+    from lab.kernels.offered import Offered  # noqa: PLC0415 - as above
     from lab.plugin import ini, options  # noqa: PLC0415 - as above
 
     named = {directory.absolute(): "the command line" for directory in directories}
@@ -63,9 +67,10 @@ def build(
     if not trees.all:
         raise click.UsageError("no modules: name a directory, or chanlab_modules in the ini file")
     settings, cache, progress = opened(quiet=as_json)
-    source = WISHES.source(settings, cache, progress)
+    wanted = kernel or (() if kernel_tree else (options.DEFAULT_KERNEL,))
     try:
-        targets = source.select(kernel, arch, flavour, fetch=True)
+        source = Offered(tuple(kernel_tree))(settings, cache, progress)
+        targets = source.select(wanted, arch, flavour, fetch=True)
         cells = list(matrix(trees, targets, source, cache, progress))
     finally:
         cache.close()
