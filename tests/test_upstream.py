@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pysequoia import SignatureMode, Tsk, sign
+from tiny_archive import tarball
 
 from lab import settings as settings_
-from lab.errors import FetchError, HostError, KernelNotOffered, SignatureError, UsageError
+from lab.errors import FetchError, HashMismatch, HostError, KernelNotOffered, SignatureError, UsageError
 from lab.kernels.catalogue import Catalogue
+from lab.kernels.debian import fetch as debian_fetch
+from lab.kernels.debian.fetch import NotThere
 from lab.kernels.model import Kernel
 from lab.kernels.offered import Offered
 from lab.kernels.several import Several
@@ -298,6 +301,44 @@ def test_without_a_mirror_or_a_key_the_setting_is_named(cache: Cache, tmp_path: 
     (tmp_path / "none").write_text("no key")
     with pytest.raises(HostError, match="names no OpenPGP key"):
         mirror.sums("v6.x", load(cache, **url, CHANLAB_KERNEL_KEYS=str(tmp_path / "none")), cache)
+
+
+@pytest.fixture
+def released(cache: Cache, served: tuple[Path, str], key: Tsk, tmp_path: Path) -> tuple[Release, Path]:
+    """A release that is selected, and where the mirror has its tarball."""
+    content = tarball({"linux-6.6.17/Makefile": MAKEFILE.encode(), "linux-6.6.17/init/main.c": b"int main;"})
+    publish(served[0], key, ["6.6.17"], content)
+    place = served[0] / "v6.x/linux-6.6.17.tar.xz"
+    place.write_bytes(content)
+    release = Release((), mirrored(cache, served, tmp_path / "key.asc"), cache, QUIET)
+    release.select(["6.6"], ["x86_64"], ["stock"], fetch=True)
+    return release, place
+
+
+def test_the_sources_of_a_release(released: tuple[Release, Path]) -> None:
+    release, place = released
+    found = release._sources("6.6.17")
+    assert (found.path / "Makefile").read_text() == MAKEFILE
+    place.unlink()
+    assert release._sources("6.6.17") == found  # kept
+
+
+@pytest.mark.parametrize("what", ["truncated", "changed", "gone"])
+def test_a_tarball_that_is_not_the_signed_one_is_refused(
+    released: tuple[Release, Path], cache: Cache, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debian_fetch, "_BACKOFF_SECONDS", 0.0)
+    release, place = released
+    whole = place.read_bytes()
+    if what == "gone":
+        place.unlink()
+    else:
+        place.write_bytes(whole[:-40] if what == "truncated" else whole[:-1] + b"?")
+    with pytest.raises(NotThere if what == "gone" else HashMismatch, match="CHANLAB_KERNEL_MIRROR"):
+        release._sources("6.6.17")
+    assert cache.keys("kernel-source") == []  # nothing half-made is kept
+    place.write_bytes(whole)
+    assert (release._sources("6.6.17").path / "init/main.c").exists()  # and the next run goes on
 
 
 def test_before_anything_was_fetched_a_release_is_what_it_is_called(

@@ -97,7 +97,7 @@ class Fetcher:
         for chunk in self._stream(url, body.__len__, body.clear):
             body.extend(chunk)
             if len(body) > _MAX_UNSIGNED:
-                raise FetchError(f"{url} is larger than any signed list", hint=_other_mirror(url))
+                raise FetchError(f"{url} is larger than any signed list", hint=self._other_mirror(url))
         return bytes(body)
 
     def file(self, item: Item, task: Task | None = None) -> Path:
@@ -136,7 +136,7 @@ class Fetcher:
         except (httpx.TransportError, httpx.InvalidURL):
             return 0
         if response.status_code in _GONE_CODES:
-            raise NotThere(f"{url}: the mirror does not have it", hint=_other_mirror(url))
+            raise NotThere(f"{url}: the mirror does not have it", hint=self._other_mirror(url))
         return int(response.headers.get("Content-Length", 0))
 
     def lacks(self, item: Item) -> bool:
@@ -179,7 +179,7 @@ class Fetcher:
             raise HashMismatch(
                 f"{url}, fetched twice: sha256 is {got} ({size} bytes), the signed index says {item.sha256}"
                 f" ({item.size} bytes)",
-                hint=f"something on the way changes files; {_other_mirror(url)}",
+                hint=f"something on the way changes files; {self._other_mirror(url)}",
             )
 
     def _attempt(self, item: Item, url: str, to: Path, task: Task, *, fresh: bool = False) -> str:
@@ -223,7 +223,7 @@ class Fetcher:
             try:
                 with self._http().stream("GET", url, headers=headers | ranged) as response:
                     if response.status_code in _GONE_CODES:
-                        raise NotThere(f"{url}: the mirror does not have it", hint=_GONE)
+                        raise NotThere(f"{url}: the mirror does not have it", hint=self._gone(url))
                     if response.status_code == 416 or (start and not _goes_on(response, start)):
                         again()
                     if response.status_code in (200, 206):
@@ -236,7 +236,19 @@ class Fetcher:
                         break
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 trouble = str(error) or type(error).__name__
-        raise FetchError(f"cannot fetch {url}: {trouble}", hint=f"is the network up? {_other_mirror(url)}")
+        raise FetchError(
+            f"cannot fetch {url}: {trouble}", hint=f"is the network up? {self._other_mirror(url)}"
+        )
+
+    def _is_kernels(self, url: str) -> bool:
+        return self._settings.kernel_mirror is not None and url.startswith(self._settings.kernel_mirror)
+
+    def _other_mirror(self, url: str) -> str:
+        name = "DEBIAN_SECURITY" if "debian-security" in urlsplit(url).path else "DEBIAN"
+        return f"CHANLAB_{'KERNEL' if self._is_kernels(url) else name}_MIRROR sets another mirror"
+
+    def _gone(self, url: str) -> str:
+        return self._other_mirror(url) if self._is_kernels(url) else _GONE
 
     def _check(self, url: str) -> None:
         self._cache.check_interrupt()
@@ -265,11 +277,6 @@ _GONE = "the cached list of packages may be older than the mirror: `lab kernels 
 def _goes_on(response: httpx.Response, start: int) -> bool:
     match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return response.status_code == 206 and match is not None and int(match[1]) == start
-
-
-def _other_mirror(url: str) -> str:
-    security = "debian-security" in urlsplit(url).path
-    return f"CHANLAB_DEBIAN_{'SECURITY_' if security else ''}MIRROR sets another mirror"
 
 
 def now() -> float:
