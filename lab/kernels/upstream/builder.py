@@ -144,7 +144,7 @@ def _make(
 
 def _said(jobs: int) -> str:
     """Return what to expect, before anybody waits for it."""
-    minutes = 20 / jobs  # of a core of today's, for what kernels/config asks for
+    minutes = 10 / jobs  # of a core of today's, for what kernels/config asks for
     return f"some {max(minutes, 1):.0f} to {max(3 * minutes, 2):.0f} minutes with {jobs} jobs"
 
 
